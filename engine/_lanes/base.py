@@ -1,0 +1,167 @@
+"""The contract between the engine and a lane.
+
+A lane *pulls*: it claims an attempt whenever it has a free slot, and parks when there is none (``Front.claim``
+answers None and remembers to call ``Lane.wake`` once, at the next submit). So there is no queue inside a lane, and a
+task that is not claimed yet can be cancelled or overtaken by a more urgent one without asking anybody.
+
+Every claimed attempt leaves a lane by exactly one of three doors: ``Front.end`` (it is over), ``Front.give_back`` (it
+never started and goes back to its place in the queue), or ``recall`` returning True (it never started, never will,
+and the caller takes it from there). ``Front.abandon`` is not a door: an abandoned attempt still ends, some day.
+"""
+
+import contextvars
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .._states import Lane as LaneName
+
+__all__ = ["Attempt", "Front", "Lane", "Outcome", "WorkerInfo"]
+
+
+class Attempt:
+    """One try of one task, from its claim until it is over.
+
+    The engine makes it, a lane runs it. ``lane_data`` is the lane's own; ``task`` is the engine's own.
+    """
+
+    __slots__ = (
+        "args", "abandoned", "callbacks", "cancel_requested", "context", "exported", "expired", "fn", "grace",
+        "interrupted", "kwargs", "lane", "lane_data", "loop", "name", "number", "over", "progress", "started_at", "task",
+        "task_id", "timeout", "timer", "waits", "worker",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        task_id: int,
+        number: int,
+        name: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        lane: LaneName,
+        timeout: float | None = None,
+        grace: float = 0.5,
+        context: contextvars.Context | None = None,
+        exported: dict[str, Any] | None = None,
+        loop: Any = None,
+        task: Any = None,
+    ) -> None:
+        self.task_id = task_id
+        self.number = number  #: 1 for the first try
+        self.name = name
+        self.fn: Callable[..., Any] | None = fn  #: fn, args and kwargs are dropped when the attempt is over
+        self.args = args
+        self.kwargs = kwargs
+        self.lane = lane
+        self.timeout = timeout  #: seconds from its start, None for none
+        self.grace = grace  #: seconds between asking it to stop and force
+        self.context = context  #: the submitter's, for the loop and thread lanes
+        self.exported = exported  #: context variables by address ("pkg.mod:var"), for the process lane
+        self.loop = loop  #: the event loop that submitted it, for the loop lane
+        self.task = task
+        self.worker: str | None = None  #: what runs it, for people
+        self.started_at: float | None = None  #: monotonic, once known
+        self.cancel_requested = False  #: read by current_task() in the thread and loop lanes
+        self.expired = False  #: its timeout struck
+        self.interrupted = False  #: Lane.interrupt was called for it
+        self.abandoned = False
+        self.over = False
+        self.waits = 0  #: how many unfinished tasks of the same engine it waits for
+        self.timer: Any = None
+        self.progress: Any = None
+        self.callbacks: list[Callable[[], None]] | None = None  #: called once when it is over
+        self.lane_data: Any = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How an attempt ended. Exactly one of three: an ``error``, ``cancelled``, else ``value``."""
+
+    value: Any = None
+    error: BaseException | None = None
+    cancelled: bool = False  #: it ended because it was asked to (TaskCancelled, or a coroutine's CancelledError)
+    started_at: float | None = None  #: monotonic; None means that it never entered user code (e.g. bad arguments)
+    completed_at: float | None = None  #: monotonic; None means "now"
+    worker: str | None = None  #: who ran it, such as "process-3 (pid 4711)"
+    retryable: bool = True  #: False for pickling and start-up errors
+
+
+class Front(Protocol):
+    """What a lane may ask of the engine in front of it. Every method may be called from any thread."""
+
+    def claim(self, lane: LaneName) -> Attempt | None:
+        """Take the next attempt for ``lane``; None parks the lane: its ``wake`` is called once at the next submit."""
+
+    def has_ready(self, lane: LaneName) -> int:
+        """Count the tasks that wait to be claimed by ``lane``."""
+
+    def begin(self, attempt: Attempt, at: float) -> bool:
+        """Record that ``attempt`` starts at monotonic ``at``. False: it was cancelled meanwhile, do not run it."""
+
+    def end(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Record how ``attempt`` ended, and free its slot."""
+
+    def give_back(self, attempt: Attempt) -> None:
+        """Put ``attempt``, which never started, back at the head of its queue; no attempt is used."""
+
+    def abandon(self, attempt: Attempt) -> bool:
+        """Record that ``attempt`` cannot be stopped. True: its slot is given away and the lane may refill it."""
+
+    def fail_ready(self, lane: LaneName, error: BaseException) -> None:
+        """Fail every task that waits for ``lane``: no worker can run them."""
+
+
+class Lane(Protocol):
+    """What the engine may ask of a lane. Called on the engine's home loop unless another word is said."""
+
+    name: LaneName
+
+    def wake(self) -> None:
+        """Look for work: there may be something to claim. Any thread; never blocks; cheap."""
+
+    def started(self, attempt: Attempt) -> float | None:
+        """Return the monotonic instant at which ``attempt`` entered user code, None if it has not. Any thread."""
+
+    def recall(self, attempt: Attempt) -> bool:
+        """Take ``attempt`` back if it has not started. True: it never did and never will, and the lane forgets it.
+
+        Any thread. False: it has started, or is over.
+        """
+
+    def interrupt(self, attempt: Attempt) -> None:
+        """Ask a started attempt to stop, and see to it that it has after ``attempt.grace`` seconds. Idempotent."""
+
+    def workers(self) -> list["WorkerInfo"]:
+        """Describe every worker. Any thread."""
+
+    def stacks(self) -> dict[str, str]:
+        """Return what each worker is doing now, as formatted stacks by worker. Any thread."""
+
+    async def warm_up(self) -> None:
+        """Start every worker, and return when they can take work."""
+
+    async def restart(self) -> None:
+        """Replace every worker: idle ones now, busy ones when their attempt is over."""
+
+    async def close(self, grace: float) -> None:
+        """Let idle workers leave, kill after ``grace`` seconds what has not left. No attempt is in the lane."""
+
+    def kill(self) -> None:
+        """End every worker at once, without waiting. Any thread; the last resort at interpreter exit."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """One worker thread or process at one instant."""
+
+    name: str  #: such as "process-3"
+    lane: LaneName
+    pid: int | None  #: None for threads
+    state: str  #: "starting", "idle", "busy", "retiring" or "abandoned"
+    task_id: int | None  #: what it runs
+    task_name: str | None
+    tasks_done: int
+    rss_bytes: int | None  #: resident memory; None for threads
+    cpu_seconds: float | None  #: user and system time so far; None for threads

@@ -1,0 +1,106 @@
+"""How a task is to run: one frozen value, checked where it enters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from . import _checks
+from ._states import Lane
+from .retry import Retry
+
+__all__ = ["DEFAULT", "TaskOptions", "decorated_options", "mark", "merge_options"]
+
+#: The attribute under which ``@task`` keeps its options on the function itself, which stays a plain callable.
+MARK = "__engine_options__"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """What the decorators and ``Engine.options`` take; None means "not said here"."""
+
+    lane: Lane | None = None  #: where to run; None routes by the kind of function
+    timeout: float | None = None  #: seconds per attempt, from its start
+    total_timeout: float | None = None  #: seconds from submit, over queueing, attempts and backoff
+    retry: Retry | None = None  #: None tries once
+    priority: int | None = None  #: higher first; None is Priority.NORMAL
+    grace: float | None = None  #: seconds between asking a task to stop and killing it; None is the engine's
+    name: str | None = None  #: what people see; None is the function's qualified name
+
+
+DEFAULT = TaskOptions()
+
+
+def merge_options(base: TaskOptions, given: dict[str, Any]) -> TaskOptions:
+    """Return ``base`` with what ``given`` says laid over it, checked.
+
+    Raises:
+        ValueError: a value is out of range.
+        TypeError: a name is not an option.
+    """
+    known = {f.name for f in fields(TaskOptions)}
+    for name in given:
+        if name not in known:
+            raise TypeError(f"expected options to be among {', '.join(sorted(known))}, got {name!r}")
+    return replace(base, **{name: _CHECKS[name](value) for name, value in given.items() if value is not None})
+
+
+def over(base: TaskOptions, stronger: TaskOptions) -> TaskOptions:
+    """Return ``base`` with every option that ``stronger`` says taken from it."""
+    if stronger is DEFAULT or base is stronger:
+        return base
+    said = {f.name: v for f in fields(TaskOptions) if (v := getattr(stronger, f.name)) is not None}
+    return replace(base, **said)
+
+
+def mark(fn: Callable[..., Any], options: TaskOptions) -> None:
+    """Remember ``options`` on ``fn`` itself, so that pickle still finds it by name and it stays a plain callable."""
+    try:
+        setattr(fn, MARK, options)
+    except (AttributeError, TypeError) as error:
+        remedy = "wrap it in a def, or use engine.options(...)"
+        raise TypeError(
+            f"expected fn to be a function that takes attributes, got {_checks.shown(fn)}; {remedy}"
+        ) from error
+
+
+def decorated_options(fn: Callable[..., Any]) -> TaskOptions:
+    """Return what a decorator said of ``fn``, or the default."""
+    found = getattr(fn, MARK, DEFAULT)
+    return found if isinstance(found, TaskOptions) else DEFAULT
+
+
+def _lane(value: Any) -> Lane:
+    if isinstance(value, Lane):
+        return value
+    return Lane(_checks.member("lane", value, tuple(lane.value for lane in Lane)))
+
+
+def _timeout(name: str) -> Callable[[Any], float]:
+    return lambda value: _checks.seconds(name, value, remedy=f"use {name}=None for no timeout")
+
+
+def _priority(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -1000 <= value <= 1000:
+        raise _checks.wrong("priority", "an integer from -1000 to 1000", value, "use Priority.HIGH, NORMAL or LOW")
+    return int(value)
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not value or len(value) > 200:
+        raise _checks.wrong("name", "a string of 1 to 200 characters", value)
+    return value
+
+
+def _retry(value: Any) -> Any:
+    return _checks.instance("retry", value, Retry, "a Retry such as Retry(max_attempts=3)")
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "lane": _lane,
+    "timeout": _timeout("timeout"),
+    "total_timeout": _timeout("total_timeout"),
+    "retry": _retry,
+    "priority": _priority,
+    "grace": lambda value: _checks.seconds("grace", value, zero=True),
+    "name": _name,
+}

@@ -1,0 +1,52 @@
+"""The life of a task as one table.
+
+``MOVES`` is the only place that says which state may follow which; ``check_move`` is asked by the registry on
+every change, so an illegal one cannot happen silently.
+"""
+
+import enum
+
+__all__ = ["MOVES", "TERMINAL", "Lane", "Priority", "TaskState", "check_move"]
+
+
+class TaskState(enum.Enum):
+    """Where a task is in its life. PENDING and RUNNING are live, the other three are final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Lane(enum.Enum):
+    """Where a task runs: on an event loop, in a pool thread, or in a worker process."""
+
+    LOOP = "loop"
+    THREAD = "thread"
+    PROCESS = "process"
+
+
+class Priority(enum.IntEnum):
+    """Higher runs first; first in, first out within one. Any int from -1000 to 1000 is a priority too."""
+
+    LOW = -10
+    NORMAL = 0
+    HIGH = 10
+
+
+TERMINAL = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED})
+
+MOVES: dict[TaskState, frozenset[TaskState]] = {
+    TaskState.PENDING: frozenset({TaskState.RUNNING, TaskState.CANCELLED, TaskState.FAILED}),
+    TaskState.RUNNING: frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.PENDING}),
+    TaskState.COMPLETED: frozenset(),
+    TaskState.FAILED: frozenset(),
+    TaskState.CANCELLED: frozenset(),
+}
+
+
+def check_move(old: TaskState, new: TaskState) -> None:
+    """Raise AssertionError unless a task may go from ``old`` to ``new``: an illegal move is a bug of ours."""
+    if new not in MOVES[old]:
+        raise AssertionError(f"expected a legal move from {old.value}, got {new.value}")

@@ -1,0 +1,205 @@
+"""Everything that can go wrong, in one place.
+
+Each class's docstring is its default message. Evidence (task id, lane, attempt, pid, exit code, ...) is kept in
+attributes, so that a handler need not parse a text.
+"""
+
+import pickle
+from concurrent.futures import BrokenExecutor
+from typing import Any
+
+__all__ = [
+    "DependencyFailed",
+    "EngineClosed",
+    "EngineError",
+    "EngineForked",
+    "EngineFull",
+    "NestedDeadlock",
+    "PickleError",
+    "RemoteError",
+    "RemoteTraceback",
+    "ResultDecodeError",
+    "TaskCancelled",
+    "TaskDecodeError",
+    "TaskTimeout",
+    "WorkerCrashed",
+    "WorkerMemoryExceeded",
+    "WorkerStartupError",
+]
+
+
+class EngineError(Exception):
+    """Something went wrong in the engine."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message if message is not None else (type(self).__doc__ or "").split("\n")[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Rebuilt without __init__, so that a subclass may have any signature and still travel between processes.
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
+
+
+def _rebuild(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class EngineFull(EngineError):
+    """The engine holds max_pending tasks that have not started; wait, or use run or map, which wait for room."""
+
+    def __init__(self, message: str | None = None, *, max_pending: int | None = None) -> None:
+        super().__init__(message)
+        self.max_pending = max_pending
+
+
+class EngineClosed(EngineError, RuntimeError):
+    """The engine is not running: cannot schedule new futures after shutdown, or before the start."""
+
+
+class EngineForked(EngineError, RuntimeError):
+    """This process is a fork of the one that made the engine; create an engine of its own here."""
+
+
+class TaskTimeout(EngineError, TimeoutError):
+    """The task did not end in time.
+
+    ``timeout`` is the limit in seconds, ``scope`` is "attempt" or "total".
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        task_id: int | None = None,
+        lane: str | None = None,
+        attempt: int | None = None,
+        timeout: float | None = None,
+        scope: str = "attempt",
+    ) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+        self.lane = lane
+        self.attempt = attempt
+        self.timeout = timeout
+        self.scope = scope
+
+
+class WorkerCrashed(EngineError, BrokenExecutor):
+    """The worker process died while it ran this task.
+
+    ``exit_code`` is None when a signal ended it or when nobody can know; ``signal_name`` is like "SIGKILL".
+    ``may_have_run`` says whether the task had begun. ``stderr`` is the last of what the worker printed there.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        task_id: int | None = None,
+        attempt: int | None = None,
+        pid: int | None = None,
+        exit_code: int | None = None,
+        signal_name: str | None = None,
+        may_have_run: bool = True,
+        stderr: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+        self.attempt = attempt
+        self.pid = pid
+        self.exit_code = exit_code
+        self.signal_name = signal_name
+        self.may_have_run = may_have_run
+        self.stderr = stderr
+
+
+class WorkerMemoryExceeded(WorkerCrashed):
+    """The task was killed because its worker used more memory than worker_memory_limit."""
+
+
+class WorkerStartupError(EngineError, BrokenExecutor):
+    """No worker process can start.
+
+    ``stderr`` is the last of what the worker printed there; the cause, where known, is in ``__cause__``.
+    """
+
+    def __init__(
+        self, message: str | None = None, *, pid: int | None = None, exit_code: int | None = None, stderr: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.exit_code = exit_code
+        self.stderr = stderr
+
+
+class PickleError(EngineError, pickle.PicklingError):
+    """An object cannot travel between processes.
+
+    ``what`` is "function", "arguments" or "result"; ``where`` is "parent" or "worker".
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        what: str = "arguments",
+        where: str = "parent",
+        task_id: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.what = what
+        self.where = where
+        self.task_id = task_id
+
+
+class TaskDecodeError(PickleError):
+    """The function or its arguments could not be rebuilt in the worker, so the task did not run."""
+
+
+class ResultDecodeError(EngineError):
+    """The task ended, but its result could not be rebuilt in the parent."""
+
+    def __init__(self, message: str | None = None, *, task_id: int | None = None) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+
+
+class RemoteError(EngineError, RuntimeError):
+    """A task raised something that cannot be raised here as it is.
+
+    ``type_name`` is its class, ``text`` its message, ``traceback`` the formatted traceback from where it was raised.
+    The original is the ``__cause__`` where it could travel.
+    """
+
+    def __init__(
+        self, message: str | None = None, *, type_name: str = "", text: str = "", traceback: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.text = text
+        self.traceback = traceback
+
+
+class RemoteTraceback(Exception):
+    """Carries the traceback of a worker process as text; the ``__cause__`` of what a process task raised."""
+
+    def __init__(self, traceback: str) -> None:
+        super().__init__(traceback)
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.traceback}"""'
+
+
+class NestedDeadlock(EngineError):
+    """Too many tasks of this engine wait for other tasks of it; waiting once more could never end."""
+
+
+class DependencyFailed(EngineError):
+    """A task that this one needs did not complete."""
+
+
+class TaskCancelled(BaseException):
+    """Cancellation or a timeout was asked for; raised only inside a task's own function in a thread or worker."""

@@ -1,0 +1,64 @@
+"""When to try again, and after how long: pure decisions."""
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import _checks
+
+__all__ = ["Retry"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """A retry policy. ``max_attempts`` counts every run, the first included.
+
+    The delay before attempt n+1 is ``min(max_delay, base_delay * factor ** (n - 1))`` seconds, times a random factor
+    between ``1 - jitter`` and ``1 + jitter``. Errors of the function, ``TaskTimeout`` and ``WorkerCrashed`` are retried
+    where ``on`` names them and ``give_up_on`` does not; pickling, start-up and stop errors and cancellation never are.
+
+    Raises:
+        ValueError: a number is out of range, or ``on`` or ``give_up_on`` is not a tuple of exception classes.
+    """
+
+    max_attempts: int = 3
+    base_delay: float = 1.0
+    factor: float = 2.0
+    max_delay: float = 60.0
+    jitter: float = 0.1
+    on: tuple[type[BaseException], ...] = (Exception,)
+    give_up_on: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        _checks.positive_int("max_attempts", self.max_attempts, remedy="use max_attempts=1 for no retry")
+        _checks.seconds("base_delay", self.base_delay, zero=True)
+        _checks.seconds("max_delay", self.max_delay, zero=True)
+        if not _is_number(self.factor) or self.factor < 1:
+            raise _checks.wrong("factor", "a finite number of at least 1", self.factor, "use factor=1 for a fixed delay")
+        if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
+            raise _checks.wrong("jitter", "a number from 0 to 1", self.jitter)
+        for name in ("on", "give_up_on"):
+            classes = getattr(self, name)
+            if not isinstance(classes, tuple) or not all(_is_exception_class(c) for c in classes):
+                raise _checks.wrong(name, "a tuple of exception classes", classes, f"use {name}=(OSError,)")
+
+    def delay_after(self, attempt: int, rng: Callable[[], float] = random.random) -> float:
+        """Return the seconds to wait after attempt number ``attempt`` failed; ``rng`` gives numbers in [0, 1)."""
+        try:
+            delay = min(self.max_delay, self.base_delay * self.factor ** (attempt - 1))
+        except OverflowError:  # 2.0 ** 10000 does not fit a float; the bound is the answer
+            delay = self.max_delay if self.base_delay else 0.0
+        return delay * (1 + self.jitter * (2 * rng() - 1))
+
+    def wants(self, error: BaseException, attempt: int) -> bool:
+        """Say whether ``error`` of attempt number ``attempt`` calls for another one."""
+        return attempt < self.max_attempts and isinstance(error, self.on) and not isinstance(error, self.give_up_on)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_exception_class(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
