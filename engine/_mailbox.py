@@ -21,32 +21,38 @@ _Posted = tuple[Callable[..., Any], tuple[Any, ...], contextvars.Context | None]
 class Mailbox:
     """The one way into a loop from outside: about 0.4 µs per call, and one wake-up per burst."""
 
-    __slots__ = ("__weakref__", "_awake", "_calls", "_lock", "loop")
+    __slots__ = ("__weakref__", "_awake", "_calls", "_context", "_lock", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._lock = threading.Lock()
         self._calls: list[_Posted] = []
         self._awake = False
+        self._context = contextvars.Context()  # our own calls see no user's variables
 
     def post(self, fn: Callable[..., Any], *args: Any, context: contextvars.Context | None = None) -> bool:
         """Have ``fn(*args)`` called on the loop soon. False: the loop is closed, and nothing will be called."""
         with self._lock:
-            self._calls.append((fn, args, context))
-            if self._awake:
+            if self._awake and not self.loop.is_closed():
+                self._calls.append((fn, args, context))
                 return True
+            self._calls.append((fn, args, context))
             self._awake = True
         try:
-            if asyncio._get_running_loop() is self.loop:
-                self.loop.call_soon(self._drain, context=_EMPTY)
+            if self.is_here():
+                self.loop.call_soon(self._drain, context=self._context)
             else:
-                self.loop.call_soon_threadsafe(self._drain, context=_EMPTY)
+                self.loop.call_soon_threadsafe(self._drain, context=self._context)
         except RuntimeError:  # the loop is closed
             with self._lock:
                 self._calls.clear()
                 self._awake = False
             return False
         return True
+
+    def is_here(self) -> bool:
+        """Say whether this thread runs the loop."""
+        return asyncio._get_running_loop() is self.loop
 
     def _drain(self) -> None:
         with self._lock:
@@ -64,5 +70,3 @@ class Mailbox:
             else:
                 call_soon(fn, *args, context=context)
 
-
-_EMPTY = contextvars.Context()

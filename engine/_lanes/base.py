@@ -27,7 +27,7 @@ class Attempt:
 
     __slots__ = (
         "args", "abandoned", "callbacks", "cancel_requested", "context", "exported", "expired", "fn", "grace",
-        "interrupted", "kwargs", "lane", "lane_data", "loop", "name", "number", "over", "progress", "started_at", "task",
+        "interrupted", "kwargs", "lane", "lane_data", "loop", "name", "number", "over", "started_at", "task",
         "task_id", "timeout", "timer", "waits", "worker",
     )  # fmt: skip
 
@@ -70,7 +70,6 @@ class Attempt:
         self.over = False
         self.waits = 0  #: how many unfinished tasks of the same engine it waits for
         self.timer: Any = None
-        self.progress: Any = None
         self.callbacks: list[Callable[[], None]] | None = None  #: called once when it is over
         self.lane_data: Any = None
 
@@ -108,6 +107,9 @@ class Front(Protocol):
 
     def abandon(self, attempt: Attempt) -> bool:
         """Record that ``attempt`` cannot be stopped. True: its slot is given away and the lane may refill it."""
+
+    def progress(self, attempt: Attempt, done: float, total: float | None, message: str) -> None:
+        """Record how far ``attempt`` says it is."""
 
     def fail_ready(self, lane: LaneName, error: BaseException) -> None:
         """Fail every task that waits for ``lane``: no worker can run them."""

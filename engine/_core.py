@@ -1,0 +1,117 @@
+"""One running engine: its registry, scheduler and lanes, tied to its home loop.
+
+Guarantees
+    ``_cores`` is a weak set of what runs in this process, for ``os.fork`` and interpreter exit; guarded by its own lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from typing import Any
+
+from ._lanes.base import Lane as LaneContract
+from ._lanes.loop import LoopLane
+from ._lanes.processes import ProcessLane, ProcessSettings
+from ._lanes.threads import ThreadLane
+from ._limits import Slots
+from ._mailbox import Mailbox
+from ._registry import Registry
+from ._scheduler import Scheduler
+from ._settings import EngineSettings, exported_variables
+from ._states import Lane
+
+__all__ = ["Core"]
+
+_cores: weakref.WeakSet[Core] = weakref.WeakSet()
+_cores_lock = threading.Lock()
+
+
+class Core:
+    """What Engine, BlockingEngine and their views share while the engine runs."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        home = Mailbox(self.loop)
+        threads, processes = settings.thread_slots, settings.process_slots
+        slots = {
+            Lane.LOOP: Slots(settings.coroutines),
+            Lane.THREAD: Slots(threads, takers=11 * threads, spawnable=threads),
+            Lane.PROCESS: Slots(None),
+        }
+        self.registry = Registry(max_pending=settings.max_pending, history=settings.history, slots=slots)
+        self.scheduler = Scheduler(self.registry, home, exported_variables(settings.context))
+        self.processes = ProcessLane(self.scheduler, home, _process_settings(settings, processes))
+        thread_lane = ThreadLane(self.scheduler, home, settings.name)
+        lanes: list[LaneContract] = [LoopLane(self.scheduler, home), thread_lane, self.processes]
+        for lane in lanes:
+            self.scheduler.lanes[lane.name] = lane
+            slots[lane.name].wake = lane.wake
+        slots[Lane.THREAD].grow = thread_lane.grow
+        self.sizes = {Lane.LOOP: settings.coroutines, Lane.THREAD: threads, Lane.PROCESS: processes}
+        with _cores_lock:
+            _cores.add(self)
+
+    @property
+    def lanes(self) -> dict[Lane, LaneContract]:
+        """Give the lanes by name."""
+        return self.scheduler.lanes
+
+    def room(self) -> asyncio.Future[None]:
+        """Return a future of the running loop that is done when a submit may find room again."""
+        future = asyncio.get_running_loop().create_future()
+        mailbox = self.scheduler.mailbox()
+
+        def opened() -> None:
+            mailbox.post(_set, future)
+
+        with self.registry.lock:
+            self.registry.room_waiters.append(opened)
+        return future
+
+    def pass_room_on(self) -> None:
+        """Wake the next waiter for room: the one that was called does not use it."""
+        with self.registry.lock:
+            opened = self.registry.room_opened_locked()
+        if opened is not None:
+            opened()
+
+    def forget(self) -> None:
+        """Note that the engine has stopped."""
+        with _cores_lock:
+            _cores.discard(self)
+
+
+def _set(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _process_settings(settings: EngineSettings, processes: int) -> ProcessSettings:
+    return ProcessSettings(
+        processes=processes,
+        initializer=settings.initializer,
+        initargs=settings.initargs,
+        max_tasks_per_worker=settings.max_tasks_per_worker,
+        worker_idle_timeout=settings.worker_idle_timeout,
+        worker_start_timeout=settings.worker_start_timeout,
+        inner_threads=settings.inner_threads,
+        grace=settings.grace,
+        name=settings.name,
+    )
+
+
+def _after_fork_in_child() -> None:
+    """Mark every engine of the parent as forked here, and close this process's copies of its descriptors."""
+    global _cores_lock
+    _cores_lock = threading.Lock()
+    for core in list(_cores):
+        core.scheduler.forked = True
+        core.registry.lock = threading.Lock()  # another thread of the parent may have held it at the fork
+        core.processes.forget_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

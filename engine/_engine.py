@@ -1,0 +1,228 @@
+"""The engine: one awaitable API in front of an event loop, a pool of threads and a pool of worker processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import _checks
+from ._core import Core
+from ._options import DEFAULT, TaskOptions
+from ._settings import EngineSettings
+from ._snapshot import Snapshot, take_snapshot
+from ._states import Lane, TaskState
+from ._stop import ShutdownReport, Stopper
+from ._submit import Calls, EngineView, Submitter, not_started
+from .errors import EngineClosed, PickleError
+
+if TYPE_CHECKING:
+    from ._blocking import BlockingEngine
+    from ._records import TaskInfo
+
+__all__ = ["Engine"]
+
+
+class Engine(Submitter):
+    """Runs coroutines on the loop, blocking calls in threads, and CPU-bound calls in worker processes.
+
+    ``async with Engine() as engine:`` lives on the running loop; ``with Engine() as engine:`` gives a BlockingEngine
+    with a loop of its own. Leaving waits for all accepted work; leaving with an exception stops at once.
+
+    Args:
+        processes: worker processes; by default what this process may use (cgroups and affinity counted).
+        threads: pool threads; by default 4 more than processors, at most 32.
+        coroutines: how many coroutines may run at once.
+        max_pending: how many accepted tasks may wait for a slot; None for no bound. Retries are not counted.
+        default_lane: "process" or "thread", for plain functions that say nothing themselves.
+        initializer, initargs: called once in every worker process before its first task.
+        max_tasks_per_worker: replace a worker after that many tasks; None for never.
+        worker_idle_timeout: seconds after which an idle worker leaves.
+        worker_start_timeout: seconds in which a started worker must be ready, initializer included.
+        inner_threads: limit for OpenMP, MKL, OpenBLAS and numexpr in workers; "auto" shares the processors out,
+            None sets nothing.
+        context: addresses ("pkg.mod:var") of the context variables that process tasks see; the other lanes see all.
+        grace: seconds between asking a task to stop and killing or abandoning it.
+        history: how many finished tasks ``tasks()`` remembers (without arguments and results).
+        name: prefix of thread names, seen in logs.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        processes: int | None = None,
+        threads: int | None = None,
+        coroutines: int = 1000,
+        max_pending: int | None = None,
+        default_lane: Literal["process", "thread"] = "process",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_worker: int | None = None,
+        worker_idle_timeout: float = 60.0,
+        worker_start_timeout: float = 30.0,
+        inner_threads: int | Literal["auto"] | None = "auto",
+        context: Sequence[str] = (),
+        grace: float = 0.5,
+        history: int = 10_000,
+        name: str = "engine",
+    ) -> None:
+        self._settings = EngineSettings(
+            processes=processes, threads=threads, coroutines=coroutines, max_pending=max_pending,
+            default_lane=default_lane, initializer=initializer, initargs=initargs,
+            max_tasks_per_worker=max_tasks_per_worker, worker_idle_timeout=worker_idle_timeout,
+            worker_start_timeout=worker_start_timeout, inner_threads=inner_threads, context=context, grace=grace,
+            history=history, name=name,
+        )  # fmt: skip
+        super().__init__(Calls(Lane(default_lane), grace), DEFAULT)
+        self._running: Core | None = None
+        self._stopper: Stopper | None = None
+        self._blocking: BlockingEngine | None = None
+
+    # -- from start to stop -------------------------------------------------------------------------------------
+
+    async def start(self) -> Engine:
+        """Start on the running loop, which becomes the engine's home. ``async with`` does it for you.
+
+        Raises:
+            RuntimeError: the engine was started before; an engine lives once.
+        """
+        if self._running is not None:
+            raise RuntimeError("expected an engine that has not been started, got one that was; create a new Engine")
+        self._running = Core(self._settings)
+        self._stopper = Stopper(self._running)
+        return self
+
+    async def stop(self, timeout: float | None = None, *, cancel_pending: bool = False) -> ShutdownReport:
+        """Refuse new work, wait for what was accepted, then end every worker. Idempotent.
+
+        Args:
+            timeout: seconds to wait; what then still waits or runs is cancelled, and killed after ``grace``. So it
+                returns within ``timeout + grace + 1`` seconds, provided the loop turns. None waits for all.
+            cancel_pending: cancel at once what has not started.
+        """
+        if timeout is not None:
+            timeout = _checks.seconds("timeout", timeout, zero=True, remedy="use timeout=None to wait for all work")
+        _checks.flag("cancel_pending", cancel_pending)
+        core, stopper = self._running, self._stopper
+        if core is None or stopper is None:
+            raise not_started()
+        if asyncio.get_running_loop() is core.loop:
+            return await stopper.stop(timeout, cancel_pending)
+        if core.loop.is_closed():
+            raise EngineClosed("expected the engine's event loop to be open, got a closed one; stop it on its own loop")
+        return await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(stopper.stop(timeout, cancel_pending), core.loop)
+        )
+
+    async def __aenter__(self) -> Engine:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop(timeout=None if error is None else 0)
+
+    def __enter__(self) -> BlockingEngine:
+        from ._blocking import BlockingEngine
+
+        if self._running is not None or self._blocking is not None:
+            raise RuntimeError("expected an engine that has not been started, got one that was; create a new Engine")
+        self._blocking = BlockingEngine(self)
+        return self._blocking.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._blocking is not None:
+            self._blocking.__exit__(kind, error, traceback)
+
+    @property
+    def _core(self) -> Core:
+        core = self._running
+        if core is None:
+            raise not_started()
+        return core
+
+    def _view(self, options: TaskOptions) -> EngineView:
+        return EngineView(self, self._calls, options)
+
+    # -- looking in and steering --------------------------------------------------------------------------------
+
+    def tasks(self, *, state: TaskState | str | None = None, name: str | None = None) -> list[TaskInfo]:
+        """Return pictures of the live tasks and the remembered finished ones, oldest first."""
+        wanted = _state(state)
+        return [
+            info
+            for info in self._core.registry.infos()
+            if (wanted is None or info.state is wanted) and (name is None or info.name == name)
+        ]
+
+    def get(self, task_id: int) -> TaskInfo | None:
+        """Return a picture of one task, None if there is none or it is forgotten (see ``history``)."""
+        with self._core.registry.lock:
+            task = self._core.registry.live.get(task_id)
+        if task is not None:
+            return task.info()
+        return next((info for info in self._core.registry.infos() if info.id == task_id), None)
+
+    def cancel(self, *, id: int | None = None, name: str | None = None) -> int:
+        """Cancel the live tasks with this id or name; return how many there were.
+
+        Raises:
+            ValueError: neither was given.
+        """
+        if id is None and name is None:
+            raise _checks.wrong("id or name", "given", None, "use stop() to end everything")
+        with self._core.registry.lock:
+            tasks = [
+                task
+                for task in self._core.registry.live.values()
+                if (id is None or task.id == id) and (name is None or task.name == name)
+            ]
+        return sum(task.cancel() for task in tasks)
+
+    def snapshot(self) -> Snapshot:
+        """Return counts, workers and queues at this instant. Any thread; about 0.1 ms and a look at each process."""
+        return take_snapshot(self._core)
+
+    def stacks(self) -> dict[str, str]:
+        """Return what every worker process and thread, and every coroutine, is doing now, as formatted stacks.
+
+        Any thread. Waits at most a quarter of a second for the worker processes; one that does not answer (C code that
+        holds the GIL) says so in its place.
+        """
+        return {title: stack for lane in self._core.lanes.values() for title, stack in lane.stacks().items()}
+
+    async def warm_up(self) -> None:
+        """Start every worker process now, and return when all are ready.
+
+        Raises:
+            WorkerStartupError: they cannot start.
+        """
+        for lane in self._core.lanes.values():
+            await lane.warm_up()
+
+    async def restart_workers(self) -> None:
+        """Replace every worker process: the idle ones now, the busy ones when their task is over."""
+        for lane in self._core.lanes.values():
+            await lane.restart()
+
+    def __repr__(self) -> str:
+        core = self._running
+        return f"<Engine {self._settings.name!r} {core.scheduler.phase if core is not None else 'not started'}>"
+
+    def __reduce__(self) -> Any:
+        raise PickleError(
+            "expected picklable arguments, got an Engine: a process task cannot submit to its parent's engine; "
+            "return what is to be done next, or use lane='thread'"
+        )
+
+
+def _state(value: TaskState | str | None) -> TaskState | None:
+    if value is None or isinstance(value, TaskState):
+        return value
+    return TaskState(_checks.member("state", value, tuple(state.value for state in TaskState)))

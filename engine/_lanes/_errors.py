@@ -1,0 +1,33 @@
+"""What of a task's exception can be raised again where it is awaited."""
+
+import traceback
+
+from .._records import describe_error
+from ..errors import RemoteError
+
+__all__ = ["arrived"]
+
+
+def arrived(error: BaseException) -> BaseException:
+    """Return ``error`` itself, or a RemoteError caused by it where raising it would end the awaiting loop.
+
+    That is SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration and every other class outside Exception.
+    """
+    if isinstance(error, Exception) and not isinstance(error, (StopIteration, StopAsyncIteration)):
+        return error
+    text = describe_error(error) or ""
+    remote = RemoteError(
+        f"the task raised {text}",
+        type_name=type(error).__qualname__,
+        text=text.partition(": ")[2],
+        traceback=_formatted(error),
+    )
+    remote.__cause__ = error
+    return remote
+
+
+def _formatted(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception as broken:  # a __str__ of user code; the task must still end
+        return f"<its traceback could not be formatted: {type(broken).__name__}>"

@@ -1,0 +1,1 @@
+"""The parts of the process lane, parent side; ``_lanes/processes.py`` puts them together."""

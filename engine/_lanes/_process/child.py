@@ -1,0 +1,179 @@
+"""One child process and the descriptors that tie it to us.
+
+Guarantees
+    The parent's ends are close-on-exec and, once the child is started, not inheritable. ``kill`` reaches the child's
+    whole group by kernel identity: through the lifeline (its SIGKILL goes to the group that was registered) and the
+    pidfd; no pid is ever used for it, so a reused one cannot be hit. The owner serialises ``kill`` with ``close``.
+"""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from typing import Any
+
+from ..._wire.page import PAGE_BYTES, StartPage
+
+__all__ = ["Child", "ExitStatus"]
+
+_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
+
+_BOOT = """\
+import os, sys
+os.dup2({err}, 2); os.close({err})
+null = os.open(os.devnull, os.O_RDONLY); os.dup2(null, 0); os.close(null)
+sys.path.insert(0, {root!r})
+from engine._worker.main import main
+main({life}, {tasks}, {stream}, {control}, {page})
+"""
+
+ExitStatus = tuple[int | None, str | None]  #: exit code or None, signal name or None; both None: nobody knows
+
+
+class Child:
+    """A started process: its pid, our ends of its sockets, its start page, its lifeline."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self._descriptors: list[int] = []
+        self._sockets: list[socket.socket] = []
+        self.page: StartPage | None = None
+        try:
+            self._open()
+            self._start(env)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        self.tasks, self.kept = self._pair(socket.SOCK_SEQPACKET)  #: ``kept`` is the worker's end; we recall from it
+        self.stream, self._stream_end = self._pair(socket.SOCK_STREAM)
+        self.control, self._control_end = self._pair(socket.SOCK_SEQPACKET)
+        self._life_read, self._life_write = self._pipe()
+        self.stderr, self._stderr_end = self._pipe()
+        os.set_blocking(self.stderr, False)
+        self._memory = os.memfd_create("engine-start-page", os.MFD_CLOEXEC)
+        self._descriptors.append(self._memory)
+        os.ftruncate(self._memory, PAGE_BYTES)
+        self.page = StartPage(self._memory)
+
+    def _pair(self, kind: int) -> tuple[socket.socket, socket.socket]:
+        ends = socket.socketpair(socket.AF_UNIX, kind)
+        self._sockets.extend(ends)
+        return ends
+
+    def _pipe(self) -> tuple[int, int]:
+        ends = os.pipe()
+        self._descriptors.extend(ends)
+        return ends
+
+    def _start(self, env: dict[str, str]) -> None:
+        from loky.backend.fork_exec import fork_exec
+
+        stream, control = self._stream_end.fileno(), self._control_end.fileno()
+        passed = {self._life_read, self.kept.fileno(), stream, control, self._memory, self._stderr_end}
+        boot = _BOOT.format(
+            err=self._stderr_end, root=_package_root(), life=self._life_read, tasks=self.kept.fileno(),
+            stream=stream, control=control, page=self._memory,
+        )  # fmt: skip
+        command = [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", boot]  # type: ignore[attr-defined]  # what multiprocessing uses too
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until the child ignores it
+        try:
+            self.pid: int = fork_exec(command, passed, env=env)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            for fd in passed:
+                os.set_inheritable(fd, False)
+        self.pidfd = os.pidfd_open(self.pid)
+        self._descriptors.append(self.pidfd)
+        self._stream_end.close()
+        self._control_end.close()
+        for fd in (self._stderr_end, self._memory):
+            self._close_fd(fd)
+
+    def adopt_pidfd(self, fd: int) -> None:
+        """Use the worker's own pidfd from here on: it names that process for certain."""
+        old, self.pidfd = self.pidfd, fd
+        self._descriptors.append(fd)
+        self._close_fd(old)
+
+    def kill(self) -> None:
+        """Kill the worker and its process group, whatever it does. Never blocks."""
+        try:
+            os.write(self._life_write, b"x")
+        except OSError:  # already done, or already gone
+            pass
+        for flags in (_GROUP, 0):
+            try:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL, None, flags)
+                return
+            except OSError:  # a kernel without the flag, or no such process
+                continue
+
+    def has_ended(self) -> bool:
+        """Say whether the process has ended, reaped or not."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def reap(self) -> ExitStatus:
+        """Return how the ended process ended. Both None: somebody else reaped it, so nobody knows; never a success."""
+        try:
+            result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            return None, None
+        if result is None:
+            return None, None
+        if result.si_code == os.CLD_EXITED:
+            return result.si_status, None
+        try:
+            return None, signal.Signals(result.si_status).name
+        except ValueError:  # a realtime signal
+            return None, f"signal {result.si_status}"
+
+    def close(self) -> None:
+        """Close every descriptor; the write end of the lifeline first, which ends what is left of the group."""
+        if self._descriptors and hasattr(self, "_life_write"):
+            self._close_fd(self._life_write)
+        self.forget()
+        if self.page is not None:
+            self.page.close()
+            self.page = None
+
+    def forget(self) -> None:
+        """Close this process's copies of the descriptors and nothing else."""
+        while self._descriptors:
+            self._close_fd(self._descriptors[0])
+        for sock in self._sockets:
+            sock.close()
+
+    def _close_fd(self, fd: int) -> None:
+        if fd in self._descriptors:
+            self._descriptors.remove(fd)
+            os.close(fd)
+
+
+def _package_root() -> str:
+    """Return the directory from which ``engine`` was imported."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+
+def collect_setup(initializer: bytes | None) -> dict[str, Any]:
+    """Collect what a worker needs to look like this process.
+
+    Not ``loky.backend.spawn.get_preparation_data``: it starts two resource tracker processes.
+    """
+    import logging
+
+    levels = {"": logging.root.level}
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and logger.level:
+            levels[name] = logger.level
+    return {
+        "path": [entry or os.getcwd() for entry in sys.path],
+        "argv": list(sys.argv) if hasattr(sys, "argv") else [],
+        "cwd": os.getcwd(),
+        "levels": levels,
+        "initializer": initializer,
+    }

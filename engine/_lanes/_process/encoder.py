@@ -1,0 +1,107 @@
+"""An attempt as a packet: header, arguments, and what does not fit on the stream."""
+
+from typing import NamedTuple
+
+from ..._wire.frames import ARGS_ONLY, BULK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
+from ..._wire.pickling import Packed, Packer, dumps_by_value, lift_call
+from ...errors import PickleError
+from ..base import Attempt
+from .functions import Function, Functions
+
+__all__ = ["Encoded", "Encoder", "bulk_frame", "definition_frame", "forget_frame", "header", "pack_initializer"]
+
+
+class Encoded(NamedTuple):
+    """An attempt ready to be sent, lacking only its sequence number."""
+
+    function: Function | None  #: None: it is in the payload
+    flags: int
+    packed: Packed
+
+
+class Encoder:
+    """Pickles attempts; home loop only."""
+
+    def __init__(self, functions: Functions) -> None:
+        self._functions = functions
+        self._packer = Packer()
+
+    def encode(self, attempt: Attempt) -> Encoded:
+        """Pickle function and arguments of ``attempt``. PickleError: they cannot travel."""
+        fn = attempt.fn
+        assert fn is not None
+        function = self._functions.get(fn, attempt.name)
+        if function is not None and function.error is not None:
+            raise _pickle_error("function", attempt, function.error)
+        args, kwargs = lift_call(attempt.args, attempt.kwargs)
+        try:
+            if function is not None and not kwargs and not attempt.exported and attempt.name == function.name:
+                return Encoded(function, ARGS_ONLY, self._packer.pack(args))
+            given = fn if function is None else None
+            return Encoded(function, 0, self._packer.pack((args, kwargs, attempt.name, attempt.exported, given)))
+        except BaseException as error:  # noqa: BLE001 - __reduce__ is user code, which may even exit
+            raise _pickle_error("arguments", attempt, error) from error
+
+
+def _pickle_error(what: str, attempt: Attempt, error: BaseException) -> PickleError:
+    try:
+        text = f"{type(error).__name__}: {error}"[:1000]
+    except Exception:  # a str of user code
+        text = type(error).__name__
+    remedy = "send plain data and open files, locks and connections inside the function"
+    if isinstance(error, RecursionError):
+        remedy = "send less deeply nested data"
+    result = PickleError(
+        f"expected the {what} of task {attempt.task_id} ({attempt.name}) to be picklable, got {text}; {remedy},"
+        " or use the thread lane",
+        what=what, where="parent", task_id=attempt.task_id,
+    )  # fmt: skip
+    result.__cause__ = error
+    return result
+
+
+def header(attempt: Attempt, encoded: Encoded, number: int) -> tuple[bytes, list[object]]:
+    """Return the packet of task ``number``, and the buffers that belong on the stream."""
+    function, flags, (payload, buffers, _) = encoded
+    timeout = -1.0 if attempt.timeout is None else attempt.timeout
+    fid = 0 if function is None else function.number
+    count, size = len(buffers), len(payload)
+    if not count and size <= INLINE_BYTES:
+        head = TASK.pack(flags, 0, attempt.number, number, attempt.task_id, fid, size, timeout, 0)
+        return head + payload, []
+    table = b"".join([SEGMENT.pack(kind, buffer.nbytes) for kind, buffer in buffers])
+    bulk: list[object] = [buffer for _, buffer in buffers]
+    total = sum([buffer.nbytes for _, buffer in buffers])
+    inline = table + payload
+    if len(inline) > INLINE_BYTES:
+        flags |= IN_BULK
+        bulk[:0] = [table, payload]
+        total += len(inline)
+        inline = b""
+    return TASK.pack(flags, count, attempt.number, number, attempt.task_id, fid, size, timeout, total) + inline, bulk
+
+
+def bulk_frame(number: int, bulk: list[object]) -> bytes:
+    """Return the stream header in front of the bulk of task ``number``."""
+    total = sum([memoryview(piece).nbytes for piece in bulk])  # type: ignore[arg-type]  # bytes and memoryviews
+    return STREAM.pack(BULK, number, total)
+
+
+def definition_frame(function: Function) -> bytes:
+    """Return the stream frame that defines ``function``."""
+    return STREAM.pack(DEFINE, function.number, len(function.definition)) + function.definition
+
+
+def forget_frame(number: int) -> bytes:
+    """Return the stream frame that has the worker forget function ``number``."""
+    return STREAM.pack(FORGET, number, 0)
+
+
+def pack_initializer(initializer: object, initargs: tuple[object, ...]) -> bytes:
+    """Pickle the initializer. PickleError: it cannot travel."""
+    try:
+        return dumps_by_value((initializer, initargs))
+    except BaseException as error:  # noqa: BLE001 - __reduce__ is user code
+        raise PickleError(
+            f"expected initializer and initargs to be picklable, got {type(error).__name__}", what="function"
+        ) from error

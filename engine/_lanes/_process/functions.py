@@ -1,0 +1,97 @@
+"""Functions as workers know them: pickled once, then named by a number.
+
+Guarantees
+    Shared: ``_entries``.  Guarded by: ``_lock``, held for a few dict operations, never across pickling, which runs
+    user code. Callers: any thread. Of two snapshots taken at once the first stored wins.
+    The table holds the function itself, so a number can never come to mean another one that got its ``id``.
+"""
+
+import pickle
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+from ..._wire.pickling import dumps_by_value
+
+__all__ = ["Function", "Functions", "is_importable"]
+
+MAX_FUNCTIONS = 500  #: the least recently used is forgotten beyond this
+
+
+class Function:
+    """One function, ready to be sent."""
+
+    __slots__ = ("definition", "error", "fn", "name", "number")
+
+    def __init__(self, number: int, fn: Callable[..., Any]) -> None:
+        self.number = number
+        self.fn = fn  # held, so that the key stays taken
+        self.name = ""  #: what its tasks are called unless they say otherwise
+        self.definition = b""
+        self.error: BaseException | None = None  #: why it cannot be pickled
+
+
+def is_importable(fn: Any) -> bool:
+    """Say whether another process finds this very object by its name."""
+    module, path = getattr(fn, "__module__", None), getattr(fn, "__qualname__", "")
+    if not isinstance(module, str) or module == "__main__" or "<" in path:
+        return False
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found is fn
+
+
+def is_keyed(fn: Any) -> bool:
+    """Say whether ``fn`` is hashed by identity and so can be a key; the rest travels with its arguments."""
+    return type(fn) is FunctionType or (type(fn) is BuiltinFunctionType and isinstance(fn.__self__, ModuleType))
+
+
+class Functions:
+    """The functions that tasks use, the most recently used last."""
+
+    def __init__(self, limit: int = MAX_FUNCTIONS) -> None:
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[Any, Function] = OrderedDict()
+        self._limit = limit
+        self._last = 0
+        self._forgotten: list[int] = []
+
+    def get(self, fn: Callable[..., Any], name: str) -> Function | None:
+        """Return the entry of ``fn``, taking its snapshot if this is the first time; None if it has no number."""
+        with self._lock:
+            entry = self._entries.get(fn) if is_keyed(fn) else None
+            if entry is not None:
+                self._entries.move_to_end(fn)
+                return entry
+        if not is_keyed(fn):
+            return None
+        entry = Function(0, fn)
+        entry.name = name
+        try:
+            pickled = pickle.dumps(fn, 5) if is_importable(fn) else dumps_by_value(fn)
+            entry.definition = pickle.dumps((name, pickled), 5)
+        except BaseException as error:  # noqa: BLE001 - user code; it is raised on the task that uses the function
+            entry.error = error
+        return self._store(entry)
+
+    def _store(self, entry: Function) -> Function:
+        with self._lock:
+            first = self._entries.setdefault(entry.fn, entry)
+            if first is entry:
+                self._last += 1
+                entry.number = self._last
+                if len(self._entries) > self._limit:
+                    self._forgotten.append(self._entries.popitem(last=False)[1].number)
+            return first
+
+    def take_forgotten(self) -> list[int]:
+        """Return the numbers that fell out since the last call: workers need not remember them."""
+        if not self._forgotten:
+            return self._forgotten
+        with self._lock:
+            forgotten, self._forgotten = self._forgotten, []
+            return forgotten

@@ -1,0 +1,56 @@
+"""What the process lane is told, and what it counts."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Counters", "ProcessSettings", "thread_limits"]
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    """Options of the process lane; the engine has checked them."""
+
+    processes: int  #: tasks that run at once
+    initializer: Callable[..., Any] | None = None  #: called in each worker before its first task
+    initargs: tuple[Any, ...] = ()
+    max_tasks_per_worker: int | None = None  #: a worker is replaced after so many, None for never
+    worker_idle_timeout: float = 60.0  #: seconds after which an idle worker leaves
+    worker_start_timeout: float = 30.0  #: seconds until a starting worker counts as failed
+    inner_threads: int | str | None = "auto"  #: threads of OpenMP and the like per worker; "auto" shares the CPUs
+    grace: float = 0.5
+    name: str = "engine"
+
+
+@dataclass(slots=True)
+class Counters:
+    """What has happened; written on the home loop only, read by anyone."""
+
+    started: int = 0  #: workers that said hello
+    start_failures: int = 0  #: workers that never did
+    crashes: int = 0  #: tasks whose worker died under them
+    idle_deaths: int = 0  #: workers that died without a task
+    killed: int = 0  #: workers ended because an interrupted task did not stop in time
+    retired: int = 0  #: workers replaced because an interrupt was raised in them
+    recycled: int = 0  #: workers replaced after max_tasks_per_worker or by restart
+    given_back: int = 0  #: attempts that a dead worker had not begun
+    late: int = 0  #: results that nobody waited for any more
+    malformed: int = 0  #: workers replaced because they sent no frame
+
+
+def thread_limits(settings: ProcessSettings) -> dict[str, str]:
+    """Return the environment that keeps OpenMP and the like within bounds; what the user has set stays."""
+    if settings.inner_threads is None:
+        return {}
+    count = settings.inner_threads
+    if count == "auto":
+        import loky  # counts what cgroups and affinity leave us
+
+        count = max(1, loky.cpu_count() // settings.processes)
+    return {name: str(count) for name in _THREAD_VARIABLES if name not in os.environ}

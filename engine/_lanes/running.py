@@ -1,0 +1,52 @@
+"""What ``current_task()`` answers in the loop and thread lanes."""
+
+from .base import Attempt, Front
+
+__all__ = ["RunningTask"]
+
+
+class RunningTask:
+    """What ``current_task()`` answers in the loop and thread lanes."""
+
+    __slots__ = ("_attempt", "front")
+
+    def __init__(self, front: Front, attempt: Attempt) -> None:
+        self.front = front
+        self._attempt = attempt
+
+    @property
+    def id(self) -> int:
+        """Give the task's id."""
+        return self._attempt.task_id
+
+    @property
+    def name(self) -> str:
+        """Give the task's name."""
+        return self._attempt.name
+
+    @property
+    def attempt(self) -> int:
+        """Give the number of this try."""
+        return self._attempt.number
+
+    @property
+    def deadline(self) -> float | None:
+        """Give the monotonic instant at which this attempt times out."""
+        attempt = self._attempt
+        if attempt.timeout is None or attempt.started_at is None:
+            return None
+        return attempt.started_at + attempt.timeout
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Say whether this attempt should end soon."""
+        return self._attempt.cancel_requested
+
+    @property
+    def owner(self) -> Attempt:
+        """Give the attempt itself, for the engine."""
+        return self._attempt
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Report how far the task is."""
+        self.front.progress(self._attempt, done, total, message)

@@ -1,0 +1,205 @@
+"""The thread lane: plain functions in a pool of threads.
+
+A thread claims for itself, so a task goes from ``submit`` to a thread without passing the event loop, and what is not
+claimed can still be cancelled or overtaken.
+
+Guarantees
+    Shared: ``_threads``.  Guarded by: ``_lock``, held for one set operation.  Callers: any thread.
+    Lock order: the lane's lock is taken with no other held, and none is taken under it.
+    A wake-up is a token in ``_tokens``; a thread that found nothing takes one before it looks again. The registry
+    counts parked threads under its lock in the same step in which it finds its queue empty, so a submit after that
+    step sees the parked thread and puts a token, which waits in the queue if the thread is not there yet.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import queue
+import sys
+import threading
+import traceback
+
+from .. import _current
+from .._clock import now
+from .._mailbox import Mailbox
+from .._states import Lane as LaneName
+from ..errors import TaskCancelled, WorkerStartupError
+from ._errors import arrived
+from .base import Attempt, Front, Outcome, WorkerInfo
+from .running import RunningTask
+
+__all__ = ["ThreadLane"]
+
+log = logging.getLogger("engine")
+
+_STOP = object()
+
+
+class _Worker:
+    """One pool thread and what it runs now."""
+
+    __slots__ = ("attempt", "done", "name", "thread")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.attempt: Attempt | None = None
+        self.done = 0
+        self.thread: threading.Thread | None = None
+
+
+class ThreadLane:
+    """Runs plain functions in daemon threads, started on demand and kept until the engine stops."""
+
+    name = LaneName.THREAD
+
+    def __init__(self, front: Front, home: Mailbox, prefix: str) -> None:
+        self._front = front
+        self._home = home
+        self._prefix = prefix
+        self._tokens: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads: set[_Worker] = set()
+        self._numbers = itertools.count(1)
+
+    # -- taking work --------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Wake one idle thread. Any thread."""
+        self._tokens.put(None)
+
+    def grow(self) -> None:
+        """Start one more thread; if the system gives none and there is none, fail what waits. Any thread."""
+        worker = _Worker(f"thread-{next(self._numbers)}")
+        worker.thread = threading.Thread(
+            target=self._run, args=(worker,), name=f"{self._prefix}-{worker.name}", daemon=True
+        )
+        with self._lock:
+            self._threads.add(worker)
+        try:
+            worker.thread.start()
+        except RuntimeError as cause:
+            with self._lock:
+                self._threads.discard(worker)
+                alone = not self._threads
+            log.error("cannot start a thread: %s; %s", cause, "lower threads, or raise the limit on processes (ulimit -u)")
+            if alone:
+                error = WorkerStartupError(f"expected the system to start a thread, got: {cause}")
+                error.__cause__ = cause
+                self._front.fail_ready(self.name, error)
+
+    def _run(self, worker: _Worker) -> None:
+        front, name = self._front, self.name
+        try:
+            while True:
+                attempt = front.claim(name)
+                if attempt is None:
+                    if self._tokens.get() is _STOP:
+                        return
+                    continue
+                self._run_one(worker, attempt)
+                del attempt  # or an idle thread would keep the last task's frame alive
+        finally:
+            with self._lock:
+                self._threads.discard(worker)
+
+    def _run_one(self, worker: _Worker, attempt: Attempt) -> None:
+        worker.attempt = attempt
+        attempt.worker = worker.name
+        if self._front.begin(attempt, now()):
+            outcome = _call(self._front, attempt)
+            outcome.started_at = attempt.started_at
+            outcome.worker = worker.name
+            worker.attempt = None
+            worker.done += 1
+            self._front.end(attempt, outcome)
+        worker.attempt = None
+
+    # -- the contract -------------------------------------------------------------------------------------------
+
+    def started(self, attempt: Attempt) -> float | None:
+        """Return when the function was entered; the front knows it at once."""
+        return attempt.started_at
+
+    def recall(self, attempt: Attempt) -> bool:
+        """Say whether ``attempt`` has not begun: begin asks the front, which forbids it from now on."""
+        return attempt.started_at is None
+
+    def interrupt(self, attempt: Attempt) -> None:
+        """Let ``checkpoint`` raise in the function; abandon it after its grace."""
+        if attempt.interrupted or attempt.over:
+            return
+        attempt.interrupted = attempt.cancel_requested = True
+        self._home.loop.call_later(attempt.grace, self._give_up, attempt)
+
+    def _give_up(self, attempt: Attempt) -> None:
+        if not attempt.over:
+            self._front.abandon(attempt)
+
+    def workers(self) -> list[WorkerInfo]:
+        """Describe every thread."""
+        with self._lock:
+            workers = sorted(self._threads, key=lambda worker: worker.name)
+        return [_describe(worker) for worker in workers]
+
+    def stacks(self) -> dict[str, str]:
+        """Return the stack of every thread of the lane."""
+        frames = sys._current_frames()
+        with self._lock:
+            workers = list(self._threads)
+        return {
+            _title(worker): "".join(traceback.format_stack(frames[worker.thread.ident]))
+            for worker in workers
+            if worker.thread is not None and worker.thread.ident in frames
+        }
+
+    async def warm_up(self) -> None:
+        """Return at once: a thread starts in 0.1 ms, when it is needed."""
+
+    async def restart(self) -> None:
+        """Return at once: threads hold nothing that a restart would clear."""
+
+    async def close(self, grace: float) -> None:
+        """End the idle threads and wait up to ``grace`` seconds for them; an abandoned one ends with its function."""
+        with self._lock:
+            workers = list(self._threads)
+        for _ in workers:
+            self._tokens.put(_STOP)
+        for worker in workers:
+            if worker.thread is not None and worker.attempt is None and worker.thread is not threading.current_thread():
+                worker.thread.join(max(grace, 1.0))
+
+    def kill(self) -> None:
+        """Tell idle threads to end; a running function cannot be killed."""
+        for _ in range(len(self._threads)):
+            self._tokens.put(_STOP)
+
+
+def _call(front: Front, attempt: Attempt) -> Outcome:
+    """Run the function in a copy of its submitter's context and turn whatever it does into an Outcome."""
+    fn, context = attempt.fn, attempt.context
+    assert fn is not None
+    assert context is not None
+    context = context.copy()  # each attempt gets a fresh one: nothing leaks from try to try
+    context.run(_current.running.set, RunningTask(front, attempt))
+    try:
+        return Outcome(value=context.run(fn, *attempt.args, **attempt.kwargs))
+    except TaskCancelled:
+        return Outcome(cancelled=True)
+    except BaseException as error:  # SystemExit would end the pool thread; it is the task's outcome
+        return Outcome(error=arrived(error))
+
+
+def _describe(worker: _Worker) -> WorkerInfo:
+    attempt = worker.attempt
+    if attempt is None:
+        return WorkerInfo(worker.name, LaneName.THREAD, None, "idle", None, None, worker.done, None, None)
+    state = "abandoned" if attempt.abandoned else "busy"
+    return WorkerInfo(
+        worker.name, LaneName.THREAD, None, state, attempt.task_id, attempt.name, worker.done, None, None
+    )
+
+
+def _title(worker: _Worker) -> str:
+    attempt = worker.attempt
+    return worker.name if attempt is None else f"{worker.name} task {attempt.task_id} {attempt.name}"

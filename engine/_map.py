@@ -1,0 +1,222 @@
+"""Results of ``engine.map``: a bounded window of tasks over any iterable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from . import _checks
+from ._states import TaskState
+from .errors import EngineFull
+
+if TYPE_CHECKING:
+    from ._records import Call
+    from ._submit import Submitter
+    from ._task import Task
+
+__all__ = ["MapResults", "default_window", "row_source"]
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+
+def default_window(slots: int) -> int:
+    """Return how many items to have in hand for ``slots`` slots: enough that none waits for the consumer."""
+    return max(32, 4 * slots)
+
+
+def checked_window(window: int | None, slots: int) -> int:
+    """Return ``window`` checked, or the default."""
+    return default_window(slots) if window is None else _checks.positive_int("window", window)
+
+
+def row_source(iterables: tuple[Any, ...]) -> Iterator[Row] | AsyncIterator[Row]:
+    """Return one iterator of argument rows over several iterables, asynchronous if one of them is.
+
+    Raises:
+        TypeError: there is none, or one is not iterable.
+    """
+    if not iterables:
+        raise TypeError("expected map to get at least one iterable, got none")
+    for iterable in iterables:
+        if not isinstance(iterable, AsyncIterable) and not hasattr(iterable, "__iter__"):
+            if not hasattr(iterable, "__getitem__"):
+                raise TypeError(f"expected map to get iterables, got {_checks.shown(iterable)}")
+    if any(isinstance(iterable, AsyncIterable) for iterable in iterables):
+        return _async_rows(iterables)
+    return zip(*iterables, strict=False)
+
+
+async def _async_rows(iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...]) -> AsyncIterator[Row]:
+    sources = [aiter(i) if isinstance(i, AsyncIterable) else iter(i) for i in iterables]
+    while True:
+        row = []
+        for source in sources:
+            try:
+                row.append(await anext(source) if isinstance(source, AsyncIterator) else next(source))
+            except (StopIteration, StopAsyncIteration):
+                return
+        yield tuple(row)
+
+
+class MapResults(Generic[T]):
+    """An asynchronous iterator of results. ``break``, ``aclose`` or dropping it cancels what is in its window."""
+
+    def __init__(
+        self,
+        engine: Submitter,
+        fn: Callable[..., Any],
+        iterables: tuple[Any, ...],
+        *,
+        ordered: bool,
+        window: int | None,
+        return_exceptions: bool,
+    ) -> None:
+        self._tasks: dict[Task[Any], None] = {}  # in order of submission
+        self._engine = engine
+        self._call: Call = engine._calls.of(fn, engine._options)
+        self._ordered = _checks.flag("ordered", ordered)
+        self._return_exceptions = _checks.flag("return_exceptions", return_exceptions)
+        self._window = checked_window(window, engine._core.sizes[self._call.lane])
+        self._rows = row_source(iterables)
+        self._kept: Row | None = None
+        self._exhausted = False
+        self._pull: asyncio.Task[Row | None] | None = None
+        self._finished: deque[Task[Any]] = deque()
+        self._something: asyncio.Future[None] | None = None
+
+    def __aiter__(self) -> MapResults[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            while True:
+                room = self._fill()
+                task = self._next_done()
+                if task is not None:
+                    return self._take(task)
+                if not self._tasks and self._exhausted:
+                    raise StopAsyncIteration
+                await self._wait(room)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    def _fill(self) -> bool:
+        """Submit until the window is full; True if the engine has no room for more."""
+        while not self._exhausted and len(self._tasks) < self._window:
+            if self._engine._core.registry.is_full():
+                return True
+            row = self._next_row()
+            if row is None:
+                return False
+            try:
+                task = self._engine._core.scheduler.submit(self._call, row, None)
+            except EngineFull:  # somebody else took the room: keep the row for the next time
+                self._kept = row
+                return True
+            self._tasks[task] = None
+            if not self._ordered:
+                task.add_done_callback(self._on_done)
+        return False
+
+    def _next_row(self) -> Row | None:
+        """Return the next row; None when the source is exhausted or (asynchronous) has nothing yet."""
+        if self._kept is not None:
+            row, self._kept = self._kept, None
+            return row
+        if isinstance(self._rows, AsyncIterator):
+            if self._pull is None:
+                self._pull = asyncio.get_running_loop().create_task(_pulled(self._rows))
+            if not self._pull.done():
+                return None
+            pulled, self._pull = self._pull.result(), None
+        else:
+            pulled = next(self._rows, None)
+        if pulled is None:
+            self._exhausted = True
+        return pulled
+
+    def _next_done(self) -> Task[Any] | None:
+        if not self._ordered:
+            return self._finished.popleft() if self._finished else None
+        head = next(iter(self._tasks), None)
+        return head if head is not None and head.done() else None
+
+    def _take(self, task: Task[Any]) -> T:
+        del self._tasks[task]
+        if self._return_exceptions and task._state is not TaskState.COMPLETED:
+            error: Any = task._make_cancelled_error() if task.cancelled() else task.exception()
+            return error  # type: ignore[no-any-return]  # with return_exceptions the caller asked for a mixture
+        result: T = task.result()
+        return result
+
+    async def _wait(self, room: bool) -> None:
+        """Wait until there may be something to do: a result, a row, or room."""
+        head = next(iter(self._tasks), None)
+        if self._ordered and head is not None and self._pull is None and not room:
+            await _until_done(head)
+            return
+        waiters: list[Any] = []
+        if self._ordered and head is not None:
+            waiters.append(head)
+        elif not self._ordered:
+            self._something = asyncio.get_running_loop().create_future()
+            if self._finished:
+                return
+            waiters.append(self._something)
+        if self._pull is not None and len(self._tasks) < self._window:
+            waiters.append(self._pull)
+        mine = self._engine._core.room() if room else None
+        if mine is not None:
+            self._engine._core.pass_room_on()
+            waiters.append(mine)
+        try:
+            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if mine is not None and not mine.done():
+                mine.cancel()
+
+    def _on_done(self, task: Task[Any]) -> None:
+        if task in self._tasks:
+            self._finished.append(task)
+            if self._something is not None and not self._something.done():
+                self._something.set_result(None)
+
+    def _cancel_window(self) -> None:
+        tasks, self._tasks = list(self._tasks), {}
+        self._exhausted = True
+        self._finished.clear()
+        for task in tasks:
+            task.cancel()
+            task._retrieved = True  # whoever drops the window does not want to hear of its failures
+
+    async def aclose(self) -> None:
+        """Cancel what is in the window and close the source. Idempotent."""
+        self._cancel_window()
+        pull, self._pull = self._pull, None
+        if pull is not None:
+            pull.cancel()
+            await asyncio.wait([pull])
+        if isinstance(self._rows, AsyncIterator) and hasattr(self._rows, "aclose"):
+            await self._rows.aclose()
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_tasks"):
+            self._cancel_window()
+        pull = self.__dict__.get("_pull")
+        if pull is not None:
+            pull.get_loop().call_soon_threadsafe(pull.cancel)
+
+
+async def _pulled(rows: AsyncIterator[Row]) -> Row | None:
+    return await anext(rows, None)
+
+
+async def _until_done(task: Task[Any]) -> None:
+    """Wait for ``task`` without raising its outcome: that is looked at when its turn comes."""
+    done = asyncio.get_running_loop().create_future()
+    task.add_done_callback(lambda _: done.done() or done.set_result(None))
+    await done

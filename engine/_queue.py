@@ -1,0 +1,90 @@
+"""Tasks that are ready to run: highest priority first, first in, first out within one.
+
+Pure bookkeeping without a lock of its own: the registry's guards it. Adding and taking cost O(1) for the few
+priorities in use; removing only marks, and marked entries are dropped when they outnumber the live ones, so a
+million cancelled tasks hold no memory.
+"""
+
+from bisect import insort
+from collections import deque
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+
+__all__ = ["ReadyQueue"]
+
+
+class _Queued(Protocol):
+    queued: bool
+
+
+Q = TypeVar("Q", bound=_Queued)
+
+
+class ReadyQueue(Generic[Q]):
+    """A priority queue of objects that carry a ``queued`` flag, which only this class sets."""
+
+    __slots__ = ("_dead", "_live", "_order", "_rows")
+
+    def __init__(self) -> None:
+        self._rows: dict[int, deque[Q]] = {}
+        self._order: list[int] = []  # ascending priorities that have a row
+        self._live = 0
+        self._dead = 0
+
+    def __len__(self) -> int:
+        return self._live
+
+    def push(self, item: Q, priority: int, *, first: bool = False) -> None:
+        """Add ``item`` behind those of its priority, or before them with ``first``."""
+        row = self._rows.get(priority)
+        if row is None:
+            row = self._rows[priority] = deque()
+            insort(self._order, priority)
+        item.queued = True
+        self._live += 1
+        if first:
+            row.appendleft(item)
+        else:
+            row.append(item)
+
+    def pop(self) -> Q | None:
+        """Take the most urgent item; None when there is none."""
+        while self._order:
+            priority = self._order[-1]
+            row = self._rows[priority]
+            while row:
+                item = row.popleft()
+                if item.queued:
+                    item.queued = False
+                    self._live -= 1
+                    return item
+                self._dead -= 1
+            del self._rows[priority]
+            self._order.pop()
+        return None
+
+    def remove(self, item: Q) -> bool:
+        """Take ``item`` out wherever it stands; False if it is not in the queue."""
+        if not item.queued:
+            return False
+        item.queued = False
+        self._live -= 1
+        self._dead += 1
+        if self._dead > self._live + 64:
+            self._sweep()
+        return True
+
+    def __iter__(self) -> Iterator[Q]:
+        """Go through the items in the order in which ``pop`` would give them."""
+        for priority in reversed(self._order):
+            yield from (item for item in self._rows[priority] if item.queued)
+
+    def _sweep(self) -> None:
+        for priority in list(self._order):
+            row = deque(item for item in self._rows[priority] if item.queued)
+            if row:
+                self._rows[priority] = row
+            else:
+                del self._rows[priority]
+                self._order.remove(priority)
+        self._dead = 0

@@ -1,0 +1,62 @@
+"""Values about tasks: what a call is, how far it is, what it looks like at one instant."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ._states import Lane, Priority, TaskState
+from .retry import Retry
+
+__all__ = ["Call", "Progress", "TaskInfo", "describe_error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What all tasks of one function with the same options share, so that a pending task stays small."""
+
+    fn: Callable[..., Any]
+    name: str
+    lane: Lane
+    timeout: float | None = None
+    total_timeout: float | None = None
+    retry: Retry | None = None
+    priority: int = Priority.NORMAL
+    grace: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a task says it is."""
+
+    done: float  #: in the task's own unit
+    total: float | None = None  #: in the same unit; None where unknown
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """One task at one instant; what ``Engine.tasks`` and ``Engine.get`` return. It holds no argument and no result."""
+
+    id: int
+    name: str
+    lane: Lane
+    state: TaskState
+    attempt: int  #: attempts started so far
+    created_at: float  #: seconds since the epoch, UTC, as the next two
+    started_at: float | None  #: of the last attempt; None if none started
+    completed_at: float | None
+    worker: str | None  #: who ran the last attempt
+    error: str | None = None  #: type and message of the failure, at most 200 characters
+    progress: Progress | None = None
+
+
+def describe_error(error: BaseException | None) -> str | None:
+    """Return type and message of ``error`` on one line of at most 200 characters; never raises. None gives None."""
+    if error is None:
+        return None
+    try:
+        text = str(error)
+    except Exception as broken:  # user code; the description must still be made
+        text = f"<its str() raised {type(broken).__name__}>"
+    line = " ".join(f"{type(error).__name__}: {text[:400]}".split())
+    return line if len(line) <= 200 else line[:197] + "..."

@@ -1,0 +1,554 @@
+"""The engine's side of the lanes: every task passes here on its way in, between attempts, and out.
+
+Guarantees
+    Shared state lives in the registry and changes only under its lock; this module decides under it and acts outside.
+    Callers: any thread, but for what is posted to the home loop: timers and ``Lane.interrupt``.
+    Lock order: the registry's lock is released before a lane, a mailbox's loop or a waiter is called.
+    A task settles once, whoever is first: end of the attempt, cancel, timeout, crash. The others see a terminal state
+    and only let the attempt run out (design/0003 lists the interleavings and the tests that force them).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import logging
+import random
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import _current
+from ._clock import now
+from ._deadlines import Deadlines
+from ._lanes.base import Attempt, Lane, Outcome
+from ._mailbox import Mailbox
+from ._records import Call, Progress, describe_error
+from ._registry import Registry
+from ._states import TERMINAL, TaskState
+from ._states import Lane as LaneName
+from ._verdict import Facts, decide
+from .errors import EngineClosed, EngineForked, NestedDeadlock, TaskTimeout
+from ._task import Task, Waiter
+
+__all__ = ["Counters", "Scheduler"]
+
+log = logging.getLogger("engine")
+
+_LENT_PER_SLOT = 10  #: how many slots may be lent for each thread before waiting once more is a NestedDeadlock
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened so far; guarded by the registry's lock."""
+
+    retries: int = 0
+    timeouts: int = 0
+    abandoned: int = 0
+    late: int = 0  #: results that came after their task had settled, and were dropped
+
+
+class Scheduler:
+    """Moves tasks through their life. One for each engine; it implements ``Front`` for the lanes."""
+
+    def __init__(self, registry: Registry, home: Mailbox, exported: tuple[tuple[str, Any], ...]) -> None:
+        self.registry = registry
+        self.home = home
+        self.lanes: dict[LaneName, Lane] = {}
+        self.counters = Counters()
+        self.deadlines = Deadlines(home, self.expire, self.expire_total, self.retry_due)
+        self.rng: Callable[[], float] = random.random
+        self.phase = "running"  #: then "draining", then "closed"; guarded by the registry's lock
+        self.forked = False
+        self._exported = exported
+        self._mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = weakref.WeakKeyDictionary()
+
+    # -- coming in ----------------------------------------------------------------------------------------------
+
+    def submit(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Task[Any]:
+        """Accept one call; never waits.
+
+        Raises:
+            EngineFull: max_pending tasks wait already.
+            EngineClosed, EngineForked: the engine does not run here.
+        """
+        task: Task[Any] = Task(self, 0, call, args, kwargs, now(), time.time())
+        lane = call.lane
+        if lane is LaneName.PROCESS:
+            if self._exported:
+                task._exported = {a: v for a, var in self._exported if (v := var.get(_UNSET)) is not _UNSET}
+        else:
+            task._context = contextvars.copy_context()
+            if lane is LaneName.LOOP:
+                task._loop = self.mailbox()
+        registry = self.registry
+        if self.forked or self.home.loop.is_closed():
+            self.check_open()
+        with registry.lock:
+            if self.phase != "running":
+                self._check_phase_locked()
+            wake = registry.admit_locked(task)
+        if call.total_timeout is not None:
+            self.deadlines.watch_task(task, call.total_timeout)
+        if wake is not None:
+            wake()
+        return task
+
+    def check_open(self) -> None:
+        """Raise EngineClosed or EngineForked unless a submit from here would be accepted."""
+        if self.forked:
+            raise EngineForked
+        if self.home.loop.is_closed():
+            raise EngineClosed("expected the engine's event loop to be open, got a closed one: cannot schedule new futures "
+                               "after shutdown; create the Engine inside the running loop")  # fmt: skip
+        with self.registry.lock:
+            self._check_phase_locked()
+
+    def _check_phase_locked(self) -> None:
+        if self.phase == "closed" or (self.phase == "draining" and not self._is_inside()):
+            raise EngineClosed("expected the engine to be running, got one that stops: cannot schedule new futures "
+                               "after shutdown; create a new Engine")  # fmt: skip
+
+    def _is_inside(self) -> bool:
+        running = _current.running.get()
+        return running is not None and running.front is self
+
+    def mailbox(self) -> Mailbox:
+        """Return the mailbox of the loop that runs here, else the home loop's."""
+        loop = asyncio._get_running_loop()
+        if loop is None or loop is self.home.loop:
+            return self.home
+        with self.registry.lock:
+            mailbox = self._mailboxes.get(loop)
+            if mailbox is None:
+                mailbox = self._mailboxes[loop] = Mailbox(loop)
+            return mailbox
+
+    # -- what lanes call (Front) --------------------------------------------------------------------------------
+
+    def claim(self, lane: LaneName) -> Attempt | None:
+        """Take the next attempt of ``lane``; None parks it."""
+        registry = self.registry
+        with registry.lock:
+            task = registry.claim_locked(lane)
+            if task is None:
+                return None
+            call = task._call
+            attempt = Attempt(
+                task.id, task._attempts + 1, call.name, call.fn, task._args, task._kwargs or _NO_KWARGS, lane=lane,
+                timeout=call.timeout, grace=call.grace, context=task._context, exported=task._exported,
+                loop=task._loop, task=task,
+            )  # fmt: skip
+            task._attempt = attempt
+            registry.attempts.add(attempt)
+            opened = registry.room_opened_locked() if registry.room_waiters else None
+        if opened is not None:
+            opened()
+        if attempt.timeout is not None:
+            self.deadlines.watch(attempt)
+        return attempt
+
+    def has_ready(self, lane: LaneName) -> int:
+        """Count what waits for ``lane``; none parks it."""
+        with self.registry.lock:
+            ready = len(self.registry.ready[lane])
+            if not ready:
+                self.registry.slots[lane].park()
+            return ready
+
+    def begin(self, attempt: Attempt, at: float) -> bool:
+        """Record the start of ``attempt``; False if its task settled meanwhile."""
+        with self.registry.lock:
+            task = attempt.task
+            if task._state is not TaskState.PENDING or task._attempt is not attempt:
+                return False
+            self.registry.start_locked(task, attempt, at)
+            return True
+
+    def end(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Record how ``attempt`` ended: settle its task, or try again."""
+        registry = self.registry
+        error_text = describe_error(outcome.error) if outcome.error is not None else None
+        waiters: list[Waiter] | None = None
+        retry_in: float | None = None
+        task = attempt.task
+        with registry.lock:
+            if attempt.over:
+                return
+            if outcome.worker is not None:
+                attempt.worker = outcome.worker
+            wake = registry.release_locked(attempt)
+            if task._state in TERMINAL:
+                self.counters.late += not outcome.cancelled
+            else:
+                if outcome.started_at is not None and task._state is TaskState.PENDING:
+                    registry.start_locked(task, attempt, outcome.started_at)
+                retry_in, waiters = self._decide_locked(task, attempt, outcome, error_text)
+            if task._attempt is attempt:
+                task._attempt = None
+                task._worker = attempt.worker
+            quiet = self._quiet_locked()
+        self._leave(attempt)
+        if retry_in is not None:
+            self.deadlines.retry_after(task, retry_in)
+        self._tell(task, waiters, wake, quiet)
+
+    def _decide_locked(
+        self, task: Task[Any], attempt: Attempt, outcome: Outcome, error_text: str | None
+    ) -> tuple[float | None, list[Waiter] | None]:
+        call = task._call
+        timeout = task._timed_out
+        if timeout is None and attempt.expired:
+            timeout = self._timeout_error(task, attempt)
+        if outcome.error is None and not (outcome.cancelled or timeout or task._cancel_requested):
+            at = outcome.completed_at or now()
+            return None, self.registry.settle_locked(task, TaskState.COMPLETED, at, value=outcome.value)
+        verdict = decide(
+            Facts(
+                attempt=attempt.number, error=outcome.error, cancelled=outcome.cancelled, retryable=outcome.retryable,
+                cancel_requested=task._cancel_requested, timeout=timeout,
+                final=task._timed_out is not None or attempt.abandoned, retry=call.retry,
+                swallowed_is_failure=call.lane is LaneName.LOOP,
+            ),
+            self.rng,
+        )  # fmt: skip
+        if verdict.state is TaskState.PENDING:
+            self.counters.retries += 1
+            self.registry.move_locked(task, TaskState.PENDING)
+            return verdict.delay, None
+        if verdict.error is timeout:
+            error_text = describe_error(timeout)
+        return None, self.registry.settle_locked(
+            task, verdict.state, outcome.completed_at or now(), error=verdict.error, error_text=error_text
+        )
+
+    def give_back(self, attempt: Attempt) -> None:
+        """Queue an attempt that never started again, before the others."""
+        with self.registry.lock:
+            if attempt.over:
+                return
+            wake = self.registry.release_locked(attempt)
+            task = attempt.task
+            if task._attempt is attempt:
+                task._attempt = None
+            if task._state is TaskState.PENDING:
+                wake = self.registry.requeue_locked(task, first=True) or wake
+            quiet = self._quiet_locked()
+        self._leave(attempt)
+        self._tell(task, None, wake, quiet)
+
+    def abandon(self, attempt: Attempt) -> bool:
+        """Give up on an attempt that cannot be stopped: settle its task, give its slot away if one more may be."""
+        task = attempt.task
+        timeout = self._timeout_error(task, attempt) if attempt.expired else None
+        error_text = describe_error(timeout)
+        waiters = wake = None
+        slots = self.registry.slots[attempt.lane]
+        with self.registry.lock:
+            if attempt.over or attempt.abandoned:
+                return False
+            refilled = attempt.abandoned = slots.abandon()
+            self.registry.attempts.discard(attempt)  # nobody waits for it any more
+            self.counters.abandoned += 1
+            if task._state not in TERMINAL:
+                error = None if task._cancel_requested else (task._timed_out or timeout)
+                state = TaskState.FAILED if error is not None else TaskState.CANCELLED
+                waiters = self.registry.settle_locked(task, state, now(), error=error, error_text=error_text)
+            if refilled and self.registry.ready[attempt.lane]:
+                wake = slots.to_wake()
+            quiet = self._quiet_locked()
+        log.warning("task %d %s did not stop within %s s and was abandoned; it still runs in %s",
+                    attempt.task_id, attempt.name, attempt.grace, attempt.worker)  # fmt: skip
+        self._tell(task, waiters, wake, quiet)
+        return refilled
+
+    def progress(self, attempt: Attempt, done: float, total: float | None, message: str) -> None:
+        """Record how far ``attempt`` says it is."""
+        report = Progress(done, total, str(message)[:200])
+        with self.registry.lock:
+            attempt.task._progress = report
+
+    def fail_ready(self, lane: LaneName, error: BaseException) -> None:
+        """Fail all that waits for ``lane``, each with its own copy of ``error``."""
+        text = describe_error(error)
+        settled = []
+        with self.registry.lock:
+            queue = self.registry.ready[lane]
+            while (task := queue.pop()) is not None:
+                if task._attempts == 0:
+                    self.registry.waiting -= 1
+                mine = copy.copy(error)
+                mine.__cause__ = error.__cause__
+                at = now()
+                settled.append(
+                    (task, self.registry.settle_locked(task, TaskState.FAILED, at, error=mine, error_text=text))
+                )
+            quiet = self._quiet_locked()
+        for task, waiters in settled:
+            self._tell(task, waiters, None, None)
+        self._tell(None, None, None, quiet)
+
+    # -- stopping one task --------------------------------------------------------------------------------------
+
+    def cancel(self, task: Task[Any], message: Any = None) -> bool:
+        """Cancel ``task``; True if it was live. See the table in design/0003."""
+        return self._end_early(task, None, message)
+
+    def expire_total(self, task: Task[Any]) -> None:
+        """End ``task``, whose total_timeout is over."""
+        call = task._call
+        error = TaskTimeout(
+            f"task {task.id} {call.name} did not end within total_timeout={call.total_timeout} s",
+            task_id=task.id, lane=call.lane.value, attempt=task._attempts, timeout=call.total_timeout, scope="total",
+        )  # fmt: skip
+        if self._end_early(task, error, None):
+            with self.registry.lock:
+                self.counters.timeouts += 1
+
+    def _end_early(self, task: Task[Any], error: TaskTimeout | None, message: Any) -> bool:
+        """Settle ``task`` now if its lane allows, and see to it that its attempt ends. False: it was done."""
+        registry = self.registry
+        lane = self.lanes[task._call.lane]
+        text = describe_error(error)
+        waiters = wake = quiet = None
+        with registry.lock:
+            if task._state in TERMINAL:
+                return False
+            if error is None:
+                task._cancel_requested = True
+                task._cancel_message = message
+            else:
+                task._timed_out = error
+            attempt = task._attempt
+            sent = attempt is not None and attempt.started_at is None
+            if attempt is None or (sent and lane.name is not LaneName.PROCESS):
+                waiters, wake = self._settle_unstarted_locked(task, attempt, error, text)
+                attempt, sent, quiet = None, False, self._quiet_locked()
+            elif not sent and lane.name is not LaneName.LOOP:
+                waiters = registry.settle_locked(task, _ended(error), now(), error=error, error_text=text)
+        if sent and attempt is not None:  # its worker may be taking it this instant: the lane knows
+            started = None if lane.recall(attempt) else (lane.started(attempt) or now())
+            with registry.lock:
+                if task._state in TERMINAL:
+                    return task._state is not TaskState.COMPLETED
+                if started is None:
+                    waiters, wake = self._settle_unstarted_locked(task, attempt, error, text)
+                    attempt, quiet = None, self._quiet_locked()
+                else:
+                    if task._state is TaskState.PENDING:
+                        registry.start_locked(task, attempt, started)
+                    waiters = registry.settle_locked(task, _ended(error), now(), error=error, error_text=text)
+        if attempt is not None:
+            self._interrupt(attempt)
+        self._tell(task, waiters, wake, quiet)
+        return True
+
+    def _settle_unstarted_locked(
+        self, task: Task[Any], attempt: Attempt | None, error: TaskTimeout | None, text: str | None
+    ) -> tuple[list[Waiter], Callable[[], None] | None]:
+        waiters = self.registry.settle_locked(task, _ended(error), now(), error=error, error_text=text)
+        wake = None
+        if attempt is not None and not attempt.over:
+            wake = self.registry.release_locked(attempt)
+            task._attempt = None
+        return waiters, wake
+
+    def expire(self, attempt: Attempt) -> None:
+        """End ``attempt``, whose timeout may be over; called by its timer, on the home loop."""
+        lane = self.lanes[attempt.lane]
+        started = attempt.started_at if attempt.started_at is not None else lane.started(attempt)
+        if attempt.over or attempt.timeout is None:
+            return
+        left = attempt.timeout - (now() - started) if started is not None else attempt.timeout
+        if started is None or left > 0:
+            self.deadlines.watch(attempt, left)
+            return
+        task = attempt.task
+        error = self._timeout_error(task, attempt)
+        text = describe_error(error)
+        waiters = None
+        with self.registry.lock:
+            if attempt.over or attempt.expired or task._state in TERMINAL:
+                return
+            attempt.expired = True
+            self.counters.timeouts += 1
+            if task._state is TaskState.PENDING:
+                self.registry.start_locked(task, attempt, started)
+            retry = task._call.retry
+            if lane.name is not LaneName.LOOP and not (retry is not None and retry.wants(error, attempt.number)):
+                waiters = self.registry.settle_locked(task, TaskState.FAILED, now(), error=error, error_text=text)
+        self._interrupt(attempt)
+        self._tell(task, waiters, None, None)
+
+    def _timeout_error(self, task: Task[Any], attempt: Attempt) -> TaskTimeout:
+        return TaskTimeout(
+            f"task {task.id} {attempt.name} did not end within timeout={attempt.timeout} s",
+            task_id=task.id, lane=attempt.lane.value, attempt=attempt.number, timeout=attempt.timeout,
+        )  # fmt: skip
+
+    def _interrupt(self, attempt: Attempt) -> None:
+        attempt.cancel_requested = True
+        lane = self.lanes[attempt.lane]
+        if self.home.is_here():
+            lane.interrupt(attempt)
+        else:
+            self.home.post(lane.interrupt, attempt)
+
+    def retry_due(self, task: Task[Any]) -> None:
+        """Queue ``task`` for its next attempt, unless it settled during the backoff."""
+        with self.registry.lock:
+            if task._state is not TaskState.PENDING or task.queued or task._attempt is not None:
+                return
+            wake = self.registry.requeue_locked(task)
+        if wake is not None:
+            wake()
+
+    # -- who waits ----------------------------------------------------------------------------------------------
+
+    def add_callback(self, task: Task[Any], fn: Callable[[Any], object], context: contextvars.Context) -> None:
+        """Have ``fn(task)`` called in ``context`` on the loop that runs here, once ``task`` is done."""
+        mailbox = self.mailbox()
+        running = _current.running.get()
+        lender = running.owner if running is not None and running.front is self else None
+        if not self.add_waiter(task, fn, context, mailbox, lender):
+            self._deliver(task, [(fn, context, mailbox, None)])
+
+    def add_waiter(
+        self,
+        task: Task[Any],
+        fn: Callable[[Any], object],
+        context: contextvars.Context | None,
+        mailbox: Mailbox | None,
+        lender: Attempt | None = None,
+    ) -> bool:
+        """Remember who waits for ``task``; the running attempt lends its slot. False: the task is done.
+
+        Raises:
+            NestedDeadlock: too many attempts wait already.
+        """
+        if lender is None and mailbox is None:
+            running = _current.running.get()
+            lender = running.owner if running is not None and running.front is self else None
+        with self.registry.lock:
+            if task._state in TERMINAL:
+                return False
+            if lender is not None and (lender.over or lender.task is task):
+                lender = None
+            wake = self._lend_locked(lender) if lender is not None else None
+            if task._waiters is None:
+                task._waiters = []
+            task._waiters.append((fn, context, mailbox, lender))
+        if wake is not None:
+            wake()
+        return True
+
+    def _lend_locked(self, lender: Attempt) -> Callable[[], None] | None:
+        slots = self.registry.slots[lender.lane]
+        bound = _LENT_PER_SLOT * (self.registry.slots[LaneName.THREAD].limit or 1)
+        if not lender.waits and slots.lent >= bound:
+            raise NestedDeadlock(
+                f"expected at most {bound} tasks of the {lender.lane.value} lane to wait for other tasks of this engine, "
+                f"got one more (task {lender.task_id} {lender.name}); submit without waiting, or raise threads"
+            )
+        return self.registry.waits_locked(lender)
+
+    def remove_waiters(self, task: Task[Any], fn: Callable[[Any], object]) -> int:
+        """Forget the waiters that call ``fn``; return how many there were."""
+        with self.registry.lock:
+            waiters = task._waiters or []
+            kept = [w for w in waiters if w[0] != fn]
+            for waiter in waiters:
+                if waiter[0] == fn and waiter[3] is not None:
+                    self.registry.waited_locked(waiter[3])
+            if task._waiters is not None:
+                task._waiters = kept or None
+            return len(waiters) - len(kept)
+
+    def when_over(self, task: Task[Any], fn: Callable[[], None]) -> bool:
+        """Have ``fn()`` called once the attempt of the settled ``task`` is over. False: there is none. Any thread."""
+        with self.registry.lock:
+            attempt = task._attempt
+            if attempt is None or attempt.over or attempt.abandoned:
+                return False
+            if attempt.callbacks is None:
+                attempt.callbacks = []
+            attempt.callbacks.append(fn)
+            return True
+
+    def observe(self, task: Task[Any]) -> None:
+        """Notice that a task which was sent to a worker process has started, if it has."""
+        attempt = task._attempt
+        if attempt is not None and attempt.started_at is None and attempt.lane is LaneName.PROCESS:
+            started = self.lanes[attempt.lane].started(attempt)
+            if started is not None:
+                self.begin(attempt, started)
+
+    def report_unretrieved(self, task: Task[Any]) -> None:
+        """Log the failure of a task that nobody asked about; called when it is collected, takes no lock."""
+        error = task._error
+        log.error("task %d %s failed and nobody retrieved its exception: %s", task.id, task._call.name,
+                  describe_error(error), exc_info=error)  # fmt: skip
+
+    # -- telling, outside the lock ------------------------------------------------------------------------------
+
+    def _quiet_locked(self) -> list[Callable[[], object]] | None:
+        registry = self.registry
+        if registry.quiet_waiters and registry.is_quiet_locked():
+            waiters, registry.quiet_waiters = registry.quiet_waiters, []
+            return waiters
+        return None
+
+    def _leave(self, attempt: Attempt) -> None:
+        attempt.fn, attempt.args, attempt.kwargs, attempt.context = None, (), _NO_KWARGS, None
+        if attempt.timer is not None:
+            self.deadlines.forget(attempt)
+        callbacks, attempt.callbacks = attempt.callbacks, None
+        for fn in callbacks or ():
+            fn()
+
+    def _tell(
+        self,
+        task: Task[Any] | None,
+        waiters: list[Waiter] | None,
+        wake: Callable[[], None] | None,
+        quiet: list[Callable[[], object]] | None,
+    ) -> None:
+        if waiters is not None and task is not None:
+            if task._timer is not None:
+                self.deadlines.forget_task(task)
+            if waiters:
+                self._deliver(task, waiters)
+            if self.registry.room_waiters:
+                self._open_room()
+        if wake is not None:
+            wake()
+        for fn in quiet or ():
+            fn()
+
+    def _open_room(self) -> None:
+        with self.registry.lock:
+            opened = self.registry.room_opened_locked()
+        if opened is not None:
+            opened()
+
+    @staticmethod
+    def _deliver(task: Task[Any], waiters: list[Waiter]) -> None:
+        here = asyncio._get_running_loop()
+        for fn, context, mailbox, _ in waiters:
+            if mailbox is None:
+                fn(task)
+            elif mailbox.loop is here:
+                here.call_soon(fn, task, context=context)
+            else:
+                mailbox.post(fn, task, context=context)
+
+
+_UNSET: Any = object()
+_NO_KWARGS: dict[str, Any] = {}
+
+
+def _ended(error: TaskTimeout | None) -> TaskState:
+    return TaskState.CANCELLED if error is None else TaskState.FAILED

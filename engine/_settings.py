@@ -1,0 +1,88 @@
+"""What an Engine is made with: one frozen value, checked where it enters."""
+
+import contextvars
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from . import _checks
+from ._states import Lane
+
+__all__ = ["EngineSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """Checked options of an Engine; see ``Engine`` for what each means."""
+
+    processes: int | None = None
+    threads: int | None = None
+    coroutines: int = 1000
+    max_pending: int | None = None
+    default_lane: str = "process"
+    initializer: Callable[..., object] | None = None
+    initargs: tuple[Any, ...] = ()
+    max_tasks_per_worker: int | None = None
+    worker_idle_timeout: float = 60.0
+    worker_start_timeout: float = 30.0
+    inner_threads: int | Literal["auto"] | None = "auto"
+    context: Sequence[str] = ()
+    grace: float = 0.5
+    history: int = 10_000
+    name: str = "engine"
+
+    def __post_init__(self) -> None:
+        for name in ("processes", "threads", "max_pending", "max_tasks_per_worker"):
+            if getattr(self, name) is not None:
+                _checks.positive_int(name, getattr(self, name))
+        _checks.positive_int("coroutines", self.coroutines)
+        _checks.positive_int("history", self.history, least=0)
+        _checks.member("default_lane", self.default_lane, ("process", "thread"))
+        for name in ("worker_idle_timeout", "worker_start_timeout"):
+            _checks.seconds(name, getattr(self, name))
+        _checks.seconds("grace", self.grace, zero=True)
+        if self.initializer is not None and not callable(self.initializer):
+            raise _checks.wrong("initializer", "a callable", self.initializer)
+        _checks.instance("initargs", self.initargs, tuple, "a tuple")
+        if self.inner_threads != "auto" and self.inner_threads is not None:
+            _checks.positive_int("inner_threads", self.inner_threads, remedy='use "auto", or None to set nothing')
+        if not isinstance(self.name, str) or not self.name or len(self.name) > 100:
+            raise _checks.wrong("name", "a string of 1 to 100 characters", self.name)
+        exported_variables(self.context)
+
+    @property
+    def process_slots(self) -> int:
+        """Give ``processes``, by default what loky says this process may use (cgroups, affinity)."""
+        if self.processes is not None:
+            return self.processes
+        from loky import cpu_count  # imported here: it costs 25 ms, and naming Engine should not
+
+        return int(cpu_count())
+
+    @property
+    def thread_slots(self) -> int:
+        """Give ``threads``, by default 4 more than there are processors, at most 32."""
+        return self.threads if self.threads is not None else min(32, len(os.sched_getaffinity(0)) + 4)
+
+
+def exported_variables(addresses: Sequence[str]) -> tuple[tuple[str, contextvars.ContextVar[Any]], ...]:
+    """Find the context variables at ``addresses`` ("pkg.mod:var").
+
+    Raises:
+        ValueError: an address is not of that form, or no ContextVar is there.
+    """
+    if isinstance(addresses, str) or not isinstance(addresses, Sequence):
+        raise _checks.wrong("context", 'a tuple of addresses such as ("pkg.mod:var",)', addresses)
+    found = []
+    for address in addresses:
+        module, _, name = address.partition(":") if isinstance(address, str) else ("", "", "")
+        try:
+            variable = getattr(importlib.import_module(module), name) if module and name else None
+        except (ImportError, AttributeError) as error:
+            raise _checks.wrong("context", "addresses of context variables", address, str(error)) from error
+        if not isinstance(variable, contextvars.ContextVar):
+            raise _checks.wrong("context", 'addresses of context variables such as "pkg.mod:var"', address)
+        found.append((address, variable))
+    return tuple(found)

@@ -1,0 +1,89 @@
+"""A picture of an engine at one instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._lanes.base import WorkerInfo
+from ._states import Lane, TaskState
+
+if TYPE_CHECKING:
+    from ._core import Core
+
+__all__ = ["LaneSnapshot", "Snapshot", "take_snapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSnapshot:
+    """One lane's share of a Snapshot; counts are of tasks, terminal ones since the start."""
+
+    pending: int
+    running: int
+    completed: int
+    failed: int
+    cancelled: int
+    queued: int  #: of the pending ones, those that no worker has been given
+    slots: int  #: how many may run at once
+    lent: int  #: slots of tasks that wait for other tasks of this engine
+    abandoned: int  #: attempts that cannot be stopped and still run
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What ``Engine.snapshot`` returns; consistent for the counts, which are taken under one lock."""
+
+    lanes: dict[Lane, LaneSnapshot]
+    workers: tuple[WorkerInfo, ...]
+    queue_depth: int  #: tasks that wait for a slot
+    retries: int
+    crashes: int
+    timeouts: int
+    abandoned: int  #: attempts abandoned so far
+    recycled: int  #: workers replaced on purpose
+    late: int  #: results that came after their task had settled
+    phase: str  #: "running", "draining" or "closed"
+
+    def count(self, state: TaskState) -> int:
+        """Return how many tasks are in ``state``, over all lanes."""
+        return sum(getattr(lane, state.value) for lane in self.lanes.values())
+
+    def __str__(self) -> str:
+        rows = [f"{'lane':8} {'pending':>8} {'running':>8} {'completed':>10} {'failed':>7} {'cancelled':>10}"]
+        for name, lane in self.lanes.items():
+            rows.append(
+                f"{name.value:8} {lane.pending:8} {lane.running:8} {lane.completed:10} {lane.failed:7} {lane.cancelled:10}"
+            )
+        rows.append(
+            f"workers {len(self.workers)}, retries {self.retries}, crashes {self.crashes}, timeouts {self.timeouts}, "
+            f"abandoned {self.abandoned}, late {self.late}, {self.phase}"
+        )
+        return "\n".join(rows)
+
+
+def take_snapshot(core: Core) -> Snapshot:
+    """Return a picture of ``core`` now. Any thread."""
+    registry, scheduler = core.registry, core.scheduler
+    with registry.lock:
+        sent = [a.task for a in registry.attempts if a.started_at is None and a.lane is Lane.PROCESS]
+    for task in sent:
+        scheduler.observe(task)
+    workers = tuple(worker for lane in core.lanes.values() for worker in lane.workers())
+    counters = scheduler.counters
+    with registry.lock:
+        lanes = {
+            lane: LaneSnapshot(
+                **{state.value: count for state, count in registry.counts[lane].items()},
+                queued=len(registry.ready[lane]),
+                slots=core.sizes[lane],
+                lent=registry.slots[lane].lent,
+                abandoned=registry.slots[lane].abandoned,
+            )
+            for lane in Lane
+        }
+        return Snapshot(
+            lanes=lanes, workers=workers, queue_depth=sum(lane.queued for lane in lanes.values()),
+            retries=counters.retries, crashes=core.processes.counters.crashes, timeouts=counters.timeouts,
+            abandoned=counters.abandoned, recycled=core.processes.counters.recycled, late=counters.late,
+            phase=scheduler.phase,
+        )  # fmt: skip

@@ -1,0 +1,164 @@
+"""Stopping an engine: refuse, drain, cancel, wait out the grace, kill.
+
+Guarantees
+    Runs as one asyncio task on the home loop, whoever asked and however often; later callers can only make it faster.
+    Each phase is bounded: the drain by ``timeout``, the cancelled attempts by ``grace``, the killed ones by a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import _current
+from ._clock import now
+from ._states import Lane, TaskState
+
+if TYPE_CHECKING:
+    from ._core import Core
+
+__all__ = ["ShutdownReport", "Stopper"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownReport:
+    """How an engine ended. ``submitted == completed + failed + cancelled``, whatever happened."""
+
+    submitted: int  #: tasks accepted in the engine's life
+    completed: int
+    failed: int
+    cancelled: int  #: all cancelled tasks, those that the stop cancelled included
+    cancelled_by_stop: int
+    abandoned: int  #: attempts that could not be stopped; their threads end when their functions return
+    killed: int  #: worker processes that had to be killed because they did not leave in time
+    seconds: float  #: how long the stop took
+
+    @property
+    def clean(self) -> bool:
+        """Say whether everything accepted could end by itself."""
+        return not (self.cancelled_by_stop or self.killed)
+
+
+class Stopper:
+    """The one stop of one engine."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._began = now()
+        self._deadline: float | None = None
+        self._hurry = asyncio.Event()
+        self._task: asyncio.Task[ShutdownReport] | None = None
+        self._by_stop = 0
+
+    async def stop(self, timeout: float | None, cancel_pending: bool) -> ShutdownReport:
+        """Stop within ``timeout + grace + 1`` seconds; None waits for all accepted work. Home loop only."""
+        core = self._core
+        running = _current.running.get()
+        with core.registry.lock:
+            if core.scheduler.phase == "running":
+                core.scheduler.phase = "draining"
+            if running is not None and running.front is core.scheduler:
+                core.registry.exempt.add(running.id)  # it cannot end while it waits for us
+        if timeout is not None and (self._deadline is None or now() + timeout < self._deadline):
+            self._deadline = now() + timeout
+            self._hurry.set()
+        if cancel_pending:
+            self._cancel(TaskState.PENDING)
+        if self._task is None:
+            self._task = core.loop.create_task(self._run(), name=f"stop of {core.settings.name}")
+        return await asyncio.shield(self._task)
+
+    async def _run(self) -> ShutdownReport:
+        core = self._core
+        killed = 0
+        try:
+            await self._drain()
+            if not self._quiet():
+                self._cancel(TaskState.PENDING, TaskState.RUNNING)
+                if not await self._until_quiet(core.settings.grace + 0.1):
+                    killed = self._force()
+                    await self._until_quiet(0.5)
+            self._close_phase()
+            for lane in core.lanes.values():
+                await lane.close(core.settings.grace)
+        except BaseException:
+            self._close_phase()
+            for lane in core.lanes.values():
+                lane.kill()
+            raise
+        finally:
+            core.forget()
+        return self._report(killed)
+
+    def _close_phase(self) -> None:
+        with self._core.registry.lock:
+            self._core.scheduler.phase = "closed"
+
+    async def _drain(self) -> None:
+        while not self._quiet():
+            left = None if self._deadline is None else self._deadline - now()
+            if left is not None and left <= 0:
+                return
+            await self._until_quiet(left)
+
+    async def _until_quiet(self, seconds: float | None) -> bool:
+        """Wait until nothing is live, ``seconds`` are over, or somebody is in a hurry; True if nothing is live."""
+        core = self._core
+        quiet = core.loop.create_future()
+        with core.registry.lock:
+            if core.registry.is_quiet_locked():
+                return True
+            core.registry.quiet_waiters.append(lambda: core.scheduler.home.post(_set, quiet))
+        self._hurry.clear()
+        hurry = core.loop.create_task(self._hurry.wait())
+        try:
+            await asyncio.wait([quiet, hurry], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurry.cancel()
+        return self._quiet()
+
+    def _quiet(self) -> bool:
+        with self._core.registry.lock:
+            return self._core.registry.is_quiet_locked()
+
+    def _cancel(self, *states: TaskState) -> None:
+        registry = self._core.registry
+        with registry.lock:
+            tasks = [task for number, task in registry.live.items() if number not in registry.exempt]
+        for task in tasks:
+            if task.state in states:
+                self._by_stop += task.cancel("the engine was stopped")
+
+    def _force(self) -> int:
+        """Give up on coroutines and threads, kill worker processes; return how many of these."""
+        core = self._core
+        with core.registry.lock:
+            attempts = [a for a in core.registry.attempts if a.task_id not in core.registry.exempt]
+        killed = sum(attempt.lane is Lane.PROCESS for attempt in attempts)
+        if killed:
+            core.lanes[Lane.PROCESS].kill()
+        for attempt in attempts:
+            if attempt.lane is not Lane.PROCESS:
+                core.scheduler.abandon(attempt)
+        return killed
+
+    def _report(self, killed: int) -> ShutdownReport:
+        core = self._core
+        with core.registry.lock:
+            totals = {state: sum(core.registry.counts[lane][state] for lane in Lane) for state in TaskState}
+            return ShutdownReport(
+                submitted=core.registry.last_id,
+                completed=totals[TaskState.COMPLETED],
+                failed=totals[TaskState.FAILED],
+                cancelled=totals[TaskState.CANCELLED],
+                cancelled_by_stop=self._by_stop,
+                abandoned=core.scheduler.counters.abandoned,
+                killed=killed,
+                seconds=now() - self._began,
+            )
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

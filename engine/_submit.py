@@ -1,0 +1,201 @@
+"""The calls that Engine and its views share: submit, run, map, options, group."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from types import BuiltinFunctionType, FunctionType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from ._options import TaskOptions, decorated_options, merge_options, over
+from ._records import Call
+from ._routing import route
+from ._states import Lane, Priority
+from .errors import EngineClosed, EngineFull
+from .retry import Retry
+from ._task import Task
+
+if TYPE_CHECKING:
+    from ._core import Core
+    from ._group import TaskGroup
+    from ._map import MapResults
+
+__all__ = ["Calls", "Submitter"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+A = TypeVar("A")
+
+_CACHED_MOST = 512  #: functions whose Call is remembered; past that the memory starts anew
+
+
+class Calls:
+    """Turns (function, options) into a Call, checked and routed once per function."""
+
+    def __init__(self, default_lane: Lane, grace: float) -> None:
+        self._default_lane = default_lane
+        self._grace = grace
+        self._cache: dict[tuple[TaskOptions, Callable[..., Any]], Call] = {}
+
+    def of(self, fn: Callable[..., Any], options: TaskOptions) -> Call:
+        """Return the Call for ``fn`` under ``options``, which win over its decorator's."""
+        plain = isinstance(fn, (FunctionType, BuiltinFunctionType))
+        call = self._cache.get((options, fn)) if plain else None
+        if call is None:
+            call = self._make(fn, over(decorated_options(fn), options) if callable(fn) else options)
+            if plain:
+                if len(self._cache) >= _CACHED_MOST:
+                    self._cache.clear()
+                self._cache[options, fn] = call
+        return call
+
+    def _make(self, fn: Callable[..., Any], options: TaskOptions) -> Call:
+        return Call(
+            fn=fn,
+            lane=route(fn, options.lane, self._default_lane),
+            name=options.name or _name_of(fn),
+            timeout=options.timeout,
+            total_timeout=options.total_timeout,
+            retry=options.retry,
+            priority=options.priority if options.priority is not None else int(Priority.NORMAL),
+            grace=options.grace if options.grace is not None else self._grace,
+        )
+
+
+def _name_of(fn: Callable[..., Any]) -> str:
+    name = getattr(fn, "__qualname__", None) or getattr(getattr(fn, "func", None), "__qualname__", None)
+    return name if isinstance(name, str) else type(fn).__qualname__
+
+
+class Submitter:
+    """An engine as seen with some options already said."""
+
+    def __init__(self, calls: Calls, options: TaskOptions) -> None:
+        self._calls = calls
+        self._options = options
+
+    @property
+    def _core(self) -> Core:
+        raise NotImplementedError
+
+    def _view(self, options: TaskOptions) -> Submitter:
+        raise NotImplementedError
+
+    @overload
+    def submit(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
+        """Accept one call and return its Task at once. Thread-safe; never waits; every argument goes to ``fn``.
+
+        Arguments of a process task are pickled after this returns: do not change them until the task is done.
+
+        Raises:
+            EngineFull: ``max_pending`` tasks wait already; ``run`` and ``map`` wait for room instead.
+            EngineClosed: the engine has not started, stops, or has stopped.
+            TypeError: ``fn`` is not callable, or the lane asked for cannot run it.
+        """
+        return self._core.scheduler.submit(self._calls.of(fn, self._options), args, kwargs or None)
+
+    @overload
+    async def run(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Wait for room, submit, and wait for the result. Cancelling it cancels the task."""
+        call = self._calls.of(fn, self._options)
+        return await (await self._submit_when_room(call, args, kwargs or None))
+
+    async def _submit_when_room(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Task[Any]:
+        core = self._core
+        while True:
+            try:
+                return core.scheduler.submit(call, args, kwargs)
+            except EngineFull:
+                room = core.room()
+            try:
+                core.pass_room_on()  # room may have opened between the refusal and our registration
+                await room
+            except BaseException:
+                if room.done() and not room.cancelled():
+                    core.pass_room_on()  # the room we were given is somebody else's now
+                raise
+
+    @overload
+    def map(
+        self, fn: Callable[[A], Coroutine[Any, Any, T]], iterable: Iterable[A] | AsyncIterable[A], /, *,
+        ordered: bool = True, window: int | None = None,
+    ) -> MapResults[T]: ...  # fmt: skip
+    @overload
+    def map(
+        self, fn: Callable[[A], T], iterable: Iterable[A] | AsyncIterable[A], /, *,
+        ordered: bool = True, window: int | None = None,
+    ) -> MapResults[T]: ...  # fmt: skip
+    @overload
+    def map(
+        self, fn: Callable[..., Any], /, *iterables: Iterable[Any] | AsyncIterable[Any],
+        ordered: bool = True, window: int | None = None, return_exceptions: bool = False,
+    ) -> MapResults[Any]: ...  # fmt: skip
+    def map(
+        self, fn: Callable[..., Any], /, *iterables: Iterable[Any] | AsyncIterable[Any],
+        ordered: bool = True, window: int | None = None, return_exceptions: bool = False,
+    ) -> MapResults[Any]:  # fmt: skip
+        """Call ``fn`` on each item and iterate over the results: ``async for r in engine.map(fn, items)``.
+
+        Several iterables go side by side, as with the built-in ``map``. They may be infinite or asynchronous; at most
+        ``window`` items are read ahead of the results you have taken (default: four per slot, at least 32). A plain
+        iterator is read on the event loop: one that blocks belongs in an async iterable.
+
+        ``ordered=False`` gives results as they come. The first failure is raised and cancels the rest, unless
+        ``return_exceptions`` gives it as a result. ``break`` cancels what is in the window.
+        """
+        from ._map import MapResults
+
+        return MapResults(self, fn, iterables, ordered=ordered, window=window, return_exceptions=return_exceptions)
+
+    def options(
+        self, *, lane: Lane | str | None = None, timeout: float | None = None, total_timeout: float | None = None,
+        retry: Retry | None = None, priority: int | None = None, grace: float | None = None, name: str | None = None,
+    ) -> Submitter:  # fmt: skip
+        """Return the same engine with these options for what is submitted through it.
+
+        They win over the function's decorator; what is not said here stays as it was.
+
+        Raises:
+            ValueError: a value is out of range.
+        """
+        given = {"lane": lane, "timeout": timeout, "total_timeout": total_timeout, "retry": retry,
+                 "priority": priority, "grace": grace, "name": name}  # fmt: skip
+        return self._view(merge_options(self._options, given))
+
+    def group(self) -> TaskGroup:
+        """Return a structured group: ``async with engine.group() as g: g.submit(fn, x)``.
+
+        Leaving it waits for every task and every slot. The first failure cancels the others, and the failures are
+        raised as an ExceptionGroup.
+        """
+        from ._group import TaskGroup
+
+        return TaskGroup(self)
+
+
+class EngineView(Submitter):
+    """What ``Engine.options`` returns."""
+
+    def __init__(self, parent: Submitter, calls: Calls, options: TaskOptions) -> None:
+        super().__init__(calls, options)
+        self._parent = parent
+
+    @property
+    def _core(self) -> Core:
+        return self._parent._core
+
+    def _view(self, options: TaskOptions) -> Submitter:
+        return EngineView(self._parent, self._calls, options)
+
+
+def not_started() -> EngineClosed:
+    """Build the error for an engine that has not been entered."""
+    return EngineClosed(
+        "expected the engine to be running, got one that has not started; use 'async with Engine() as engine:', "
+        "'with Engine() as engine:' or 'await engine.start()'"
+    )

@@ -1,0 +1,275 @@
+"""A submitted call and its outcome, awaitable from any event loop and any thread.
+
+Guarantees
+    Shared: every field of a Task.  Guarded by: the registry's lock; the engine writes them only under it.
+    Callers: any thread. Reading a property takes no lock: each is one reference that is written once per move, and a
+    terminal state is written last, after the outcome, so whoever sees it sees the outcome too.
+    A Task speaks the asyncio future protocol: ``gather``, ``wait``, ``wait_for``, ``shield`` and ``as_completed`` take it
+    as it is, from several loops at once. A waiter is (function, context, mailbox of its loop) and is called there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import threading
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from . import _checks, _clock
+from ._records import Call, Progress, TaskInfo, describe_error
+from ._states import TERMINAL, Lane, TaskState
+
+if TYPE_CHECKING:
+    from ._lanes.base import Attempt
+    from ._mailbox import Mailbox
+    from ._scheduler import Scheduler
+
+__all__ = ["Task", "Waiter"]
+
+T_co = TypeVar("T_co", covariant=True)
+#: What to call, in which context, through which loop's mailbox (None: at once, by who settles; ours only), and the
+#: attempt that lent its slot while it waits.
+Waiter = tuple[Callable[[Any], object], "contextvars.Context | None", "Mailbox | None", "Attempt | None"]
+
+
+class Task(Generic[T_co]):
+    """The handle of one call. Thread-safe; ``await`` it, or ask ``result()`` from a plain thread.
+
+    Awaiting a cancelled task raises ``asyncio.CancelledError``; ``result()`` on a thread without a running loop raises
+    ``concurrent.futures.CancelledError``. Cancelling an ``await`` of it cancels the task (``asyncio.shield`` keeps it).
+    """
+
+    __slots__ = (
+        "__weakref__", "_anchor", "_args", "_attempt", "_attempts", "_call", "_cancel_message", "_cancel_requested",
+        "_completed", "_context", "_created", "_error", "_exported", "_kwargs", "_loop", "_progress", "_result", "_retrieved",
+        "_scheduler", "_started", "_state", "_timed_out", "_timer", "_waiters", "_worker", "id", "queued",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        scheduler: "Scheduler",
+        task_id: int,
+        call: Call,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        created: float,
+        anchor: float,
+    ) -> None:
+        self._scheduler = scheduler
+        self.id = task_id  #: unique within its engine, ascending in the order of submission
+        self._call = call
+        self._args: tuple[Any, ...] = args
+        self._kwargs = kwargs
+        self._created = created
+        self._anchor = anchor
+        self.queued = False
+        self._state = TaskState.PENDING
+        self._attempts = 0
+        self._attempt: Attempt | None = None
+        self._started: float | None = None
+        self._completed: float | None = None
+        self._worker: str | None = None
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._retrieved = False
+        self._waiters: list[Waiter] | None = None
+        self._context: contextvars.Context | None = None
+        self._exported: dict[str, Any] | None = None
+        self._loop: Mailbox | None = None
+        self._timer: Any = None
+        self._progress: Progress | None = None
+        self._timed_out: BaseException | None = None
+        self._cancel_requested = False
+        self._cancel_message: Any = None
+
+    # -- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Give the name people see: the option's, else the function's qualified name."""
+        return self._call.name
+
+    @property
+    def lane(self) -> Lane:
+        """Give the lane it runs in."""
+        return self._call.lane
+
+    @property
+    def state(self) -> TaskState:
+        """Give the state now."""
+        if self._state is TaskState.PENDING and self._attempt is not None:
+            self._scheduler.observe(self)
+        return self._state
+
+    @property
+    def attempt(self) -> int:
+        """Give the number of attempts started so far."""
+        if self._state is TaskState.PENDING and self._attempt is not None:
+            self._scheduler.observe(self)
+        return self._attempts
+
+    @property
+    def created_at(self) -> float:
+        """Give the wall time of ``submit``, in seconds since the epoch."""
+        return self._anchor
+
+    @property
+    def started_at(self) -> float | None:
+        """Give the wall time at which the last attempt started, always after ``created_at``; None if none did."""
+        if self._state is TaskState.PENDING and self._attempt is not None:
+            self._scheduler.observe(self)
+        if self._started is None:
+            return None
+        return _clock.ordered_after(_clock.wall_time(self._anchor, self._created, self._started), self._anchor)
+
+    @property
+    def completed_at(self) -> float | None:
+        """Give the wall time at which the task settled, always after ``started_at``; None while it is live."""
+        if self._completed is None:
+            return None
+        wall = _clock.wall_time(self._anchor, self._created, self._completed)
+        return _clock.ordered_after(wall, self.started_at or self._anchor)
+
+    @property
+    def worker(self) -> str | None:
+        """Give the worker that runs or ran the last attempt."""
+        attempt = self._attempt
+        return attempt.worker if attempt is not None and attempt.worker else self._worker
+
+    @property
+    def progress(self) -> Progress | None:
+        """Give what the task last reported of itself; None if it never did."""
+        return self._progress
+
+    def info(self) -> TaskInfo:
+        """Return a picture of this instant that holds neither arguments nor result."""
+        error = self._error
+        return TaskInfo(
+            self.id, self.name, self.lane, self.state, self.attempt, self.created_at, self.started_at, self.completed_at,
+            self.worker, describe_error(error), self.progress,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id} {self.name} {self._state.value} in {self.lane.value}>"
+
+    # -- its outcome --------------------------------------------------------------------------------------------
+
+    def done(self) -> bool:
+        """Say whether the task is in a terminal state."""
+        return self._state in TERMINAL
+
+    def cancelled(self) -> bool:
+        """Say whether the task ended CANCELLED."""
+        return self._state is TaskState.CANCELLED
+
+    def result(self, timeout: float | None = None) -> T_co:
+        """Return what the function returned, or raise what it raised.
+
+        On a thread that runs an event loop it never waits; elsewhere it waits up to ``timeout`` seconds.
+
+        Raises:
+            asyncio.InvalidStateError: not done, and this thread runs an event loop; use ``await``.
+            TimeoutError: not done after ``timeout`` seconds; the task goes on.
+            concurrent.futures.CancelledError: the task was cancelled (``asyncio.CancelledError`` where a loop runs).
+            NestedDeadlock: too many tasks of this engine wait for one another.
+        """
+        self._wait(timeout)
+        state = self._state
+        if state is TaskState.COMPLETED:
+            return self._result  # type: ignore[no-any-return]  # what fn returned, of the type submit said
+        if state is TaskState.CANCELLED:
+            raise self._cancelled_error()
+        self._retrieved = True
+        error = self._error
+        assert error is not None
+        try:
+            raise error.with_traceback(error.__traceback__)
+        finally:
+            del error  # or this frame and the traceback would hold each other
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the function raised, None if it returned. Waits and raises as ``result`` does."""
+        self._wait(timeout)
+        if self._state is TaskState.CANCELLED:
+            raise self._cancelled_error()
+        self._retrieved = True
+        return self._error
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Ask the task to stop. True: it will not complete; False: it was done already.
+
+        A task that has not started never will. A running thread or process task settles at once and is stopped behind
+        the handle; a running coroutine settles when it ends.
+        """
+        return self._scheduler.cancel(self, msg)
+
+    def add_done_callback(
+        self, fn: Callable[["Task[T_co]"], object], *, context: contextvars.Context | None = None
+    ) -> None:
+        """Have ``fn(task)`` called when the task is done: on the loop that runs here, else on the engine's."""
+        self._scheduler.add_callback(self, fn, context if context is not None else contextvars.copy_context())
+
+    def remove_done_callback(self, fn: Callable[["Task[T_co]"], object]) -> int:
+        """Forget every callback equal to ``fn``; return how many there were."""
+        return self._scheduler.remove_waiters(self, fn)
+
+    def __await__(self) -> Generator[Any, None, T_co]:
+        if self._state not in TERMINAL:
+            yield self  # the asyncio task that awaits adds its wake-up as a done callback
+        if self._state not in TERMINAL:
+            raise RuntimeError("await was not used with a task of asyncio")
+        return self.result()
+
+    __iter__ = __await__
+
+    # -- the asyncio future protocol ----------------------------------------------------------------------------
+
+    @property
+    def _asyncio_future_blocking(self) -> bool:
+        # Stores nothing, so that tasks of two loops may await at once; asyncio only wants to see True once per yield.
+        return True
+
+    @_asyncio_future_blocking.setter
+    def _asyncio_future_blocking(self, value: bool) -> None:
+        pass
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Answer the loop that runs here, or the engine's: a Task belongs to every loop."""
+        return asyncio._get_running_loop() or self._scheduler.home.loop
+
+    def _make_cancelled_error(self) -> asyncio.CancelledError:
+        message = self._cancel_message
+        return asyncio.CancelledError() if message is None else asyncio.CancelledError(message)
+
+    def _cancelled_error(self) -> BaseException:
+        if asyncio._get_running_loop() is not None:
+            return self._make_cancelled_error()
+        return concurrent.futures.CancelledError(*(() if self._cancel_message is None else (self._cancel_message,)))
+
+    def _wait(self, timeout: float | None) -> None:
+        if self._state in TERMINAL:
+            return
+        if asyncio._get_running_loop() is not None:
+            raise asyncio.InvalidStateError(
+                f"expected task {self.id} to be done, got {self._state.value}; use await on a thread that runs a loop"
+            )
+        if timeout is not None:
+            timeout = _checks.seconds("timeout", timeout, zero=True)
+        done = threading.Event()
+
+        def wake(_: object) -> None:
+            done.set()
+
+        if self._scheduler.add_waiter(self, wake, None, None) and not done.wait(timeout):
+            self._scheduler.remove_waiters(self, wake)
+            if self._state not in TERMINAL:
+                raise TimeoutError(f"expected task {self.id} to be done within {timeout} s, got {self._state.value}")
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"expected picklable arguments, got {self!r}; pass the task's result instead")
+
+    def __del__(self) -> None:
+        if self._state is TaskState.FAILED and not self._retrieved:
+            self._scheduler.report_unretrieved(self)

@@ -1,0 +1,59 @@
+"""Headers of what travels between the parent and a worker; readable without unpickling anything.
+
+Tasks are packets (SOCK_SEQPACKET), so they need no magic number. Results and bulk are frames on a stream, so a result
+begins with one, and every length in it is checked before anything is allocated.
+"""
+
+import struct
+
+__all__ = [
+    "ARGS_ONLY", "BULK", "CANCEL", "CANCELLED", "CONTROL", "CONTROL_BYTES", "DEFINE", "ERROR", "FORGET", "FrameError",
+    "HELLO", "INLINE_BYTES", "IN_BULK", "LOG", "MAGIC", "MAX_FRAME_BYTES", "MAX_SEGMENTS", "NOT_DECODED", "NOT_ENCODED", "PLAIN",
+    "PRINT", "PROGRESS", "REFUSED", "RESULT", "RETIRE", "SEGMENT", "SETUP", "SKIPPED", "SPOKE", "STACKS", "STREAM",
+    "TASK", "VALUE", "check_result",
+]  # fmt: skip
+
+MAX_FRAME_BYTES = 8 << 30  #: a header that announces more is broken
+INLINE_BYTES = 60 << 10  #: more than this of arguments goes over the stream: a packet must fit the socket's buffer
+CONTROL_BYTES = 48 << 10  #: the longest control message, for the same reason
+MAX_SEGMENTS = 4096  #: buffers that travel raw with one object; the table of them fits any buffer
+MAGIC = 0xE7A5
+
+#: A task packet: flags, segments, attempt, sequence number, task id, function number (0: the function is in the
+#: payload), payload bytes, timeout (below 0: none), bytes on the stream. The segment table and the payload follow.
+TASK = struct.Struct("<BIIQQIQdQ")
+ARGS_ONLY = 1  #: the payload is the tuple of positional arguments and nothing else
+IN_BULK = 2  #: table and payload are on the stream, before the buffers
+
+#: A frame from the parent on the stream: kind, number (of a task or a function), bytes that follow.
+STREAM = struct.Struct("<BQQ")
+SETUP, BULK, DEFINE, FORGET = 1, 2, 3, 4
+
+#: A result: magic, kind, flags, segments, sequence number, start, end, payload bytes, buffer bytes. The table, the
+#: payload and the buffers follow.
+RESULT = struct.Struct("<HBBIQddQQ")
+VALUE, ERROR, CANCELLED, SKIPPED, NOT_DECODED, NOT_ENCODED = 1, 2, 3, 4, 5, 6
+PLAIN = 1  #: the payload holds exact built-ins only, so decoding it runs nobody's code
+RETIRE = 2  #: the task was interrupted at an arbitrary point: the worker may hold locks for ever
+SPOKE = 4  #: the task printed, logged or reported: read the control socket before settling it
+
+SEGMENT = struct.Struct("<BQ")  #: one entry of the table: kind of buffer (``_wire.pickling``), bytes
+
+#: A control message: kind, number. To the worker: CANCEL (sequence number, then the grace as a double), STACKS
+#: (request). From it: HELLO, REFUSED, STACKS, and with a task's id PRINT, LOG, PROGRESS.
+CONTROL = struct.Struct("<BQ")
+CANCEL, STACKS, HELLO, REFUSED, PRINT, LOG, PROGRESS = 1, 2, 3, 4, 5, 6, 7
+
+
+class FrameError(Exception):
+    """What came from the worker is not a frame."""
+
+
+def check_result(magic: int, kind: int, segments: int, payload: int, bulk: int, limit: int) -> None:
+    """Raise FrameError unless the header of a result can be true."""
+    if segments > MAX_SEGMENTS:
+        raise FrameError(f"expected at most {MAX_SEGMENTS} buffers, got a header announcing {segments}")
+    if magic != MAGIC or not VALUE <= kind <= NOT_ENCODED:
+        raise FrameError(f"expected a result header, got magic {magic:#06x} and kind {kind}")
+    if payload + bulk + segments * SEGMENT.size > limit:
+        raise FrameError(f"expected a result of at most {limit} bytes, got a header announcing {payload + bulk}")

@@ -1,0 +1,57 @@
+"""The small thread of a worker that listens while the main thread works: cancel, stacks."""
+
+import _socket
+import _thread
+import select
+import struct
+import sys
+
+from .._wire.frames import CANCEL, CONTROL, STACKS
+from .interrupts import Interrupts
+from .voice import Voice
+
+__all__ = ["Control"]
+
+GRACE = struct.Struct("<d")
+
+
+class Control:
+    """Serves the control socket until the parent closes it."""
+
+    def __init__(self, sock: _socket.socket, interrupts: Interrupts, voice: Voice) -> None:
+        self._sock = sock
+        self._interrupts = interrupts
+        self._voice = voice
+
+    def start(self) -> None:
+        """Start the thread; it ends with the process."""
+        _thread.start_new_thread(self._serve, ())
+
+    def _serve(self) -> None:
+        poll = select.poll()
+        poll.register(self._sock.fileno(), select.POLLIN)
+        while True:
+            wait = self._interrupts.press()
+            if not poll.poll(None if wait is None else max(1, int(wait * 1000) + 1)):
+                continue
+            message = self._sock.recv(1 << 12)
+            if not message:
+                return
+            kind, number = CONTROL.unpack_from(message)
+            if kind == CANCEL:
+                self._interrupts.cancel(number, GRACE.unpack_from(message, CONTROL.size)[0])
+            elif kind == STACKS:
+                self._voice.say(STACKS, number, _stacks().encode("utf-8", "backslashreplace"))
+
+
+def _stacks() -> str:
+    """Format what every thread but this one does now."""
+    import threading
+    import traceback
+
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    parts = []
+    for ident, frame in sys._current_frames().items():
+        if ident != _thread.get_ident():
+            parts.append(f"Thread {names.get(ident, ident)}:\n" + "".join(traceback.format_stack(frame)[-30:]))
+    return "\n".join(parts)

@@ -1,0 +1,43 @@
+"""The running task as its own code sees it, in a worker process."""
+
+from collections.abc import Callable
+
+from ..errors import TaskCancelled
+
+__all__ = ["WorkerTask"]
+
+
+class WorkerTask:
+    """One attempt in this worker; ``engine.current_task()`` returns it."""
+
+    __slots__ = ("_is_asked", "_report", "attempt", "deadline", "id", "is_cooperative", "name")
+
+    def __init__(
+        self, id: int, name: str, attempt: int, deadline: float | None, report: Callable[[int, object], None]
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.attempt = attempt
+        self.deadline = deadline  #: on time.monotonic's clock, None for never
+        self.is_cooperative = False  #: it has looked at cancel_requested, so it may end by itself when asked
+        self._is_asked = False
+        self._report = report
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Say whether the task was cancelled or timed out. Looking marks the task as one that ends by itself."""
+        self.is_cooperative = True
+        return self._is_asked
+
+    def ask(self) -> None:
+        """Ask the task to end; called by the control thread."""
+        self._is_asked = True
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Report how far the task is; the parent sees it in ``Task.progress``."""
+        self._report(self.id, [done, total, message])
+
+    def checkpoint(self) -> None:
+        """Return at once, or raise TaskCancelled if the task should end."""
+        if self.cancel_requested:
+            raise TaskCancelled

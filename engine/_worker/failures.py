@@ -1,0 +1,88 @@
+"""What a task raised, made fit to travel: type, message and traceback always arrive."""
+
+import pickle
+import traceback
+from typing import Any
+
+from .._wire.pickling import Packer
+from ..errors import RemoteError
+
+__all__ = ["MAX_TEXT", "cut", "describe", "pack_error"]
+
+MAX_TEXT = 64 << 10  #: characters of a message or traceback that are kept, half from either end
+MAX_PICKLE = 16 << 20  #: a longer pickled exception is replaced by its text
+
+
+def cut(text: str) -> str:
+    """Return ``text``, or its head and tail if it is long; always encodable."""
+    if len(text) > MAX_TEXT:
+        text = f"{text[: MAX_TEXT // 2]}\n... {len(text) - MAX_TEXT} characters left out ...\n{text[-MAX_TEXT // 2 :]}"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def message_of(error: BaseException) -> str:
+    """Return ``str(error)``, or a note that it has none."""
+    try:
+        return cut(str(error))
+    except BaseException as broken:  # noqa: BLE001 - user code; the report must still be made
+        return f"<{type(error).__name__} whose str raised {type(broken).__name__}>"
+
+
+def describe(error: BaseException) -> tuple[str, str, str]:
+    """Return type name, message and formatted traceback (with causes and contexts) of ``error``; never raises."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    text = message_of(error)
+    try:
+        if len(text) >= MAX_TEXT:  # do not format a huge message again for every line of the traceback
+            lines = traceback.format_list(traceback.extract_tb(error.__traceback__, 100))
+            lines.append(f"{name}: {text}\n")
+        else:
+            lines = traceback.format_exception(error, limit=-100)
+        trace = cut("".join(lines))
+    except BaseException as broken:  # noqa: BLE001 - __str__, __repr__ or __notes__ of user code, or RecursionError
+        trace = f"{name}: {text}\n(its traceback could not be formatted: {type(broken).__name__})\n"
+    return name, text, trace
+
+
+def stand_in(error: BaseException) -> RemoteError:
+    """Return a RemoteError that says what ``error`` said."""
+    name, text, trace = describe(error)
+    return RemoteError(f"{name}: {text}", type_name=name, text=text, traceback=trace)
+
+
+def _survives(packer: Packer, error: BaseException) -> bytes | None:
+    """Return ``error`` pickled, if it comes back as the same type; None if it cannot travel."""
+    try:
+        payload, buffers, _ = packer.pack(error)
+        if buffers or len(payload) > MAX_PICKLE:
+            return None
+        return payload if type(pickle.loads(payload)) is type(error) else None
+    except BaseException:  # noqa: BLE001 - __reduce__ and __setstate__ are user code, which may even exit
+        return None
+
+
+def _replace_leaves(packer: Packer, group: BaseExceptionGroup[Any]) -> BaseExceptionGroup[Any]:
+    """Return ``group`` with a RemoteError for each leaf that cannot travel, and only for those."""
+    leaves: list[BaseException] = []
+    for leaf in group.exceptions:
+        if isinstance(leaf, BaseExceptionGroup):
+            leaves.append(_replace_leaves(packer, leaf))
+        else:
+            leaves.append(leaf if _survives(packer, leaf) is not None else stand_in(leaf))
+    try:
+        return group.derive(leaves)
+    except Exception:  # a subclass whose derive fails
+        return BaseExceptionGroup(group.message, leaves)
+
+
+def pack_error(packer: Packer, error: BaseException) -> bytes:
+    """Pack (type name, message, traceback, pickled exception or None) of ``error``, from exact built-ins only."""
+    name, text, trace = describe(error)
+    pickled = _survives(packer, error)
+    if pickled is None and isinstance(error, BaseExceptionGroup):
+        try:
+            pickled = _survives(packer, _replace_leaves(packer, error))
+        except BaseException:  # noqa: BLE001 - user code in the group's class
+            pickled = None
+    return pickle.dumps((name, text, trace, pickled), 5)

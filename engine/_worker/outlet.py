@@ -1,0 +1,44 @@
+"""Answers of a worker: one write each, so that what it finished survives it."""
+
+import _socket
+
+from .._wire.frames import MAGIC, RESULT, RETIRE, SEGMENT, SPOKE
+from .._wire.pickling import Packed
+from .interrupts import Interrupts
+from .voice import Printer, Voice
+
+__all__ = ["Outlet"]
+
+
+class Outlet:
+    """Writes results to the stream; main thread only."""
+
+    def __init__(
+        self, sock: _socket.socket, interrupts: Interrupts, voice: Voice, printers: tuple[Printer, Printer]
+    ) -> None:
+        self._sock = sock
+        self._interrupts = interrupts
+        self._voice = voice
+        self._out, self._err = printers
+
+    def answer(self, kind: int, number: int, started: float, ended: float, packed: Packed, flags: int = 0) -> None:
+        """Answer task ``number``; its prints and log records have been sent before."""
+        self._out.finish_line()
+        self._err.finish_line()
+        voice = self._voice
+        if voice.has_spoken:
+            voice.has_spoken = False
+            flags |= SPOKE
+        if self._interrupts.has_raised:
+            flags |= RETIRE
+        payload, buffers, _ = packed
+        if not buffers:
+            head = RESULT.pack(MAGIC, kind, flags, 0, number, started, ended, len(payload), 0)
+            self._sock.sendall(head + payload)
+            return
+        bulk = sum([buffer.nbytes for _, buffer in buffers])
+        head = RESULT.pack(MAGIC, kind, flags, len(buffers), number, started, ended, len(payload), bulk)
+        table = b"".join([SEGMENT.pack(kind, buffer.nbytes) for kind, buffer in buffers])
+        self._sock.sendall(head + table + payload)
+        for _, buffer in buffers:
+            self._sock.sendall(buffer)

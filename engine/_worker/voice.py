@@ -1,0 +1,123 @@
+"""What a worker says besides results: prints, log records, progress; all over the control socket.
+
+Guarantees
+    Shared: the control socket; a packet is sent whole, so it needs no lock. Each stream's unfinished line is guarded
+    by an RLock of its own (the C one: an interrupt does not leave it held). Callers: any thread of the worker.
+    ``has_spoken`` is set before the packet is sent, so a result that says "read the control socket first" is right.
+"""
+
+import _socket
+import io
+import sys
+import threading
+from typing import Any
+
+from .._wire.frames import CONTROL, CONTROL_BYTES, LOG, PRINT, PROGRESS
+
+__all__ = ["Printer", "Voice"]
+
+
+class Voice:
+    """Sends messages tagged with the running task."""
+
+    def __init__(self, control: _socket.socket) -> None:
+        self._control = control
+        self.task_id = 0  #: of the running task, 0 between tasks
+        self.has_spoken = False
+
+    def say(self, kind: int, number: int, body: bytes) -> None:
+        """Send one message, cut to what fits a packet; the parent being gone is not our problem."""
+        self.has_spoken = True
+        try:
+            self._control.send(CONTROL.pack(kind, number) + body[:CONTROL_BYTES])
+        except OSError:
+            pass
+
+    def say_fields(self, kind: int, number: int, fields: object) -> None:
+        """Send ``fields`` as JSON."""
+        import json
+
+        self.say(kind, number, json.dumps(fields, default=_text).encode("utf-8", "backslashreplace"))
+
+    def report(self, task_id: int, progress: object) -> None:
+        """Send how far a task is."""
+        self.say_fields(PROGRESS, task_id, progress)
+
+    def print_text(self, stream: int, text: str) -> None:
+        """Send what was printed on ``stream`` (1 or 2), in pieces that fit."""
+        data = text.encode("utf-8", "backslashreplace")
+        for start in range(0, len(data), CONTROL_BYTES - 1):
+            self.say(PRINT, self.task_id, bytes([stream]) + data[start : start + CONTROL_BYTES - 1])
+
+    def log(self, fields: dict[str, Any]) -> None:
+        """Send a log record, with its long texts cut so that it fits a packet."""
+        for key in ("msg", "exc_text", "stack_info"):
+            text = fields.get(key)
+            if text and len(text) > 4000:
+                fields[key] = text[:2000] + " ... " + text[-2000:]
+        self.say_fields(LOG, self.task_id, fields)
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as error:  # user code; the report must still be made
+        return f"<{type(value).__name__} whose str raised {type(error).__name__}>"
+
+
+class Printer(io.TextIOBase):
+    """``sys.stdout`` and ``sys.stderr`` of a worker: whole lines go to the parent's."""
+
+    def __init__(self, voice: Voice, stream: int) -> None:
+        super().__init__()
+        self._voice = voice
+        self._stream = stream
+        self._lock = threading.RLock()
+        self._line = ""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed has a plain attribute
+        """Name the encoding that a program may ask for."""
+        return "utf-8"
+
+    @property
+    def errors(self) -> str:  # type: ignore[override]  # as above
+        """Name how unprintable text is handled."""
+        return "backslashreplace"
+
+    def fileno(self) -> int:
+        """Give the descriptor, for subprocesses and faulthandler."""
+        return self._stream
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Keep ``text`` until its line is whole."""
+        if not isinstance(text, str):
+            raise TypeError(f"expected text to be a str, got {type(text).__name__}")
+        with self._lock:
+            lines = self._line + text
+            end = lines.rfind("\n") + 1
+            self._line = lines[end:]
+        if end:
+            self._voice.print_text(self._stream, lines[:end])
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: a line goes out when it is whole or its task ends."""
+
+    def finish_line(self) -> None:
+        """Send what there is of an unfinished line."""
+        if self._line:
+            with self._lock:
+                text, self._line = self._line, ""
+            self._voice.print_text(self._stream, text + "\n")
+
+
+def take_over(voice: Voice) -> tuple[Printer, Printer]:
+    """Put printers in the place of ``sys.stdout`` and ``sys.stderr``."""
+    printers = Printer(voice, 1), Printer(voice, 2)
+    sys.stdout, sys.stderr = printers
+    return printers
