@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ._states import Priority as Priority
     from ._states import TaskState as TaskState
     from ._stop import ShutdownReport as ShutdownReport
+    from ._task import Task as Task
     from .errors import DependencyFailed as DependencyFailed
     from .errors import EngineClosed as EngineClosed
     from .errors import EngineError as EngineError
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from .errors import WorkerMemoryExceeded as WorkerMemoryExceeded
     from .errors import WorkerStartupError as WorkerStartupError
     from .retry import Retry as Retry
-    from ._task import Task as Task
 
 _HOMES = {
     "BlockingEngine": "_blocking",

@@ -20,9 +20,9 @@ from ._map import checked_window, row_source
 from ._options import merge_options
 from ._states import Lane, TaskState
 from ._submit import EngineView, Submitter
+from ._task import Task
 from .errors import EngineFull
 from .retry import Retry
-from ._task import Task
 
 if TYPE_CHECKING:
     from ._core import Core
@@ -162,7 +162,9 @@ class BlockingEngine(BlockingCalls):
         """Stop as ``Engine.stop`` does, and end the private loop. Idempotent; any thread."""
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
-            raise RuntimeError("expected an engine that was started, got one that was not; use 'with Engine() as engine:'")
+            raise RuntimeError(
+                "expected an engine that was started, got one that was not; use 'with Engine() as engine:'"
+            )
         with self._stop_lock:
             if self._report is not None:
                 return self._report

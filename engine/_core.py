@@ -1,7 +1,7 @@
 """One running engine: its registry, scheduler and lanes, tied to its home loop.
 
 Guarantees
-    ``_cores`` is a weak set of what runs in this process, for ``os.fork`` and interpreter exit; guarded by its own lock.
+    ``_cores`` is a weak set of what runs in this process, for ``os.fork``; guarded by ``_cores_lock``.
 """
 
 from __future__ import annotations

@@ -66,7 +66,11 @@ class TaskGroup:
             if not self._leaving and self._owner is not None and not self._owner_cancelled:
                 self._owner_cancelled = True
                 self._owner.cancel()
-        if not scheduler.when_over(task, lambda: mailbox.post(self._gone, task)):
+
+        def over() -> None:
+            mailbox.post(self._gone, task)
+
+        if not scheduler.when_over(task, over):
             self._gone(task)
 
     def _gone(self, task: Task[Any]) -> None:

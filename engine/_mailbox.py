@@ -69,4 +69,3 @@ class Mailbox:
                     )
             else:
                 call_soon(fn, *args, context=context)
-

@@ -41,9 +41,8 @@ def row_source(iterables: tuple[Any, ...]) -> Iterator[Row] | AsyncIterator[Row]
     if not iterables:
         raise TypeError("expected map to get at least one iterable, got none")
     for iterable in iterables:
-        if not isinstance(iterable, AsyncIterable) and not hasattr(iterable, "__iter__"):
-            if not hasattr(iterable, "__getitem__"):
-                raise TypeError(f"expected map to get iterables, got {_checks.shown(iterable)}")
+        if not any(hasattr(iterable, method) for method in ("__aiter__", "__iter__", "__getitem__")):
+            raise TypeError(f"expected map to get iterables, got {_checks.shown(iterable)}")
     if any(isinstance(iterable, AsyncIterable) for iterable in iterables):
         return _async_rows(iterables)
     return zip(*iterables, strict=False)
@@ -218,5 +217,10 @@ async def _pulled(rows: AsyncIterator[Row]) -> Row | None:
 async def _until_done(task: Task[Any]) -> None:
     """Wait for ``task`` without raising its outcome: that is looked at when its turn comes."""
     done = asyncio.get_running_loop().create_future()
-    task.add_done_callback(lambda _: done.done() or done.set_result(None))
+
+    def wake(_: object) -> None:
+        if not done.done():
+            done.set_result(None)
+
+    task.add_done_callback(wake)
     await done

@@ -67,4 +67,4 @@ def _unwrapped(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _call_of(fn: Callable[..., Any]) -> Any:
     """Return the ``__call__`` of an object's class; for a class, None, since calling it makes an instance."""
-    return None if isinstance(fn, type) else getattr(type(fn), "__call__", None)
+    return None if isinstance(fn, type) else type(fn).__call__

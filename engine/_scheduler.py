@@ -30,9 +30,9 @@ from ._records import Call, Progress, describe_error
 from ._registry import Registry
 from ._states import TERMINAL, TaskState
 from ._states import Lane as LaneName
+from ._task import Task, Waiter
 from ._verdict import Facts, decide
 from .errors import EngineClosed, EngineForked, NestedDeadlock, TaskTimeout
-from ._task import Task, Waiter
 
 __all__ = ["Counters", "Scheduler"]
 
@@ -102,8 +102,10 @@ class Scheduler:
         if self.forked:
             raise EngineForked
         if self.home.loop.is_closed():
-            raise EngineClosed("expected the engine's event loop to be open, got a closed one: cannot schedule new futures "
-                               "after shutdown; create the Engine inside the running loop")  # fmt: skip
+            raise EngineClosed(
+                "expected the engine's event loop to be open, got a closed one: cannot schedule new futures "
+                "after shutdown; create the Engine inside the running loop"
+            )
         with self.registry.lock:
             self._check_phase_locked()
 
@@ -360,7 +362,7 @@ class Scheduler:
         """End ``attempt``, whose timeout may be over; called by its timer, on the home loop."""
         lane = self.lanes[attempt.lane]
         started = attempt.started_at if attempt.started_at is not None else lane.started(attempt)
-        if attempt.over or attempt.timeout is None:
+        if attempt.timeout is None:
             return
         left = attempt.timeout - (now() - started) if started is not None else attempt.timeout
         if started is None or left > 0:
@@ -450,7 +452,7 @@ class Scheduler:
         bound = _LENT_PER_SLOT * (self.registry.slots[LaneName.THREAD].limit or 1)
         if not lender.waits and slots.lent >= bound:
             raise NestedDeadlock(
-                f"expected at most {bound} tasks of the {lender.lane.value} lane to wait for other tasks of this engine, "
+                f"expected at most {bound} tasks of the {lender.lane.value} lane to wait for tasks of this engine, "
                 f"got one more (task {lender.task_id} {lender.name}); submit without waiting, or raise threads"
             )
         return self.registry.waits_locked(lender)
@@ -468,7 +470,7 @@ class Scheduler:
             return len(waiters) - len(kept)
 
     def when_over(self, task: Task[Any], fn: Callable[[], None]) -> bool:
-        """Have ``fn()`` called once the attempt of the settled ``task`` is over. False: there is none. Any thread."""
+        """Have ``fn()`` called once the attempt of the settled ``task`` is over. False: there is none."""
         with self.registry.lock:
             attempt = task._attempt
             if attempt is None or attempt.over or attempt.abandoned:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from . import _checks
-from ._states import Lane
 
 __all__ = ["EngineSettings"]
 
@@ -46,9 +45,9 @@ class EngineSettings:
         if self.initializer is not None and not callable(self.initializer):
             raise _checks.wrong("initializer", "a callable", self.initializer)
         _checks.instance("initargs", self.initargs, tuple, "a tuple")
-        if self.inner_threads != "auto" and self.inner_threads is not None:
+        if self.inner_threads not in ("auto", None):
             _checks.positive_int("inner_threads", self.inner_threads, remedy='use "auto", or None to set nothing')
-        if not isinstance(self.name, str) or not self.name or len(self.name) > 100:
+        if not (isinstance(self.name, str) and 0 < len(self.name) <= 100):
             raise _checks.wrong("name", "a string of 1 to 100 characters", self.name)
         exported_variables(self.context)
 
@@ -73,10 +72,11 @@ def exported_variables(addresses: Sequence[str]) -> tuple[tuple[str, contextvars
     Raises:
         ValueError: an address is not of that form, or no ContextVar is there.
     """
-    if isinstance(addresses, str) or not isinstance(addresses, Sequence):
+    given: Any = addresses
+    if isinstance(given, str) or not isinstance(given, Sequence):
         raise _checks.wrong("context", 'a tuple of addresses such as ("pkg.mod:var",)', addresses)
     found = []
-    for address in addresses:
+    for address in given:
         module, _, name = address.partition(":") if isinstance(address, str) else ("", "", "")
         try:
             variable = getattr(importlib.import_module(module), name) if module and name else None

@@ -52,7 +52,8 @@ class Snapshot:
         rows = [f"{'lane':8} {'pending':>8} {'running':>8} {'completed':>10} {'failed':>7} {'cancelled':>10}"]
         for name, lane in self.lanes.items():
             rows.append(
-                f"{name.value:8} {lane.pending:8} {lane.running:8} {lane.completed:10} {lane.failed:7} {lane.cancelled:10}"
+                f"{name.value:8} {lane.pending:8} {lane.running:8} {lane.completed:10} {lane.failed:7} "
+                f"{lane.cancelled:10}"
             )
         rows.append(
             f"workers {len(self.workers)}, retries {self.retries}, crashes {self.crashes}, timeouts {self.timeouts}, "

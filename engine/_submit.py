@@ -10,9 +10,9 @@ from ._options import TaskOptions, decorated_options, merge_options, over
 from ._records import Call
 from ._routing import route
 from ._states import Lane, Priority
+from ._task import Task
 from .errors import EngineClosed, EngineFull
 from .retry import Retry
-from ._task import Task
 
 if TYPE_CHECKING:
     from ._core import Core
@@ -41,7 +41,7 @@ class Calls:
         plain = isinstance(fn, (FunctionType, BuiltinFunctionType))
         call = self._cache.get((options, fn)) if plain else None
         if call is None:
-            call = self._make(fn, over(decorated_options(fn), options) if callable(fn) else options)
+            call = self._make(fn, over(decorated_options(fn), options))
             if plain:
                 if len(self._cache) >= _CACHED_MOST:
                     self._cache.clear()

@@ -4,8 +4,8 @@ Guarantees
     Shared: every field of a Task.  Guarded by: the registry's lock; the engine writes them only under it.
     Callers: any thread. Reading a property takes no lock: each is one reference that is written once per move, and a
     terminal state is written last, after the outcome, so whoever sees it sees the outcome too.
-    A Task speaks the asyncio future protocol: ``gather``, ``wait``, ``wait_for``, ``shield`` and ``as_completed`` take it
-    as it is, from several loops at once. A waiter is (function, context, mailbox of its loop) and is called there.
+    A Task speaks the asyncio future protocol: ``gather``, ``wait``, ``wait_for``, ``shield`` and ``as_completed`` take
+    it as it is, from several loops at once. A waiter is (function, context, mailbox of its loop), called there.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class Task(Generic[T_co]):
 
     __slots__ = (
         "__weakref__", "_anchor", "_args", "_attempt", "_attempts", "_call", "_cancel_message", "_cancel_requested",
-        "_completed", "_context", "_created", "_error", "_exported", "_kwargs", "_loop", "_progress", "_result", "_retrieved",
-        "_scheduler", "_started", "_state", "_timed_out", "_timer", "_waiters", "_worker", "id", "queued",
+        "_completed", "_context", "_created", "_error", "_exported", "_kwargs", "_loop", "_progress", "_result",
+        "_retrieved", "_scheduler", "_started", "_state", "_timed_out", "_timer", "_waiters", "_worker", "id", "queued",
     )  # fmt: skip
 
     def __init__(
         self,
-        scheduler: "Scheduler",
+        scheduler: Scheduler,
         task_id: int,
         call: Call,
         args: tuple[Any, ...],
@@ -147,8 +147,8 @@ class Task(Generic[T_co]):
         """Return a picture of this instant that holds neither arguments nor result."""
         error = self._error
         return TaskInfo(
-            self.id, self.name, self.lane, self.state, self.attempt, self.created_at, self.started_at, self.completed_at,
-            self.worker, describe_error(error), self.progress,
+            self.id, self.name, self.lane, self.state, self.attempt, self.created_at, self.started_at,
+            self.completed_at, self.worker, describe_error(error), self.progress,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -206,12 +206,12 @@ class Task(Generic[T_co]):
         return self._scheduler.cancel(self, msg)
 
     def add_done_callback(
-        self, fn: Callable[["Task[T_co]"], object], *, context: contextvars.Context | None = None
+        self, fn: Callable[[Task[T_co]], object], *, context: contextvars.Context | None = None
     ) -> None:
         """Have ``fn(task)`` called when the task is done: on the loop that runs here, else on the engine's."""
         self._scheduler.add_callback(self, fn, context if context is not None else contextvars.copy_context())
 
-    def remove_done_callback(self, fn: Callable[["Task[T_co]"], object]) -> int:
+    def remove_done_callback(self, fn: Callable[[Task[T_co]], object]) -> int:
         """Forget every callback equal to ``fn``; return how many there were."""
         return self._scheduler.remove_waiters(self, fn)
 

@@ -173,9 +173,7 @@ class RemoteError(EngineError, RuntimeError):
     The original is the ``__cause__`` where it could travel.
     """
 
-    def __init__(
-        self, message: str | None = None, *, type_name: str = "", text: str = "", traceback: str = ""
-    ) -> None:
+    def __init__(self, message: str | None = None, *, type_name: str = "", text: str = "", traceback: str = "") -> None:
         super().__init__(message)
         self.type_name = type_name
         self.text = text

@@ -35,7 +35,9 @@ class Retry:
         _checks.seconds("base_delay", self.base_delay, zero=True)
         _checks.seconds("max_delay", self.max_delay, zero=True)
         if not _is_number(self.factor) or self.factor < 1:
-            raise _checks.wrong("factor", "a finite number of at least 1", self.factor, "use factor=1 for a fixed delay")
+            raise _checks.wrong(
+                "factor", "a finite number of at least 1", self.factor, "use factor=1 for a fixed delay"
+            )
         if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
             raise _checks.wrong("jitter", "a number from 0 to 1", self.jitter)
         for name in ("on", "give_up_on"):

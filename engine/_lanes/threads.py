@@ -82,7 +82,9 @@ class ThreadLane:
             with self._lock:
                 self._threads.discard(worker)
                 alone = not self._threads
-            log.error("cannot start a thread: %s; %s", cause, "lower threads, or raise the limit on processes (ulimit -u)")
+            log.error(
+                "cannot start a thread: %s; %s", cause, "lower threads, or raise the limit on processes (ulimit -u)"
+            )
             if alone:
                 error = WorkerStartupError(f"expected the system to start a thread, got: {cause}")
                 error.__cause__ = cause
@@ -195,9 +197,7 @@ def _describe(worker: _Worker) -> WorkerInfo:
     if attempt is None:
         return WorkerInfo(worker.name, LaneName.THREAD, None, "idle", None, None, worker.done, None, None)
     state = "abandoned" if attempt.abandoned else "busy"
-    return WorkerInfo(
-        worker.name, LaneName.THREAD, None, state, attempt.task_id, attempt.name, worker.done, None, None
-    )
+    return WorkerInfo(worker.name, LaneName.THREAD, None, state, attempt.task_id, attempt.name, worker.done, None, None)
 
 
 def _title(worker: _Worker) -> str:

@@ -89,7 +89,10 @@ class Decoder:
         if kind == VALUE:
             payload, buffers = frame.payload, frame.buffers
             if buffers is None and frame.flags & PLAIN and len(payload) < LOOP_BYTES:
-                outcome.value = pickle.loads(payload)
+                try:
+                    outcome.value = pickle.loads(payload)
+                except Exception as error:  # not what our worker pickled
+                    outcome.error = _decode_error(attempt, error)
             elif not self._decode_here(outcome, frame):
                 self._later(lambda: self._decode_there(attempt, outcome, frame))
                 return

@@ -1,0 +1,91 @@
+"""What a worker left behind when it died, as errors."""
+
+import os
+from typing import Any
+
+from ...errors import RemoteTraceback, WorkerCrashed, WorkerStartupError
+from ..base import Attempt
+from .child import ExitStatus
+from .worker import Worker
+
+__all__ = ["Stderr", "crash_error", "startup_error"]
+
+KEPT_BYTES = 8 << 10
+
+
+class Stderr:
+    """What a worker wrote to descriptor 2: the tail is kept as evidence, whole lines are passed on."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._tail = b""
+        self._line = b""
+
+    def read(self) -> tuple[str, bool]:
+        """Read what there is; return the whole lines in it, and whether there may be more."""
+        try:
+            data = os.read(self._fd, 1 << 16)
+        except BlockingIOError:
+            return "", True
+        if not data:
+            rest, self._line = self._line, b""
+            return rest.decode("utf-8", "replace"), False
+        self._tail = (self._tail + data)[-KEPT_BYTES:]
+        lines, newline, self._line = (self._line + data).rpartition(b"\n")
+        if len(self._line) > KEPT_BYTES:
+            lines, newline, self._line = lines + newline + self._line, b"\n", b""
+        return (lines + newline).decode("utf-8", "replace"), True
+
+    def drain(self) -> str:
+        """Read all that is there, and the unfinished line with it; a bounded number of reads."""
+        lines = ""
+        for _ in range(64):
+            more, is_open = self.read()
+            lines += more
+            if not more or not is_open:
+                break
+        rest, self._line = self._line, b""
+        return lines + rest.decode("utf-8", "replace")
+
+    def tail(self) -> str:
+        """Return the last of it."""
+        return self._tail.decode("utf-8", "replace")
+
+
+def _how(status: ExitStatus) -> str:
+    code, signal_name = status
+    if signal_name is not None:
+        return f"was ended by {signal_name}"
+    return f"exited with code {code}" if code is not None else "ended, nobody knows how (its status was taken by other code)"
+
+
+def crash_error(attempt: Attempt, worker: Worker, status: ExitStatus, stderr: str) -> WorkerCrashed:
+    """Build the error of the task that a worker died under."""
+    what = f"{worker.label} {_how(status)} while it ran task {attempt.task_id} ({attempt.name})"
+    if worker.failure:
+        what = f"{worker.label} was replaced while it ran task {attempt.task_id} ({attempt.name}): {worker.failure}"
+    error = WorkerCrashed(
+        what, task_id=attempt.task_id, attempt=attempt.number, pid=worker.pid, exit_code=status[0],
+        signal_name=status[1], may_have_run=True, stderr=stderr,
+    )  # fmt: skip
+    if stderr:
+        error.__cause__ = RemoteTraceback(f"the last of its stderr:\n{stderr}")
+    return error
+
+
+def startup_error(worker: Worker | None, status: ExitStatus, stderr: str, cause: Any) -> WorkerStartupError:
+    """Build the error of a worker that never said hello; ``cause`` is an exception or the initializer's report."""
+    pid = worker.pid if worker is not None else None
+    if isinstance(cause, BaseException):
+        error = WorkerStartupError(f"no worker process could be started: {type(cause).__name__}: {cause}", pid=pid)
+        error.__cause__ = cause
+        return error
+    if cause is not None:
+        name, text, trace = cause
+        what = f"the initializer of a worker process raised {name}: {text}"
+        error = WorkerStartupError(what, pid=pid, exit_code=status[0], stderr=stderr)
+        error.__cause__ = RemoteTraceback(trace)
+        return error
+    reason = worker.failure if worker is not None and worker.failure else f"a worker process {_how(status)}"
+    what = f"{reason} before it was ready" + (f"; the last of its stderr:\n{stderr}" if stderr else "")
+    return WorkerStartupError(what, pid=pid, exit_code=status[0], stderr=stderr)

@@ -1,0 +1,251 @@
+"""One worker process as the lane sees it: what it was sent, what it has begun, how to take it back.
+
+Guarantees
+    Shared: ``_in_flight``, ``_backlog``, ``_is_open``, and the descriptors used by ``send``, ``recall``, ``started`` and
+    ``kill``.  Guarded by: ``_lock``, held for a few dict operations and non-blocking system calls.
+    ``recall``, ``started``, ``ask_to_stop``, ``kill``, ``describe`` may be called from any thread; the rest is the
+    home loop's. Lock order: innermost; no callback runs under it.
+    A packet leaves the socket once: either the worker received it, or ``recall`` did. So a recalled task never runs.
+    ``recall`` takes out all packets and sends the others again in their order before the lock is free, so the worker
+    sees rising numbers.
+"""
+
+import collections
+import socket
+import struct
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from ..._states import Lane
+from ..._wire.frames import CANCEL, CONTROL, SETUP, STACKS, STREAM, TASK
+from ..base import Attempt, WorkerInfo
+from .child import Child
+from .encoder import Encoded, bulk_frame, definition_frame, forget_frame, header
+from .outbox import Outbox
+from .reader import Reader
+from .usage import usage_of
+
+__all__ = ["Worker"]
+
+_GRACE = struct.Struct("<d")
+_NUMBER = 3  # index of the sequence number in a task header
+
+
+class Worker:
+    """A started process, and the tasks that are in it."""
+
+    def __init__(self, name: str, child: Child, loop: Any) -> None:
+        self.name = name
+        self.pid = child.pid
+        self.label = f"{name} (pid {child.pid})"
+        self.child = child
+        self.state = "starting"  #: then "idle", "busy", "retiring" (it takes no more), "dead"
+        self.reader = Reader(child.stream)
+        self.outbox = Outbox(loop, child.stream)
+        self.known: set[int] = set()  #: functions it has been sent
+        self.tasks_done = 0
+        self.idle_since = 0.0
+        self.is_unwanted = False  #: replace it when its task is over
+        self.failure = ""  #: what was wrong with what it sent
+        self.refusal: Any = None  #: why its initializer failed: (type name, message, traceback)
+        self.doomed: set[int] = set()  #: tasks that it is being killed for
+        self.timers: dict[int, Any] = {}  #: kills to come, by task
+        self.start_timer: Any = None
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._is_open = True
+        self._last = 0
+        self._in_flight: dict[int, Attempt] = {}
+        self._backlog: collections.deque[bytes] = collections.deque()
+        self._is_watching = False
+
+    def set_up(self, setup: bytes) -> None:
+        """Send what the worker should set up before it says hello."""
+        self.outbox.push(STREAM.pack(SETUP, 0, len(setup)), setup)
+
+    # -- what is in it
+
+    def count(self) -> int:
+        """Return how many tasks it was sent and has not answered."""
+        return len(self._in_flight)
+
+    def attempt(self, number: int) -> Attempt | None:
+        """Return the attempt behind a sequence number, if it is unanswered."""
+        return self._in_flight.get(number)
+
+    def attempt_of(self, task_id: int) -> Attempt | None:
+        """Return the unanswered attempt of a task."""
+        with self._lock:
+            return next((a for a in self._in_flight.values() if a.task_id == task_id), None)
+
+    def take(self, number: int) -> Attempt | None:
+        """Take out the attempt that was answered."""
+        with self._lock:
+            attempt = self._in_flight.pop(number, None)
+        if attempt is not None:
+            attempt.lane_data = None
+        return attempt
+
+    def take_all(self) -> list[tuple[int, Attempt]]:
+        """Take out what a dead worker has not answered, oldest first; nothing can be recalled from here on."""
+        with self._lock:
+            left = list(self._in_flight.items())
+            self._in_flight.clear()
+            self._backlog.clear()
+        for _, attempt in left:
+            attempt.lane_data = None
+        return left
+
+    # -- to it
+
+    def send(self, attempt: Attempt, encoded: Encoded) -> None:
+        """Send ``attempt``; what the socket does not take goes out when it does."""
+        function = encoded.function
+        if function is not None and function.number not in self.known:
+            self.known.add(function.number)
+            self.outbox.push(definition_frame(function))
+        with self._lock:
+            self._last = number = self._last + 1
+            packet, bulk = header(attempt, encoded, number)
+            self._in_flight[number] = attempt
+            attempt.lane_data = (self, number)
+            attempt.worker = self.label
+            if self._backlog or not self._put(packet):
+                self._backlog.append(packet)
+        if bulk:
+            self.outbox.push(bulk_frame(number, bulk), *bulk)
+        if self._backlog:
+            self._watch()
+
+    def _put(self, packet: bytes) -> bool:
+        """Hand ``packet`` to the kernel. False: the socket is full. A dead worker's packet goes nowhere, like it."""
+        try:
+            self.child.tasks.send(packet, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:  # its death is noticed through the pidfd, and gives this task back
+            pass
+        return True
+
+    def _watch(self) -> None:
+        """Have the backlog sent as soon as the socket takes it."""
+        if not self._is_watching and self._is_open:
+            self._is_watching = True
+            self._loop.add_writer(self.child.tasks.fileno(), self._send_backlog)
+
+    def _send_backlog(self) -> None:
+        with self._lock:
+            while self._backlog and self._put(self._backlog[0]):
+                self._backlog.popleft()
+            if self._backlog:
+                return
+        self._is_watching = False
+        self._loop.remove_writer(self.child.tasks.fileno())
+
+    def forget_functions(self, numbers: Iterable[int]) -> None:
+        """Have the worker forget functions; those tasks that use them are ahead in the stream."""
+        for number in numbers:
+            if number in self.known:
+                self.known.discard(number)
+                self.outbox.push(forget_frame(number))
+
+    # -- taking back
+
+    def started(self, number: int) -> float | None:
+        """Return when task ``number`` began, None if it has not."""
+        with self._lock:
+            page = self.child.page
+            return page.started(number) if page is not None else None
+
+    def recall(self, number: int) -> bool:
+        """Take task ``number`` back from the kernel. True: the worker never saw it and never will."""
+        with self._lock:
+            if number not in self._in_flight or not self._is_open:
+                return False
+            packets = self._drain_packets()
+            kept = [packet for packet in packets if TASK.unpack_from(packet)[_NUMBER] != number]
+            for packet in kept:
+                if self._backlog or not self._put(packet):
+                    self._backlog.append(packet)
+            if len(kept) == len(packets):
+                return False
+            self._in_flight.pop(number).lane_data = None
+            return True
+
+    def _drain_packets(self) -> list[bytes]:
+        """Receive what the worker has not; the kernel decides who gets which packet."""
+        packets: list[bytes] = []
+        try:
+            while True:
+                packets.append(self.child.kept.recv(1 << 17, socket.MSG_DONTWAIT))
+        except OSError:  # EAGAIN: that was all
+            pass
+        packets.extend(self._backlog)
+        self._backlog.clear()
+        return packets
+
+    def recall_all(self) -> list[Attempt]:
+        """Take back everything that has not begun, oldest first."""
+        with self._lock:
+            numbers = list(self._in_flight)
+        attempts = [(number, self.attempt(number)) for number in numbers]
+        return [attempt for number, attempt in attempts if attempt is not None and self.recall(number)]
+
+    # -- stopping
+
+    def ask_to_stop(self, number: int, grace: float) -> None:
+        """Ask for the end of task ``number``; a full socket means that the kill will have to do."""
+        self._say(CONTROL.pack(CANCEL, number) + _GRACE.pack(grace))
+
+    def ask_for_stacks(self, request: int) -> bool:
+        """Ask what it does now."""
+        return self._say(CONTROL.pack(STACKS, request))
+
+    def _say(self, message: bytes) -> bool:
+        with self._lock:
+            if not self._is_open:
+                return False
+            try:
+                self.child.control.send(message, socket.MSG_DONTWAIT)
+            except OSError:
+                return False
+            return True
+
+    def kill(self) -> None:
+        """End the process and its group now."""
+        with self._lock:
+            if self._is_open:
+                self.child.kill()
+
+    def leave(self) -> None:
+        """Let the process end by itself: it runs its exit handlers and leaves."""
+        self.state = "retiring"
+        with self._lock:
+            if self._is_open:
+                self.child.tasks.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close every descriptor; the process has ended."""
+        self.state = "dead"
+        if self._is_watching:
+            self._is_watching = False
+            self._loop.remove_writer(self.child.tasks.fileno())
+        self.outbox.close()
+        with self._lock:
+            self._is_open = False
+            self.child.close()
+
+    def forget(self) -> None:
+        """In a forked child: close its copies of our descriptors, and touch nothing else."""
+        self._is_open = False
+        self.child.forget()
+
+    def describe(self) -> WorkerInfo:
+        """Describe it at this instant."""
+        with self._lock:
+            page = self.child.page
+            running = self._in_flight.get(page.last()) if page is not None else None
+        rss, cpu = usage_of(self.pid)
+        task_id, task_name = (running.task_id, running.name) if running is not None else (None, None)
+        return WorkerInfo(self.name, Lane.PROCESS, self.pid, self.state, task_id, task_name, self.tasks_done, rss, cpu)
