@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-__all__ = ["flag", "instance", "member", "positive_int", "seconds", "shown", "wrong"]
+__all__ = ["flag", "instance", "member", "positive_int", "seconds", "shown", "text", "wrong"]
 
 
 def shown(value: object) -> str:
@@ -57,4 +57,11 @@ def instance(name: str, value: Any, kind: type | tuple[type, ...], expected: str
     """Return ``value`` if it is an instance of ``kind``."""
     if not isinstance(value, kind):
         raise wrong(name, expected, value)
+    return value
+
+
+def text(name: str, value: Any, *, most: int) -> str:
+    """Return ``value`` if it is a string of 1 to ``most`` characters."""
+    if not isinstance(value, str) or not 0 < len(value) <= most:
+        raise wrong(name, f"a string of 1 to {most} characters", value)
     return value

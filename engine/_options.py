@@ -85,12 +85,6 @@ def _priority(value: Any) -> int:
     return int(value)
 
 
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not value or len(value) > 200:
-        raise _checks.wrong("name", "a string of 1 to 200 characters", value)
-    return value
-
-
 def _retry(value: Any) -> Any:
     return _checks.instance("retry", value, Retry, "a Retry such as Retry(max_attempts=3)")
 
@@ -102,5 +96,5 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "retry": _retry,
     "priority": _priority,
     "grace": lambda value: _checks.seconds("grace", value, zero=True),
-    "name": _name,
+    "name": lambda value: _checks.text("name", value, most=200),
 }

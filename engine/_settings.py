@@ -47,8 +47,7 @@ class EngineSettings:
         _checks.instance("initargs", self.initargs, tuple, "a tuple")
         if self.inner_threads not in ("auto", None):
             _checks.positive_int("inner_threads", self.inner_threads, remedy='use "auto", or None to set nothing')
-        if not (isinstance(self.name, str) and 0 < len(self.name) <= 100):
-            raise _checks.wrong("name", "a string of 1 to 100 characters", self.name)
+        _checks.text("name", self.name, most=100)
         exported_variables(self.context)
 
     @property

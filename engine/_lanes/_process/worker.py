@@ -44,6 +44,7 @@ class Worker:
         self.reader = Reader(child.stream)
         self.outbox = Outbox(loop, child.stream)
         self.known: set[int] = set()  #: functions it has been sent
+        self.was_starting = self.was_busy = False  #: its state when it died
         self.tasks_done = 0
         self.idle_since = 0.0
         self.is_unwanted = False  #: replace it when its task is over

@@ -1,0 +1,105 @@
+"""Starts workers, notices those that do not come up, and knows when to stop trying."""
+
+import asyncio
+import contextvars
+import itertools
+import pickle
+from typing import Any, Protocol
+
+from ...errors import PickleError
+from .child import Child, ExitStatus, collect_setup
+from .crash import startup_error
+from .encoder import pack_initializer
+from .settings import ProcessSettings, thread_limits
+from .worker import Worker
+
+__all__ = ["Starter", "StartEvents"]
+
+MAX_FAILURES = 3  #: starts that fail in a row before waiting tasks are failed
+PAUSE_SECONDS = 1.0  #: no further start so long, when starts fail while other workers do work
+
+
+class StartEvents(Protocol):
+    """What a starter reports."""
+
+    def on_start(self, worker: Worker) -> None:
+        """A process was started."""
+
+    def on_start_failure(self, error: BaseException, *, is_final: bool) -> None:
+        """A worker could not start; ``is_final`` says that this was the last of several tries."""
+
+
+class Starter:
+    """Home loop only."""
+
+    def __init__(self, settings: ProcessSettings, loop: asyncio.AbstractEventLoop, events: StartEvents) -> None:
+        self._settings = settings
+        self._loop = loop
+        self._events = events
+        self._names = itertools.count(1)
+        self._failures = 0
+        self._not_before = 0.0
+        self._initializer: bytes | None = None
+        self._env: dict[str, str] | None = None
+        self.count = 0  #: workers that were started and have not said hello
+
+    def may_start(self) -> bool:
+        """Say whether this is a time to start workers."""
+        return self._loop.time() >= self._not_before
+
+    def start(self) -> bool:
+        """Start one worker. False: the system would not; it was reported."""
+        return contextvars.Context().run(self._start)  # the loop keeps the context of whoever registers a reader
+
+    def _start(self) -> bool:
+        try:
+            worker = self._new_worker()
+        except (OSError, ImportError, PickleError) as error:
+            self._not_before = self._loop.time() + 0.05
+            self._report(startup_error(None, (None, None), "", error))
+            return False
+        self.count += 1
+        self._events.on_start(worker)
+        worker.start_timer = self._loop.call_later(self._settings.worker_start_timeout, self._give_up, worker)
+        return True
+
+    def _new_worker(self) -> Worker:
+        settings = self._settings
+        if self._env is None:
+            self._env = thread_limits(settings)
+            if settings.initializer is not None:
+                self._initializer = pack_initializer(settings.initializer, settings.initargs)
+        setup = pickle.dumps(collect_setup(self._initializer), 5)
+        worker = Worker(f"process-{next(self._names)}", Child(self._env), self._loop)
+        worker.set_up(setup)
+        return worker
+
+    def _give_up(self, worker: Worker) -> None:
+        worker.failure = f"a worker process did not start within {self._settings.worker_start_timeout} s"
+        worker.kill()
+
+    def succeeded(self, worker: Worker) -> None:
+        """Record that ``worker`` said hello."""
+        self.count -= 1
+        self._failures = 0
+        self._cancel_timer(worker)
+
+    def failed(self, worker: Worker, status: ExitStatus, stderr: str) -> None:
+        """Record that ``worker`` ended before it said hello."""
+        self.count -= 1
+        self._cancel_timer(worker)
+        self._report(startup_error(worker, status, stderr, worker.refusal))
+
+    def _cancel_timer(self, worker: Worker) -> None:
+        timer: Any = worker.start_timer
+        if timer is not None:
+            timer.cancel()
+            worker.start_timer = None
+
+    def _report(self, error: BaseException) -> None:
+        self._failures += 1
+        is_final = self._failures >= MAX_FAILURES
+        if is_final:
+            self._failures = 0
+            self._not_before = self._loop.time() + PAUSE_SECONDS
+        self._events.on_start_failure(error, is_final=is_final)
