@@ -271,6 +271,12 @@ class ProcessLane:
         """A worker says what it does."""
         self._stacks.answer(worker, request, text)
 
+    def on_progress(self, worker: Worker, task_id: int, done: float, total: float | None, message: str) -> None:
+        """A task says how far it is."""
+        attempt = worker.attempt_of(task_id)
+        if attempt is not None:
+            self._front.progress(attempt, done, total, message)
+
     def on_death(self, worker: Worker) -> None:
         """A worker has ended, and all its answers are in."""
         with self._lock:

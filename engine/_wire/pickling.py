@@ -108,7 +108,7 @@ class _Buffers:
             return whole, (pickle.PickleBuffer(obj.data),)
         if type(obj) is memoryview:
             data = pickle.PickleBuffer(obj) if obj.c_contiguous else obj.tobytes()
-            return view, (data, obj.format, tuple(obj.shape), obj.readonly)
+            return view, (data, obj.format, tuple(obj.shape or ()), obj.readonly)
         return NotImplemented
 
 

@@ -24,7 +24,7 @@ def message_of(error: BaseException) -> str:
     """Return ``str(error)``, or a note that it has none."""
     try:
         return cut(str(error))
-    except BaseException as broken:  # noqa: BLE001 - user code; the report must still be made
+    except BaseException as broken:  # user code; the report must still be made
         return f"<{type(error).__name__} whose str raised {type(broken).__name__}>"
 
 
@@ -40,7 +40,7 @@ def describe(error: BaseException) -> tuple[str, str, str]:
         else:
             lines = traceback.format_exception(error, limit=-100)
         trace = cut("".join(lines))
-    except BaseException as broken:  # noqa: BLE001 - __str__, __repr__ or __notes__ of user code, or RecursionError
+    except BaseException as broken:  # __str__, __repr__ or __notes__ of user code, or RecursionError
         trace = f"{name}: {text}\n(its traceback could not be formatted: {type(broken).__name__})\n"
     return name, text, trace
 
@@ -58,7 +58,7 @@ def _survives(packer: Packer, error: BaseException) -> bytes | None:
         if buffers or len(payload) > MAX_PICKLE:
             return None
         return payload if type(pickle.loads(payload)) is type(error) else None
-    except BaseException:  # noqa: BLE001 - __reduce__ and __setstate__ are user code, which may even exit
+    except BaseException:  # __reduce__ and __setstate__ are user code, which may even exit
         return None
 
 
@@ -83,6 +83,6 @@ def pack_error(packer: Packer, error: BaseException) -> bytes:
     if pickled is None and isinstance(error, BaseExceptionGroup):
         try:
             pickled = _survives(packer, _replace_leaves(packer, error))
-        except BaseException:  # noqa: BLE001 - user code in the group's class
+        except BaseException:  # user code in the group's class
             pickled = None
     return pickle.dumps((name, text, trace, pickled), 5)

@@ -105,5 +105,5 @@ def _rebuild(definition: bytes) -> tuple[str, Callable[..., Any] | Broken]:
     try:
         fn = pickle.loads(pickled)
         return name, fn if callable(fn) else Broken(TypeError(f"expected a callable, got {type(fn).__name__}"))
-    except BaseException as error:  # noqa: BLE001 - importing the function's module runs user code, which may even exit
+    except BaseException as error:  # importing the function's module runs user code, which may even exit
         return name, Broken(error)

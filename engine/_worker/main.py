@@ -71,7 +71,7 @@ def _initialize(setup: dict[str, Any], control: _socket.socket) -> bool:
     try:
         initializer, initargs = pickle.loads(setup["initializer"])
         initializer(*initargs)
-    except BaseException as error:  # noqa: BLE001 - whatever it raises, SystemExit too, the parent should hear of it
+    except BaseException as error:  # whatever it raises, SystemExit too, the parent should hear of it
         name, text, trace = describe(error)
         control.send(CONTROL.pack(REFUSED, 0) + pickle.dumps((name, text[:4000], trace[-16000:])))
         return False

@@ -98,7 +98,7 @@ class Runner:
             return CANCELLED, error
         except ParentGone:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its answer, SystemExit too
+        except BaseException as error:  # whatever a task raises is its answer, SystemExit too
             return ERROR, error
 
     def _decode(self, header: tuple[Any, ...], size: int, task: WorkerTask) -> tuple[Any, Any, Any, Any]:
@@ -135,7 +135,7 @@ class Runner:
             try:
                 packed = self._packer.pack(lift(value))
                 plain = PLAIN if packed.plain else 0
-            except BaseException as error:  # noqa: BLE001 - __reduce__ is user code, which may even exit
+            except BaseException as error:  # __reduce__ is user code, which may even exit
                 kind, value = NOT_ENCODED, error
         if kind not in (VALUE, CANCELLED):
             packed = Packed(pack_error(self._packer, value), [], True)

@@ -122,7 +122,7 @@ class Decoder:
             payload = frame.payload.join() if type(frame.payload) is Pieces else frame.payload
             file = _YieldingFile(payload)
             outcome.value = pickle.Unpickler(file, buffers=_joined(frame.buffers)).load()
-        except BaseException as error:  # noqa: BLE001 - unpickling runs user code, which may even exit
+        except BaseException as error:  # unpickling runs user code, which may even exit
             outcome.error = _decode_error(attempt, error)
         self._end(attempt, outcome)
 
@@ -144,7 +144,7 @@ class Decoder:
     def _raise_there(self, attempt: Attempt, outcome: Outcome, report: "_Report", pickled: bytes) -> None:
         try:
             error = pickle.loads(pickled)
-        except BaseException:  # noqa: BLE001 - its class may exist in the worker only, or run anything
+        except BaseException:  # its class may exist in the worker only, or run anything
             error = None
         outcome.error = report.error(error)
         outcome.retryable = report.kind not in (NOT_DECODED, NOT_ENCODED)

@@ -1,6 +1,6 @@
 """An attempt as a packet: header, arguments, and what does not fit on the stream."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..._wire.frames import ARGS_ONLY, BULK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
 from ..._wire.pickling import Packed, Packer, dumps_by_value, lift_call
@@ -39,7 +39,7 @@ class Encoder:
                 return Encoded(function, ARGS_ONLY, self._packer.pack(args))
             given = fn if function is None else None
             return Encoded(function, 0, self._packer.pack((args, kwargs, attempt.name, attempt.exported, given)))
-        except BaseException as error:  # noqa: BLE001 - __reduce__ is user code, which may even exit
+        except BaseException as error:  # __reduce__ is user code, which may even exit
             raise _pickle_error("arguments", attempt, error) from error
 
 
@@ -60,7 +60,7 @@ def _pickle_error(what: str, attempt: Attempt, error: BaseException) -> PickleEr
     return result
 
 
-def header(attempt: Attempt, encoded: Encoded, number: int) -> tuple[bytes, list[object]]:
+def header(attempt: Attempt, encoded: Encoded, number: int) -> tuple[bytes, list[Any]]:
     """Return the packet of task ``number``, and the buffers that belong on the stream."""
     function, flags, (payload, buffers, _) = encoded
     timeout = -1.0 if attempt.timeout is None else attempt.timeout
@@ -70,7 +70,7 @@ def header(attempt: Attempt, encoded: Encoded, number: int) -> tuple[bytes, list
         head = TASK.pack(flags, 0, attempt.number, number, attempt.task_id, fid, size, timeout, 0)
         return head + payload, []
     table = b"".join([SEGMENT.pack(kind, buffer.nbytes) for kind, buffer in buffers])
-    bulk: list[object] = [buffer for _, buffer in buffers]
+    bulk: list[Any] = [buffer for _, buffer in buffers]
     total = sum([buffer.nbytes for _, buffer in buffers])
     inline = table + payload
     if len(inline) > INLINE_BYTES:
@@ -81,9 +81,9 @@ def header(attempt: Attempt, encoded: Encoded, number: int) -> tuple[bytes, list
     return TASK.pack(flags, count, attempt.number, number, attempt.task_id, fid, size, timeout, total) + inline, bulk
 
 
-def bulk_frame(number: int, bulk: list[object]) -> bytes:
+def bulk_frame(number: int, bulk: list[Any]) -> bytes:
     """Return the stream header in front of the bulk of task ``number``."""
-    total = sum([memoryview(piece).nbytes for piece in bulk])  # type: ignore[arg-type]  # bytes and memoryviews
+    total = sum([memoryview(piece).nbytes for piece in bulk])
     return STREAM.pack(BULK, number, total)
 
 
@@ -101,7 +101,7 @@ def pack_initializer(initializer: object, initargs: tuple[object, ...]) -> bytes
     """Pickle the initializer. PickleError: it cannot travel."""
     try:
         return dumps_by_value((initializer, initargs))
-    except BaseException as error:  # noqa: BLE001 - __reduce__ is user code
+    except BaseException as error:  # __reduce__ is user code
         raise PickleError(
             f"expected initializer and initargs to be picklable, got {type(error).__name__}", what="function"
         ) from error

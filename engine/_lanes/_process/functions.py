@@ -74,7 +74,7 @@ class Functions:
         try:
             pickled = pickle.dumps(fn, 5) if is_importable(fn) else dumps_by_value(fn)
             entry.definition = pickle.dumps((name, pickled), 5)
-        except BaseException as error:  # noqa: BLE001 - user code; it is raised on the task that uses the function
+        except BaseException as error:  # user code; it is raised on the task that uses the function
             entry.error = error
         return self._store(entry)
 

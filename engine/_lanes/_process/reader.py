@@ -170,4 +170,5 @@ class Reader:
         self._sinks = []
         if len(payload.parts) == 1:
             payload = payload.parts[0]
-        return Frame(*self._head, payload, buffers)
+        kind, flags, number, started, ended = self._head
+        return Frame(kind, flags, number, started, ended, payload, buffers)

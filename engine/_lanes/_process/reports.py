@@ -1,30 +1,32 @@
-"""What workers say on the control socket, passed on: prints, log records, progress."""
+"""What workers say on the control socket, passed on: prints and log records."""
 
 import json
 import logging
 import sys
 from typing import Any
 
-from ..._records import Progress
-from ..._wire.frames import LOG, PRINT, PROGRESS
-from ..base import Attempt
+from ..._wire.frames import LOG, PRINT
 
-__all__ = ["forward_print", "forward_report"]
+__all__ = ["forward_print", "forward_report", "read_fields"]
 
 
-def forward_report(kind: int, task_id: int, body: bytes, attempt: Attempt | None, worker: str) -> None:
-    """Pass on one message; a broken one is dropped: the worker may have been killed while it wrote."""
+def forward_report(kind: int, task_id: int, body: bytes, worker: str) -> None:
+    """Pass on a PRINT or LOG of ``worker``; a broken one is dropped."""
     if kind == PRINT:
-        forward_print(body[0], body[1:].decode("utf-8", "replace"), f"[{worker} task {task_id}] " if task_id else f"[{worker}] ")
-        return
+        tag = f"[{worker} task {task_id}] " if task_id else f"[{worker}] "
+        forward_print(body[0], body[1:].decode("utf-8", "replace"), tag)
+    elif kind == LOG:
+        fields = read_fields(body)
+        if isinstance(fields, dict):
+            _log(fields, task_id or None, worker)
+
+
+def read_fields(body: bytes) -> Any:
+    """Return what a worker sent as JSON; None if it is broken, or was cut."""
     try:
-        fields = json.loads(body)
+        return json.loads(body)
     except ValueError:
-        return
-    if kind == LOG:
-        _log(fields, task_id or None, worker)
-    elif kind == PROGRESS and attempt is not None:
-        attempt.progress = Progress(*fields)
+        return None
 
 
 def forward_print(stream: int, text: str, tag: str) -> None:

@@ -13,7 +13,7 @@ from .encoder import pack_initializer
 from .settings import ProcessSettings, thread_limits
 from .worker import Worker
 
-__all__ = ["Starter", "StartEvents"]
+__all__ = ["StartEvents", "Starter"]
 
 MAX_FAILURES = 3  #: starts that fail in a row before waiting tasks are failed
 PAUSE_SECONDS = 1.0  #: no further start so long, when starts fail while other workers do work

@@ -13,10 +13,10 @@ import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..._wire.frames import CONTROL, CONTROL_BYTES, HELLO, REFUSED, SPOKE, STACKS, FrameError
+from ..._wire.frames import CONTROL, CONTROL_BYTES, HELLO, PROGRESS, REFUSED, SPOKE, STACKS, FrameError
 from .crash import Stderr
 from .reader import Frame
-from .reports import forward_print, forward_report
+from .reports import forward_print, forward_report, read_fields
 from .worker import Worker
 
 __all__ = ["Events", "Watcher"]
@@ -40,6 +40,9 @@ class Events(Protocol):
 
     def on_stacks(self, worker: Worker, request: int, text: str) -> None:
         """The worker says what it does."""
+
+    def on_progress(self, worker: Worker, task_id: int, done: float, total: float | None, message: str) -> None:
+        """A task says how far it is."""
 
     def on_death(self, worker: Worker) -> None:
         """The process has ended, and everything that it sent was reported."""
@@ -145,7 +148,8 @@ class Watcher:
             self.has_lost_control = True
             self._unwatch(self._control.fileno())
             return False
-        self._handle(*CONTROL.unpack_from(message), message[CONTROL.size :])
+        kind, number = CONTROL.unpack_from(message)
+        self._handle(kind, number, message[CONTROL.size :])
         return True
 
     def _receive_with_descriptor(self) -> bytes:
@@ -166,8 +170,12 @@ class Watcher:
             worker.refusal = _refusal(body)
         elif kind == STACKS:
             self._events.on_stacks(worker, number, body.decode("utf-8", "replace"))
+        elif kind == PROGRESS:
+            fields = read_fields(body)
+            if fields is not None:
+                self._events.on_progress(worker, number, *fields)
         else:
-            forward_report(kind, number, body, worker.attempt_of(number), worker.name)
+            forward_report(kind, number, body, worker.name)
 
     # -- stderr and death
 
