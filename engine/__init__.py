@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._blocking import BlockingEngine as BlockingEngine
-    from ._blocking import BlockingTaskGroup as BlockingTaskGroup
+    from ._blocking_group import BlockingTaskGroup as BlockingTaskGroup
     from ._current import CurrentTask as CurrentTask
     from ._current import checkpoint as checkpoint
     from ._current import current_task as current_task
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BlockingEngine": "_blocking",
-    "BlockingTaskGroup": "_blocking",
+    "BlockingTaskGroup": "_blocking_group",
     "CurrentTask": "_current",
     "DependencyFailed": "errors",
     "Engine": "_engine",

@@ -21,10 +21,12 @@ def wrong(name: str, expected: str, value: object, remedy: str = "") -> ValueErr
 
 
 def positive_int(name: str, value: Any, *, least: int = 1, remedy: str = "") -> int:
-    """Return ``value`` if it is an int of at least ``least`` (a bool is not)."""
+    """Return ``value`` if it is an int of at least ``least`` (a bool is not), at most 1e9."""
     expected = "a positive integer" if least == 1 else f"an integer of at least {least}"
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise wrong(name, expected, value, remedy)
+    if value > 10**9:
+        raise wrong(name, expected + ", at most 1e9", value, remedy)
     return value
 
 

@@ -50,6 +50,7 @@ class Core:
         for lane in lanes:
             self.scheduler.lanes[lane.name] = lane
             slots[lane.name].wake = lane.wake
+        self.scheduler.snapshot_function = self.processes.snapshot_function
         slots[Lane.THREAD].grow = thread_lane.grow
         self.sizes = {Lane.LOOP: settings.coroutines, Lane.THREAD: threads, Lane.PROCESS: processes}
         with _cores_lock:
@@ -63,7 +64,7 @@ class Core:
     def room(self) -> asyncio.Future[None]:
         """Return a future of the running loop that is done when a submit may find room again."""
         future = asyncio.get_running_loop().create_future()
-        mailbox = self.scheduler.mailbox()
+        mailbox = self.scheduler.waiters.mailbox()
 
         def opened() -> None:
             mailbox.post(_set, future)

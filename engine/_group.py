@@ -57,7 +57,7 @@ class TaskGroup:
 
     def _settled(self, task: Task[Any]) -> None:
         scheduler = self._engine._core.scheduler
-        mailbox = scheduler.mailbox()
+        mailbox = scheduler.waiters.mailbox()
         if task._state is TaskState.FAILED:
             error = task.exception()
             assert error is not None

@@ -10,7 +10,7 @@ from .retry import Retry
 __all__ = ["Call", "Progress", "TaskInfo", "describe_error"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Call:
     """What all tasks of one function with the same options share, so that a pending task stays small."""
 

@@ -10,20 +10,18 @@ Guarantees
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import copy
 import logging
 import random
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import _current
 from ._clock import now
 from ._deadlines import Deadlines
+from ._endings import Endings, attempt_timeout
 from ._lanes.base import Attempt, Lane, Outcome
 from ._mailbox import Mailbox
 from ._records import Call, Progress, describe_error
@@ -32,13 +30,12 @@ from ._states import TERMINAL, TaskState
 from ._states import Lane as LaneName
 from ._task import Task, Waiter
 from ._verdict import Facts, decide
-from .errors import EngineClosed, EngineForked, NestedDeadlock, TaskTimeout
+from ._waiters import Waiters
+from .errors import EngineClosed, EngineForked
 
 __all__ = ["Counters", "Scheduler"]
 
 log = logging.getLogger("engine")
-
-_LENT_PER_SLOT = 10  #: how many slots may be lent for each thread before waiting once more is a NestedDeadlock
 
 
 @dataclass(slots=True)
@@ -59,12 +56,15 @@ class Scheduler:
         self.home = home
         self.lanes: dict[LaneName, Lane] = {}
         self.counters = Counters()
-        self.deadlines = Deadlines(home, self.expire, self.expire_total, self.retry_due)
+        self.waiters = Waiters(registry, home, self)
+        self.endings = Endings(self)
+        self.deadlines = Deadlines(home, self.endings.expire, self.endings.expire_total, self.retry_due)
         self.rng: Callable[[], float] = random.random
         self.phase = "running"  #: then "draining", then "closed"; guarded by the registry's lock
         self.forked = False
+        self.snapshot_function: Callable[[Callable[..., Any]], object] = id  #: the process lane's, once it is there
         self._exported = exported
-        self._mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = weakref.WeakKeyDictionary()
+        self._prepared: set[Call] = set()
 
     # -- coming in ----------------------------------------------------------------------------------------------
 
@@ -78,12 +78,14 @@ class Scheduler:
         task: Task[Any] = Task(self, 0, call, args, kwargs, now(), time.time())
         lane = call.lane
         if lane is LaneName.PROCESS:
+            if call not in self._prepared:
+                self._prepare(call)
             if self._exported:
                 task._exported = {a: v for a, var in self._exported if (v := var.get(_UNSET)) is not _UNSET}
         else:
             task._context = contextvars.copy_context()
             if lane is LaneName.LOOP:
-                task._loop = self.mailbox()
+                task._loop = self.waiters.mailbox()
         registry = self.registry
         if self.forked or self.home.loop.is_closed():
             self.check_open()
@@ -96,6 +98,13 @@ class Scheduler:
         if wake is not None:
             wake()
         return task
+
+    def _prepare(self, call: Call) -> None:
+        """Let the process lane take its snapshot of the function, at its first submit."""
+        if len(self._prepared) >= _PREPARED_MOST:
+            self._prepared.clear()
+        self._prepared.add(call)
+        self.snapshot_function(call.fn)
 
     def check_open(self) -> None:
         """Raise EngineClosed or EngineForked unless a submit from here would be accepted."""
@@ -110,24 +119,9 @@ class Scheduler:
             self._check_phase_locked()
 
     def _check_phase_locked(self) -> None:
-        if self.phase == "closed" or (self.phase == "draining" and not self._is_inside()):
+        if self.phase == "closed" or (self.phase == "draining" and self.waiters.running_attempt() is None):
             raise EngineClosed("expected the engine to be running, got one that stops: cannot schedule new futures "
                                "after shutdown; create a new Engine")  # fmt: skip
-
-    def _is_inside(self) -> bool:
-        running = _current.running.get()
-        return running is not None and running.front is self
-
-    def mailbox(self) -> Mailbox:
-        """Return the mailbox of the loop that runs here, else the home loop's."""
-        loop = asyncio._get_running_loop()
-        if loop is None or loop is self.home.loop:
-            return self.home
-        with self.registry.lock:
-            mailbox = self._mailboxes.get(loop)
-            if mailbox is None:
-                mailbox = self._mailboxes[loop] = Mailbox(loop)
-            return mailbox
 
     # -- what lanes call (Front) --------------------------------------------------------------------------------
 
@@ -192,11 +186,11 @@ class Scheduler:
             if task._attempt is attempt:
                 task._attempt = None
                 task._worker = attempt.worker
-            quiet = self._quiet_locked()
-        self._leave(attempt)
+            quiet = self.registry.quiet_locked()
+        self.leave(attempt)
         if retry_in is not None:
             self.deadlines.retry_after(task, retry_in)
-        self._tell(task, waiters, wake, quiet)
+        self.tell(task, waiters, wake, quiet)
 
     def _decide_locked(
         self, task: Task[Any], attempt: Attempt, outcome: Outcome, error_text: str | None
@@ -204,7 +198,7 @@ class Scheduler:
         call = task._call
         timeout = task._timed_out
         if timeout is None and attempt.expired:
-            timeout = self._timeout_error(task, attempt)
+            timeout = attempt_timeout(attempt)
         if outcome.error is None and not (outcome.cancelled or timeout or task._cancel_requested):
             at = outcome.completed_at or now()
             return None, self.registry.settle_locked(task, TaskState.COMPLETED, at, value=outcome.value)
@@ -238,14 +232,14 @@ class Scheduler:
                 task._attempt = None
             if task._state is TaskState.PENDING:
                 wake = self.registry.requeue_locked(task, first=True) or wake
-            quiet = self._quiet_locked()
-        self._leave(attempt)
-        self._tell(task, None, wake, quiet)
+            quiet = self.registry.quiet_locked()
+        self.leave(attempt)
+        self.tell(task, None, wake, quiet)
 
     def abandon(self, attempt: Attempt) -> bool:
         """Give up on an attempt that cannot be stopped: settle its task, give its slot away if one more may be."""
         task = attempt.task
-        timeout = self._timeout_error(task, attempt) if attempt.expired else None
+        timeout = attempt_timeout(attempt) if attempt.expired else None
         error_text = describe_error(timeout)
         waiters = wake = None
         slots = self.registry.slots[attempt.lane]
@@ -261,10 +255,13 @@ class Scheduler:
                 waiters = self.registry.settle_locked(task, state, now(), error=error, error_text=error_text)
             if refilled and self.registry.ready[attempt.lane]:
                 wake = slots.to_wake()
-            quiet = self._quiet_locked()
+            quiet = self.registry.quiet_locked()
         log.warning("task %d %s did not stop within %s s and was abandoned; it still runs in %s",
                     attempt.task_id, attempt.name, attempt.grace, attempt.worker)  # fmt: skip
-        self._tell(task, waiters, wake, quiet)
+        callbacks, attempt.callbacks = attempt.callbacks, None
+        for fn in callbacks or ():
+            fn()
+        self.tell(task, waiters, wake, quiet)
         return refilled
 
     def progress(self, attempt: Attempt, done: float, total: float | None, message: str) -> None:
@@ -288,116 +285,10 @@ class Scheduler:
                 settled.append(
                     (task, self.registry.settle_locked(task, TaskState.FAILED, at, error=mine, error_text=text))
                 )
-            quiet = self._quiet_locked()
+            quiet = self.registry.quiet_locked()
         for task, waiters in settled:
-            self._tell(task, waiters, None, None)
-        self._tell(None, None, None, quiet)
-
-    # -- stopping one task --------------------------------------------------------------------------------------
-
-    def cancel(self, task: Task[Any], message: Any = None) -> bool:
-        """Cancel ``task``; True if it was live. See the table in design/0003."""
-        return self._end_early(task, None, message)
-
-    def expire_total(self, task: Task[Any]) -> None:
-        """End ``task``, whose total_timeout is over."""
-        call = task._call
-        error = TaskTimeout(
-            f"task {task.id} {call.name} did not end within total_timeout={call.total_timeout} s",
-            task_id=task.id, lane=call.lane.value, attempt=task._attempts, timeout=call.total_timeout, scope="total",
-        )  # fmt: skip
-        if self._end_early(task, error, None):
-            with self.registry.lock:
-                self.counters.timeouts += 1
-
-    def _end_early(self, task: Task[Any], error: TaskTimeout | None, message: Any) -> bool:
-        """Settle ``task`` now if its lane allows, and see to it that its attempt ends. False: it was done."""
-        registry = self.registry
-        lane = self.lanes[task._call.lane]
-        text = describe_error(error)
-        waiters = wake = quiet = None
-        with registry.lock:
-            if task._state in TERMINAL:
-                return False
-            if error is None:
-                task._cancel_requested = True
-                task._cancel_message = message
-            else:
-                task._timed_out = error
-            attempt = task._attempt
-            sent = attempt is not None and attempt.started_at is None
-            if attempt is None or (sent and lane.name is not LaneName.PROCESS):
-                waiters, wake = self._settle_unstarted_locked(task, attempt, error, text)
-                attempt, sent, quiet = None, False, self._quiet_locked()
-            elif not sent and lane.name is not LaneName.LOOP:
-                waiters = registry.settle_locked(task, _ended(error), now(), error=error, error_text=text)
-        if sent and attempt is not None:  # its worker may be taking it this instant: the lane knows
-            started = None if lane.recall(attempt) else (lane.started(attempt) or now())
-            with registry.lock:
-                if task._state in TERMINAL:
-                    return task._state is not TaskState.COMPLETED
-                if started is None:
-                    waiters, wake = self._settle_unstarted_locked(task, attempt, error, text)
-                    attempt, quiet = None, self._quiet_locked()
-                else:
-                    if task._state is TaskState.PENDING:
-                        registry.start_locked(task, attempt, started)
-                    waiters = registry.settle_locked(task, _ended(error), now(), error=error, error_text=text)
-        if attempt is not None:
-            self._interrupt(attempt)
-        self._tell(task, waiters, wake, quiet)
-        return True
-
-    def _settle_unstarted_locked(
-        self, task: Task[Any], attempt: Attempt | None, error: TaskTimeout | None, text: str | None
-    ) -> tuple[list[Waiter], Callable[[], None] | None]:
-        waiters = self.registry.settle_locked(task, _ended(error), now(), error=error, error_text=text)
-        wake = None
-        if attempt is not None and not attempt.over:
-            wake = self.registry.release_locked(attempt)
-            task._attempt = None
-        return waiters, wake
-
-    def expire(self, attempt: Attempt) -> None:
-        """End ``attempt``, whose timeout may be over; called by its timer, on the home loop."""
-        lane = self.lanes[attempt.lane]
-        started = attempt.started_at if attempt.started_at is not None else lane.started(attempt)
-        if attempt.timeout is None:
-            return
-        left = attempt.timeout - (now() - started) if started is not None else attempt.timeout
-        if started is None or left > 0:
-            self.deadlines.watch(attempt, left)
-            return
-        task = attempt.task
-        error = self._timeout_error(task, attempt)
-        text = describe_error(error)
-        waiters = None
-        with self.registry.lock:
-            if attempt.over or attempt.expired or task._state in TERMINAL:
-                return
-            attempt.expired = True
-            self.counters.timeouts += 1
-            if task._state is TaskState.PENDING:
-                self.registry.start_locked(task, attempt, started)
-            retry = task._call.retry
-            if lane.name is not LaneName.LOOP and not (retry is not None and retry.wants(error, attempt.number)):
-                waiters = self.registry.settle_locked(task, TaskState.FAILED, now(), error=error, error_text=text)
-        self._interrupt(attempt)
-        self._tell(task, waiters, None, None)
-
-    def _timeout_error(self, task: Task[Any], attempt: Attempt) -> TaskTimeout:
-        return TaskTimeout(
-            f"task {task.id} {attempt.name} did not end within timeout={attempt.timeout} s",
-            task_id=task.id, lane=attempt.lane.value, attempt=attempt.number, timeout=attempt.timeout,
-        )  # fmt: skip
-
-    def _interrupt(self, attempt: Attempt) -> None:
-        attempt.cancel_requested = True
-        lane = self.lanes[attempt.lane]
-        if self.home.is_here():
-            lane.interrupt(attempt)
-        else:
-            self.home.post(lane.interrupt, attempt)
+            self.tell(task, waiters, None, None)
+        self.tell(None, None, None, quiet)
 
     def retry_due(self, task: Task[Any]) -> None:
         """Queue ``task`` for its next attempt, unless it settled during the backoff."""
@@ -408,66 +299,7 @@ class Scheduler:
         if wake is not None:
             wake()
 
-    # -- who waits ----------------------------------------------------------------------------------------------
-
-    def add_callback(self, task: Task[Any], fn: Callable[[Any], object], context: contextvars.Context) -> None:
-        """Have ``fn(task)`` called in ``context`` on the loop that runs here, once ``task`` is done."""
-        mailbox = self.mailbox()
-        running = _current.running.get()
-        lender = running.owner if running is not None and running.front is self else None
-        if not self.add_waiter(task, fn, context, mailbox, lender):
-            self._deliver(task, [(fn, context, mailbox, None)])
-
-    def add_waiter(
-        self,
-        task: Task[Any],
-        fn: Callable[[Any], object],
-        context: contextvars.Context | None,
-        mailbox: Mailbox | None,
-        lender: Attempt | None = None,
-    ) -> bool:
-        """Remember who waits for ``task``; the running attempt lends its slot. False: the task is done.
-
-        Raises:
-            NestedDeadlock: too many attempts wait already.
-        """
-        if lender is None and mailbox is None:
-            running = _current.running.get()
-            lender = running.owner if running is not None and running.front is self else None
-        with self.registry.lock:
-            if task._state in TERMINAL:
-                return False
-            if lender is not None and (lender.over or lender.task is task):
-                lender = None
-            wake = self._lend_locked(lender) if lender is not None else None
-            if task._waiters is None:
-                task._waiters = []
-            task._waiters.append((fn, context, mailbox, lender))
-        if wake is not None:
-            wake()
-        return True
-
-    def _lend_locked(self, lender: Attempt) -> Callable[[], None] | None:
-        slots = self.registry.slots[lender.lane]
-        bound = _LENT_PER_SLOT * (self.registry.slots[LaneName.THREAD].limit or 1)
-        if not lender.waits and slots.lent >= bound:
-            raise NestedDeadlock(
-                f"expected at most {bound} tasks of the {lender.lane.value} lane to wait for tasks of this engine, "
-                f"got one more (task {lender.task_id} {lender.name}); submit without waiting, or raise threads"
-            )
-        return self.registry.waits_locked(lender)
-
-    def remove_waiters(self, task: Task[Any], fn: Callable[[Any], object]) -> int:
-        """Forget the waiters that call ``fn``; return how many there were."""
-        with self.registry.lock:
-            waiters = task._waiters or []
-            kept = [w for w in waiters if w[0] != fn]
-            for waiter in waiters:
-                if waiter[0] == fn and waiter[3] is not None:
-                    self.registry.waited_locked(waiter[3])
-            if task._waiters is not None:
-                task._waiters = kept or None
-            return len(waiters) - len(kept)
+    # -- looking in ----------------------------------------------------------------------------------------------
 
     def when_over(self, task: Task[Any], fn: Callable[[], None]) -> bool:
         """Have ``fn()`` called once the attempt of the settled ``task`` is over. False: there is none."""
@@ -496,14 +328,8 @@ class Scheduler:
 
     # -- telling, outside the lock ------------------------------------------------------------------------------
 
-    def _quiet_locked(self) -> list[Callable[[], object]] | None:
-        registry = self.registry
-        if registry.quiet_waiters and registry.is_quiet_locked():
-            waiters, registry.quiet_waiters = registry.quiet_waiters, []
-            return waiters
-        return None
-
-    def _leave(self, attempt: Attempt) -> None:
+    def leave(self, attempt: Attempt) -> None:
+        """Drop what ``attempt``, which is over, held, and tell who waited for its slot."""
         attempt.fn, attempt.args, attempt.kwargs, attempt.context = None, (), _NO_KWARGS, None
         if attempt.timer is not None:
             self.deadlines.forget(attempt)
@@ -511,18 +337,19 @@ class Scheduler:
         for fn in callbacks or ():
             fn()
 
-    def _tell(
+    def tell(
         self,
         task: Task[Any] | None,
         waiters: list[Waiter] | None,
         wake: Callable[[], None] | None,
         quiet: list[Callable[[], object]] | None,
     ) -> None:
+        """Call whom a change concerns: the waiters of a settled ``task``, a parked taker, who waits for quiet."""
         if waiters is not None and task is not None:
             if task._timer is not None:
                 self.deadlines.forget_task(task)
             if waiters:
-                self._deliver(task, waiters)
+                self.waiters.deliver(task, waiters)
             if self.registry.room_waiters:
                 self._open_room()
         if wake is not None:
@@ -536,21 +363,7 @@ class Scheduler:
         if opened is not None:
             opened()
 
-    @staticmethod
-    def _deliver(task: Task[Any], waiters: list[Waiter]) -> None:
-        here = asyncio._get_running_loop()
-        for fn, context, mailbox, _ in waiters:
-            if mailbox is None:
-                fn(task)
-            elif mailbox.loop is here:
-                here.call_soon(fn, task, context=context)
-            else:
-                mailbox.post(fn, task, context=context)
 
-
+_PREPARED_MOST = 512  #: calls remembered as prepared; past that the memory starts anew
 _UNSET: Any = object()
 _NO_KWARGS: dict[str, Any] = {}
-
-
-def _ended(error: TaskTimeout | None) -> TaskState:
-    return TaskState.CANCELLED if error is None else TaskState.FAILED

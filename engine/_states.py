@@ -18,6 +18,8 @@ class TaskState(enum.Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash is a Python call, 0.1 µs on every look-up
+
 
 class Lane(enum.Enum):
     """Where a task runs: on an event loop, in a pool thread, or in a worker process."""
@@ -25,6 +27,8 @@ class Lane(enum.Enum):
     LOOP = "loop"
     THREAD = "thread"
     PROCESS = "process"
+
+    __hash__ = object.__hash__  # as above
 
 
 class Priority(enum.IntEnum):

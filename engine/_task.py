@@ -203,17 +203,17 @@ class Task(Generic[T_co]):
         A task that has not started never will. A running thread or process task settles at once and is stopped behind
         the handle; a running coroutine settles when it ends.
         """
-        return self._scheduler.cancel(self, msg)
+        return self._scheduler.endings.cancel(self, msg)
 
     def add_done_callback(
         self, fn: Callable[[Task[T_co]], object], *, context: contextvars.Context | None = None
     ) -> None:
         """Have ``fn(task)`` called when the task is done: on the loop that runs here, else on the engine's."""
-        self._scheduler.add_callback(self, fn, context if context is not None else contextvars.copy_context())
+        self._scheduler.waiters.add_callback(self, fn, context if context is not None else contextvars.copy_context())
 
     def remove_done_callback(self, fn: Callable[[Task[T_co]], object]) -> int:
         """Forget every callback equal to ``fn``; return how many there were."""
-        return self._scheduler.remove_waiters(self, fn)
+        return self._scheduler.waiters.remove(self, fn)
 
     def __await__(self) -> Generator[Any, None, T_co]:
         if self._state not in TERMINAL:
@@ -262,8 +262,8 @@ class Task(Generic[T_co]):
         def wake(_: object) -> None:
             done.set()
 
-        if self._scheduler.add_waiter(self, wake, None, None) and not done.wait(timeout):
-            self._scheduler.remove_waiters(self, wake)
+        if self._scheduler.waiters.add(self, wake) and not done.wait(timeout):
+            self._scheduler.waiters.remove(self, wake)
             if self._state not in TERMINAL:
                 raise TimeoutError(f"expected task {self.id} to be done within {timeout} s, got {self._state.value}")
 

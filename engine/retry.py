@@ -1,7 +1,7 @@
 """When to try again, and after how long: pure decisions."""
 
-import math
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,7 +59,9 @@ class Retry:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max  # false for NaN; isfinite raises for an int past a float's range
 
 
 def _is_exception_class(value: object) -> bool:

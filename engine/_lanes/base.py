@@ -27,7 +27,7 @@ class Attempt:
 
     __slots__ = (
         "args", "abandoned", "callbacks", "cancel_requested", "context", "exported", "expired", "fn", "grace",
-        "interrupted", "kwargs", "lane", "lane_data", "loop", "name", "number", "over", "started_at", "task",
+        "interrupted", "kwargs", "lane", "lane_data", "loop", "name", "number", "over", "recalling", "started_at", "task",
         "task_id", "timeout", "timer", "waits", "worker",
     )  # fmt: skip
 
@@ -68,6 +68,7 @@ class Attempt:
         self.interrupted = False  #: Lane.interrupt was called for it
         self.abandoned = False
         self.over = False
+        self.recalling = False  #: somebody takes it back from its worker
         self.waits = 0  #: how many unfinished tasks of the same engine it waits for
         self.timer: Any = None
         self.callbacks: list[Callable[[], None]] | None = None  #: called once when it is over

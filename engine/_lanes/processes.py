@@ -2,9 +2,9 @@
 
 Guarantees
     The lane's own state belongs to the home loop. Shared: ``_workers``, replaced as a whole and never changed in place,
-    under ``_lock``; so ``workers``, ``stacks`` and ``kill`` may be called from any thread, as may ``wake``, ``started``,
-    ``recall`` and ``snapshot_function``. Lock order: ``_lock`` before a worker's; neither is held across a call of the
-    front.
+    under ``_lock``; so ``workers``, ``stacks`` and ``kill`` may be called from any thread, as may ``wake``,
+    ``started``, ``recall`` and ``snapshot_function``. Lock order: ``_lock`` before a worker's; neither is held across
+    a call of the front.
     Every claimed attempt leaves once: answered (taken out of the worker's table), recalled, or found in the table of a
     dead worker. design/0004-worker-protocol.md has the interleavings.
 """
@@ -197,9 +197,9 @@ class ProcessLane:
                     break
                 self._front.give_back(attempt)
         idle_or_starting = len(self._idle) + self._starter.count
-        if self._is_armed and self._busy and not idle_or_starting and self._present() <= size:
-            if self._starter.may_start():
-                self._starter.start()
+        needs_spare = self._is_armed and self._busy and not idle_or_starting and self._present() <= size
+        if needs_spare and self._starter.may_start():
+            self._starter.start()
 
     def _present(self) -> int:
         """Count the workers that run, or could run, a task."""

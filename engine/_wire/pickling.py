@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 
 from .frames import MAX_SEGMENTS
 
-__all__ = ["BYTEARRAY", "BYTES", "MEMORY", "RAW_BYTES", "Packed", "Packer", "dumps_by_value", "is_by_value", "lift", "lift_call"]
+__all__ = [
+    "BYTEARRAY", "BYTES", "MEMORY", "RAW_BYTES", "Packed", "Packer", "dumps_by_value", "is_by_value", "lift",
+    "lift_call",
+]  # fmt: skip
 
 RAW_BYTES = 64 << 10
 KEEP_BYTES = 1 << 20  #: a pickler whose buffer grew beyond this is not kept

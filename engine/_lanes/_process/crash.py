@@ -56,7 +56,9 @@ def _how(status: ExitStatus) -> str:
     code, signal_name = status
     if signal_name is not None:
         return f"was ended by {signal_name}"
-    return f"exited with code {code}" if code is not None else "ended, nobody knows how (its status was taken by other code)"
+    if code is not None:
+        return f"exited with code {code}"
+    return "ended, nobody knows how (other code took its exit status)"
 
 
 def crash_error(attempt: Attempt, worker: Worker, status: ExitStatus, stderr: str) -> WorkerCrashed:

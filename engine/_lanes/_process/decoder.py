@@ -5,7 +5,7 @@ thread: its unpickling may raise, exit or sleep, and then fails its own task onl
 
 Guarantees
     ``settle`` is called on the home loop; the attempt's end is reported there or from the helper thread, once.
-    Shared: ``_thread_of`` is the home loop's alone; jobs pass through a SimpleQueue.
+    Shared with the helper: jobs, through a SimpleQueue, and ``since``, one float that it writes and the loop reads.
 """
 
 import io
@@ -97,7 +97,7 @@ class Decoder:
                 self._later(lambda: self._decode_there(attempt, outcome, frame))
                 return
             self._end(attempt, outcome)
-        elif kind == CANCELLED or kind == SKIPPED:
+        elif kind in (CANCELLED, SKIPPED):
             outcome.cancelled = True
             if kind == SKIPPED:
                 outcome.started_at = None

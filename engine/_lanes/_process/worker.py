@@ -1,8 +1,8 @@
 """One worker process as the lane sees it: what it was sent, what it has begun, how to take it back.
 
 Guarantees
-    Shared: ``_in_flight``, ``_backlog``, ``_is_open``, and the descriptors used by ``send``, ``recall``, ``started`` and
-    ``kill``.  Guarded by: ``_lock``, held for a few dict operations and non-blocking system calls.
+    Shared: ``_in_flight``, ``_backlog``, ``_is_open``, and the descriptors that ``send``, ``recall``, ``started`` and
+    ``kill`` use.  Guarded by: ``_lock``, held for a few dict operations and non-blocking system calls.
     ``recall``, ``started``, ``ask_to_stop``, ``kill``, ``describe`` may be called from any thread; the rest is the
     home loop's. Lock order: innermost; no callback runs under it.
     A packet leaves the socket once: either the worker received it, or ``recall`` did. So a recalled task never runs.

@@ -1,0 +1,117 @@
+"""submit, run, map, options and group for plain threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from ._options import merge_options
+from ._states import Lane
+from ._submit import EngineView, Submitter
+from ._task import Task
+from .errors import EngineFull
+from .retry import Retry
+
+if TYPE_CHECKING:
+    from ._blocking_group import BlockingTaskGroup
+    from ._blocking_map import BlockingMap
+
+__all__ = ["BlockingCalls", "wait_anywhere"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+class BlockingCalls:
+    """submit, run, map, options and group for plain threads; what BlockingEngine and its views share."""
+
+    def __init__(self, inner: Submitter) -> None:
+        self._inner = inner
+
+    @overload
+    def submit(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
+        """Accept one call and return its Task at once, as ``Engine.submit`` does."""
+        return self._inner.submit(fn, *args, **kwargs)
+
+    @overload
+    def run(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Wait for room, submit, wait for the result and return it. An interrupted wait cancels the task."""
+        task = self._submit_when_room(fn, args, kwargs)
+        try:
+            wait_anywhere(task)
+            return task.result()
+        except BaseException:
+            task.cancel()
+            raise
+
+    def _submit_when_room(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
+        core = self._inner._core
+        while True:
+            try:
+                return self._inner.submit(fn, *args, **kwargs)
+            except EngineFull:
+                opened = threading.Event()
+            with core.registry.lock:
+                core.registry.room_waiters.append(opened.set)
+            core.pass_room_on()  # room may have opened between the refusal and our registration
+            opened.wait()
+
+    @overload
+    def map(
+        self, fn: Callable[[A], Coroutine[Any, Any, T]], iterable: Iterable[A] | AsyncIterable[A], /, *,
+        ordered: bool = True, window: int | None = None,
+    ) -> BlockingMap[T]: ...  # fmt: skip
+    @overload
+    def map(
+        self, fn: Callable[[A], T], iterable: Iterable[A] | AsyncIterable[A], /, *,
+        ordered: bool = True, window: int | None = None,
+    ) -> BlockingMap[T]: ...  # fmt: skip
+    @overload
+    def map(
+        self, fn: Callable[..., Any], /, *iterables: Iterable[Any] | AsyncIterable[Any],
+        ordered: bool = True, window: int | None = None, return_exceptions: bool = False,
+    ) -> BlockingMap[Any]: ...  # fmt: skip
+    def map(
+        self, fn: Callable[..., Any], /, *iterables: Iterable[Any] | AsyncIterable[Any],
+        ordered: bool = True, window: int | None = None, return_exceptions: bool = False,
+    ) -> BlockingMap[Any]:  # fmt: skip
+        """Call ``fn`` on each item and iterate over the results, as ``Engine.map`` does, with a plain ``for``.
+
+        The iterables are read on the calling thread, asynchronous ones on the engine's private loop.
+        """
+        from ._blocking_map import BlockingMap
+
+        return BlockingMap(self, fn, iterables, ordered=ordered, window=window, return_exceptions=return_exceptions)
+
+    def options(
+        self, *, lane: Lane | str | None = None, timeout: float | None = None, total_timeout: float | None = None,
+        retry: Retry | None = None, priority: int | None = None, grace: float | None = None, name: str | None = None,
+    ) -> BlockingCalls:  # fmt: skip
+        """Return the same engine with these options for what is submitted through it, as ``Engine.options`` does."""
+        given = {"lane": lane, "timeout": timeout, "total_timeout": total_timeout, "retry": retry,
+                 "priority": priority, "grace": grace, "name": name}  # fmt: skip
+        inner = self._inner
+        return BlockingCalls(EngineView(inner, inner._calls, merge_options(inner._options, given)))
+
+    def group(self) -> BlockingTaskGroup:
+        """Return a structured group for a plain ``with``; see ``Engine.group``."""
+        from ._blocking_group import BlockingTaskGroup
+
+        return BlockingTaskGroup(self)
+
+
+def wait_anywhere(task: Task[Any]) -> None:
+    """Wait for ``task`` on this thread, also where a loop runs (a notebook): the engine's own loop turns elsewhere."""
+    if task.done():
+        return
+    done = threading.Event()
+    if task._scheduler.waiters.add(task, lambda _: done.set()):
+        done.wait()

@@ -1,0 +1,92 @@
+"""Structured groups for plain threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, overload
+
+from ._blocking_calls import BlockingCalls, wait_anywhere
+from ._states import TaskState
+from ._task import Task
+
+__all__ = ["BlockingTaskGroup"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class BlockingTaskGroup:
+    """Made by ``group()``: leaving the block waits for every task; a failure cancels the siblings."""
+
+    def __init__(self, engine: BlockingCalls) -> None:
+        self._engine = engine
+        self._tasks: list[Task[Any]] = []
+        self._lock = threading.Lock()
+        self._failed = False
+        self._closed = False
+
+    def __enter__(self) -> BlockingTaskGroup:
+        return self
+
+    @overload
+    def submit(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
+        """Submit as the engine does, owned by this group.
+
+        Raises:
+            RuntimeError: the group has been left, or one of its tasks has failed already.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("expected the group to be open, got one that was left; submit inside its block")
+            if self._failed:
+                raise RuntimeError("expected the group to be healthy, got one that cancels its tasks after a failure")
+        task: Task[Any] = self._engine.submit(fn, *args, **kwargs)
+        with self._lock:
+            self._tasks.append(task)
+        if not self._engine._inner._core.scheduler.waiters.add(task, self._settled):
+            self._settled(task)
+        return task
+
+    def _settled(self, task: Task[Any]) -> None:
+        if task._state is TaskState.FAILED:
+            with self._lock:
+                self._failed = True
+            self._cancel_all()
+
+    def _cancel_all(self) -> None:
+        with self._lock:
+            tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._cancel_all()
+        errors: list[BaseException] = []
+        seen = 0
+        while seen < len(self._tasks):
+            task = self._tasks[seen]
+            seen += 1
+            wait_anywhere(task)
+            over = threading.Event()
+            if self._engine._inner._core.scheduler.when_over(task, over.set):
+                over.wait()
+            if task._state is TaskState.FAILED:
+                failure = task.exception()
+                assert failure is not None
+                errors.append(failure)
+        with self._lock:
+            self._closed = True
+        if error is not None and not isinstance(error, Exception):
+            return  # KeyboardInterrupt and the like go on as they are
+        if error is not None:
+            errors.append(error)
+        if errors:
+            raise BaseExceptionGroup(f"{len(errors)} task(s) of the group failed", errors)

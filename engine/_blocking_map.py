@@ -1,0 +1,110 @@
+"""Results of a BlockingEngine's ``map``: a bounded window of tasks over any iterable, read on the calling thread."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from . import _checks
+from ._blocking_calls import BlockingCalls, wait_anywhere
+from ._map import checked_window, row_source
+from ._states import TaskState
+from ._task import Task
+from .errors import EngineFull
+
+if TYPE_CHECKING:
+    from ._core import Core
+
+__all__ = ["BlockingMap"]
+
+T = TypeVar("T")
+
+
+class BlockingMap(Generic[T]):
+    """An iterator of results. ``break``, ``close`` or dropping it cancels what is in its window."""
+
+    def __init__(
+        self,
+        engine: BlockingCalls,
+        fn: Callable[..., Any],
+        iterables: tuple[Any, ...],
+        *,
+        ordered: bool,
+        window: int | None,
+        return_exceptions: bool,
+    ) -> None:
+        self._tasks: dict[Task[Any], None] = {}
+        self._engine = engine
+        self._fn = fn
+        call = engine._inner._calls.of(fn, engine._inner._options)
+        self._core: Core = engine._inner._core
+        self._ordered = _checks.flag("ordered", ordered)
+        self._return_exceptions = _checks.flag("return_exceptions", return_exceptions)
+        self._window = checked_window(window, self._core.sizes[call.lane])
+        rows = row_source(iterables)
+        self._rows = _pulled_on(rows, self._core.loop) if isinstance(rows, AsyncIterator) else rows
+        self._finished: queue.SimpleQueue[Task[Any]] = queue.SimpleQueue()
+        self._kept: deque[tuple[Any, ...]] = deque()
+        self._exhausted = False
+
+    def __iter__(self) -> BlockingMap[T]:
+        return self
+
+    def __next__(self) -> T:
+        try:
+            self._fill()
+            if not self._tasks:
+                raise StopIteration
+            task = next(iter(self._tasks)) if self._ordered else self._finished.get()
+            wait_anywhere(task)
+            del self._tasks[task]
+            if self._return_exceptions and task._state is not TaskState.COMPLETED:
+                error: Any = task._make_cancelled_error() if task.cancelled() else task.exception()
+                return error  # type: ignore[no-any-return]  # with return_exceptions the caller asked for a mixture
+            result: T = task.result()
+            return result
+        except BaseException:
+            self.close()
+            raise
+
+    def _fill(self) -> None:
+        while not self._exhausted and len(self._tasks) < self._window:
+            if self._tasks and self._core.registry.is_full():
+                return
+            row = self._kept.popleft() if self._kept else next(self._rows, None)
+            if row is None:
+                self._exhausted = True
+                return
+            try:
+                task = self._engine.submit(self._fn, *row)
+            except EngineFull:
+                if self._tasks:
+                    self._kept.append(row)
+                    return
+                task = self._engine._submit_when_room(self._fn, row, {})
+            self._tasks[task] = None
+            if not self._ordered and not self._core.scheduler.waiters.add(task, self._finished.put):
+                self._finished.put(task)
+
+    def close(self) -> None:
+        """Cancel what is in the window. Idempotent."""
+        tasks, self._tasks = list(self._tasks), {}
+        self._exhausted = True
+        for task in tasks:
+            task.cancel()
+            task._retrieved = True  # whoever drops the window does not want to hear of its failures
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_tasks"):
+            self.close()
+
+
+def _pulled_on(rows: AsyncIterator[tuple[Any, ...]], loop: asyncio.AbstractEventLoop) -> Iterator[tuple[Any, ...]]:
+    async def pull() -> tuple[Any, ...] | None:
+        return await anext(rows, None)
+
+    while (row := asyncio.run_coroutine_threadsafe(pull(), loop).result()) is not None:
+        yield row

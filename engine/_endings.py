@@ -1,0 +1,167 @@
+"""Ending a task before it ends by itself: cancel, timeout, total timeout.
+
+Guarantees
+    Callers: ``cancel`` any thread; ``expire`` and ``expire_total`` are timers of the home loop.
+    Under the registry's lock each marks the task first (cancel requested, timed out), so that an attempt which ends in
+    the same instant settles as this module would; the interleavings are in design/0003.
+    Only who recalled an attempt, or who found it unclaimed or not begun, frees its slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ._clock import now
+from ._lanes.base import Attempt
+from ._records import describe_error
+from ._states import TERMINAL, Lane, TaskState
+from .errors import TaskTimeout
+
+if TYPE_CHECKING:
+    from ._scheduler import Scheduler
+    from ._task import Task, Waiter
+
+__all__ = ["Endings", "attempt_timeout"]
+
+
+def attempt_timeout(attempt: Attempt) -> TaskTimeout:
+    """Build the error for an attempt that ran past its timeout."""
+    return TaskTimeout(
+        f"task {attempt.task_id} {attempt.name} did not end within timeout={attempt.timeout} s",
+        task_id=attempt.task_id,
+        lane=attempt.lane.value,
+        attempt=attempt.number,
+        timeout=attempt.timeout,
+    )
+
+
+class Endings:
+    """The part of the scheduler that ends tasks on request."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._registry = scheduler.registry
+
+    def cancel(self, task: Task[Any], message: Any = None) -> bool:
+        """Cancel ``task``; True if it was live, and then it will not complete."""
+        return self._end_early(task, None, message)
+
+    def expire_total(self, task: Task[Any]) -> None:
+        """End ``task``, whose total_timeout is over."""
+        call = task._call
+        error = TaskTimeout(
+            f"task {task.id} {call.name} did not end within total_timeout={call.total_timeout} s",
+            task_id=task.id,
+            lane=call.lane.value,
+            attempt=task._attempts,
+            timeout=call.total_timeout,
+            scope="total",
+        )
+        if self._end_early(task, error, None):
+            with self._registry.lock:
+                self._scheduler.counters.timeouts += 1
+
+    def expire(self, attempt: Attempt) -> None:
+        """End ``attempt``, whose timeout may be over; called by its timer."""
+        lane = self._scheduler.lanes[attempt.lane]
+        started = attempt.started_at if attempt.started_at is not None else lane.started(attempt)
+        if attempt.timeout is None:
+            return
+        left = attempt.timeout - (now() - started) if started is not None else attempt.timeout
+        if started is None or left > 0:
+            self._scheduler.deadlines.watch(attempt, left)
+            return
+        task: Task[Any] = attempt.task
+        error = attempt_timeout(attempt)
+        text = describe_error(error)
+        waiters = None
+        with self._registry.lock:
+            if attempt.over or attempt.expired or task._state in TERMINAL:
+                return
+            attempt.expired = True
+            self._scheduler.counters.timeouts += 1
+            if task._state is TaskState.PENDING:
+                self._registry.start_locked(task, attempt, started)
+            retry = task._call.retry
+            if lane.name is not Lane.LOOP and not (retry is not None and retry.wants(error, attempt.number)):
+                waiters = self._registry.settle_locked(task, TaskState.FAILED, now(), error=error, error_text=text)
+        self._interrupt(attempt)
+        self._scheduler.tell(task, waiters, None, None)
+
+    def _end_early(self, task: Task[Any], error: TaskTimeout | None, message: Any) -> bool:
+        """Settle ``task`` now if its lane allows, and see to it that its attempt ends. False: it was done."""
+        text = describe_error(error)
+        waiters: list[Waiter] | None = None
+        with self._registry.lock:
+            if task._state in TERMINAL:
+                return False
+            if error is None:
+                task._cancel_requested = True
+                task._cancel_message = message
+            elif task._timed_out is None:
+                task._timed_out = error
+            attempt = task._attempt
+            begun = attempt is not None and attempt.started_at is not None
+            in_socket = attempt is not None and not begun and attempt.lane is Lane.PROCESS
+            if in_socket and attempt is not None:
+                if attempt.recalling:
+                    return True  # whoever recalls it settles it
+                attempt.recalling = True
+            elif begun and task._call.lane is Lane.LOOP:
+                pass  # it settles when the coroutine ends
+            else:
+                waiters = self._registry.settle_locked(task, _ended(error), now(), error=error, error_text=text)
+        if in_socket and attempt is not None:
+            return self._recall(task, attempt, error, text)
+        if attempt is not None and begun:
+            self._interrupt(attempt)
+            self._scheduler.tell(task, waiters, None, None)
+        else:
+            self._leave_unstarted(task, attempt, waiters)
+        return True
+
+    def _recall(self, task: Task[Any], attempt: Attempt, error: TaskTimeout | None, text: str | None) -> bool:
+        """Take ``attempt`` back from its worker, or treat it as started: the kernel decides which."""
+        lane = self._scheduler.lanes[attempt.lane]
+        recalled = lane.recall(attempt)
+        started = None if recalled else (lane.started(attempt) or now())
+        waiters = None
+        with self._registry.lock:
+            if task._state not in TERMINAL:
+                if started is not None and task._state is TaskState.PENDING and not attempt.over:
+                    self._registry.start_locked(task, attempt, started)
+                waiters = self._registry.settle_locked(task, _ended(error), now(), error=error, error_text=text)
+            completed = task._state is TaskState.COMPLETED
+        if recalled:
+            self._leave_unstarted(task, attempt, waiters)
+        else:
+            self._interrupt(attempt)
+            self._scheduler.tell(task, waiters, None, None)
+        return not completed
+
+    def _leave_unstarted(self, task: Task[Any], attempt: Attempt | None, waiters: list[Waiter] | None) -> None:
+        """Free the slot of an attempt that never starts, and tell who waits."""
+        wake: Callable[[], None] | None = None
+        with self._registry.lock:
+            if attempt is not None and not attempt.over:
+                wake = self._registry.release_locked(attempt)
+            if task._attempt is attempt:
+                task._attempt = None
+            quiet = self._registry.quiet_locked()
+        if attempt is not None:
+            self._scheduler.leave(attempt)
+        self._scheduler.tell(task, waiters, wake, quiet)
+
+    def _interrupt(self, attempt: Attempt) -> None:
+        attempt.cancel_requested = True
+        lane = self._scheduler.lanes[attempt.lane]
+        home = self._scheduler.home
+        if home.is_here():
+            lane.interrupt(attempt)
+        else:
+            home.post(lane.interrupt, attempt)
+
+
+def _ended(error: TaskTimeout | None) -> TaskState:
+    return TaskState.CANCELLED if error is None else TaskState.FAILED

@@ -1,0 +1,129 @@
+"""Who waits for a task: callbacks of event loops, and threads in ``result()``.
+
+Guarantees
+    Waiters are kept in ``Task._waiters`` under the registry's lock and called outside it, each on its own loop.
+    An attempt of this engine that waits for a task lends its slot from ``add`` until the task settles or the waiter is
+    removed, whichever is first; both happen under the same lock, so a slot is lent and reclaimed in pairs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from . import _current
+from ._lanes.base import Attempt
+from ._mailbox import Mailbox
+from ._registry import Registry
+from ._states import TERMINAL, Lane
+from ._task import Task, Waiter
+from .errors import NestedDeadlock
+
+__all__ = ["Waiters"]
+
+_LENT_PER_THREAD = 10  #: slots that may be lent for each thread before waiting once more is a NestedDeadlock
+
+
+class Waiters:
+    """The waiting side of one engine. ``front`` is what a RunningTask of this engine names as its own."""
+
+    def __init__(self, registry: Registry, home: Mailbox, front: object) -> None:
+        self._registry = registry
+        self._home = home
+        self._front = front
+        self._mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = weakref.WeakKeyDictionary()
+
+    def running_attempt(self) -> Attempt | None:
+        """Return the attempt of this engine that runs here, None outside one."""
+        running = _current.running.get()
+        return running.owner if running is not None and running.front is self._front else None
+
+    def mailbox(self) -> Mailbox:
+        """Return the mailbox of the loop that runs here, else the home loop's."""
+        loop = asyncio._get_running_loop()
+        if loop is None or loop is self._home.loop:
+            return self._home
+        with self._registry.lock:
+            mailbox = self._mailboxes.get(loop)
+            if mailbox is None:
+                mailbox = self._mailboxes[loop] = Mailbox(loop)
+            return mailbox
+
+    def add_callback(self, task: Task[Any], fn: Callable[[Any], object], context: contextvars.Context) -> None:
+        """Have ``fn(task)`` called in ``context`` on the loop that runs here, once ``task`` is done."""
+        mailbox = self.mailbox()
+        if not self.add(task, fn, context, mailbox):
+            self.deliver(task, [(fn, context, mailbox, None)])
+
+    def add(
+        self,
+        task: Task[Any],
+        fn: Callable[[Any], object],
+        context: contextvars.Context | None = None,
+        mailbox: Mailbox | None = None,
+    ) -> bool:
+        """Remember who waits for ``task``; the attempt that runs here lends its slot. False: the task is done.
+
+        Without a ``mailbox``, ``fn`` is called by whoever settles the task and must be one of ours: quick and safe.
+
+        Raises:
+            NestedDeadlock: too many attempts wait already.
+        """
+        lender = self.running_attempt()
+        wake = None
+        with self._registry.lock:
+            if task._state in TERMINAL:
+                return False
+            if lender is not None and (lender.over or lender.task is task):
+                lender = None
+            if lender is not None:
+                wake = self._lend_locked(lender)
+            if task._waiters is None:
+                task._waiters = []
+            task._waiters.append((fn, context, mailbox, lender))
+        if wake is not None:
+            wake()
+        return True
+
+    def _lend_locked(self, lender: Attempt) -> Callable[[], None] | None:
+        bound = _LENT_PER_THREAD * (self._registry.slots[Lane.THREAD].limit or 1)
+        if not lender.waits and self._registry.slots[lender.lane].lent >= bound:
+            raise NestedDeadlock(
+                f"expected at most {bound} tasks of the {lender.lane.value} lane to wait for tasks of this engine, "
+                f"got one more (task {lender.task_id} {lender.name}); submit without waiting, or raise threads"
+            )
+        return self._registry.waits_locked(lender)
+
+    def remove(self, task: Task[Any], fn: Callable[[Any], object]) -> int:
+        """Forget the waiters that call ``fn``; return how many there were."""
+        with self._registry.lock:
+            waiters = list(task._waiters or ())
+        gone = {id(waiter): waiter for waiter in waiters if waiter[0] == fn}  # == may be user code: outside the lock
+        removed = 0
+        with self._registry.lock:
+            kept = []
+            for waiter in task._waiters or ():
+                if id(waiter) not in gone:
+                    kept.append(waiter)
+                    continue
+                removed += 1
+                if waiter[3] is not None:
+                    self._registry.waited_locked(waiter[3])
+            if removed:
+                task._waiters = kept or None
+        return removed
+
+    @staticmethod
+    def deliver(task: Task[Any], waiters: list[Waiter]) -> None:
+        """Call each waiter of the settled ``task`` on its loop: directly where that is this one."""
+        here = asyncio._get_running_loop()
+        for fn, context, mailbox, _ in waiters:
+            if mailbox is None:
+                fn(task)
+            elif mailbox.loop is here:
+                here.call_soon(fn, task, context=context)
+            else:
+                mailbox.post(fn, task, context=context)

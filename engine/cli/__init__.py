@@ -1,0 +1,31 @@
+"""The command line: ``engine demo`` and ``engine doctor``, also as ``python -m engine``.
+
+This module stays small: worker processes import it on their way to ``engine.cli.metrics``.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+INTERRUPTED = 130  #: 128 + SIGINT, as shells count
+PIPE_CLOSED = 141  #: 128 + SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 141 reader gone."""
+    if sys.stdout is None or sys.stderr is None:  # started with them closed: nobody reads, and nothing may break
+        nowhere = open(os.devnull, "w")  # noqa: SIM115 - open until the process ends, in the place of stdout
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+    try:
+        from .parser import run_command
+
+        code = run_command(argv)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would raise once more
+        return PIPE_CLOSED

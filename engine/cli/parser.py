@@ -1,0 +1,132 @@
+"""What the command line understands, and which function runs each command."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from engine import __version__
+
+__all__ = ["build_parser", "run_command"]
+
+_DEMO = """\
+Measure every .py file below PATH: read in threads, parse with ast in worker
+processes, merge on the event loop, and never hold more than a bounded number of
+files in memory. Shows the progress, the top files, how busy each lane was, and
+the measured speed-up over doing the same one file after another.
+
+Files that cannot be read, are not UTF-8 or cannot be parsed are counted and
+listed. Links to directories are not followed. Ctrl-C shows what was done so far.
+"""
+
+_EXIT_CODES = """\
+exit codes: 0 done; 1 failed; 2 wrong usage; 130 Ctrl-C
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see: {self.prog} --help\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the ``engine`` command."""
+    parser = _Parser(
+        prog="engine",
+        description="One awaitable API in front of event loop, threads and worker processes.",
+        epilog="try: engine demo",
+    )
+    parser.add_argument("--version", action="version", version=f"engine {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    _add_demo(commands)
+    _add_doctor(commands)
+    return parser
+
+
+def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    from .result_file import SCHEMA
+    from .totals import ORDERS
+
+    demo = commands.add_parser(
+        "demo",
+        help="measure a tree of Python files in all three lanes",
+        description=_DEMO,
+        epilog=f"{SCHEMA}\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    demo.set_defaults(run=_run_demo)
+    demo.add_argument("path", metavar="PATH", nargs="?", help="a directory or a .py file; default: Python's own library")
+    demo.add_argument("--by", choices=sorted(ORDERS), default="branches", help="order of the top files (%(default)s)")
+    demo.add_argument("--top", metavar="N", type=_positive, default=10, help="how many files to show (%(default)s)")
+    demo.add_argument("--limit", metavar="N", type=_positive, help="measure the first N files only")
+    demo.add_argument("--processes", metavar="N", type=_positive, help="worker processes; default: what we may use")
+    demo.add_argument(
+        "--sample", metavar="N", type=_not_negative, default=300,
+        help="measure the speed-up on at most N files, 0 for not at all (%(default)s)",
+    )  # fmt: skip
+    demo.add_argument("--json", metavar="FILE", help="write the result to FILE; see below")
+
+
+def _add_doctor(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="print what this machine offers the engine and what it lacks",
+        description="Print what this machine offers the engine and what it lacks, with a remedy for each lack.",
+        epilog="exit codes: 0 all that is needed is there; 1 something needed is missing; 2 wrong usage",
+    )
+    doctor.set_defaults(run=_run_doctor)
+    doctor.add_argument("--json", action="store_true", help="print JSON: {ok, findings: [{name, state, value, remedy}]}")
+
+
+def run_command(argv: Sequence[str] | None) -> int:
+    """Run the command that ``argv`` names; return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
+    parser = build_parser()
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as leaving:  # --help, --version and wrong usage end here
+        return int(leaving.code or 0)
+    if not hasattr(arguments, "run"):
+        parser.print_help(sys.stderr)
+        return 2
+    code: int = arguments.run(arguments)
+    return code
+
+
+def _run_demo(arguments: argparse.Namespace) -> int:
+    from .demo import Refused, run_demo  # with the engine, which --help does not need
+    from .units import plain
+
+    try:
+        return run_demo(arguments)
+    except Refused as refused:
+        print(f"engine demo: {plain(str(refused))}", file=sys.stderr)
+        return 2
+
+
+def _run_doctor(arguments: argparse.Namespace) -> int:
+    from .doctor import run_doctor
+
+    return run_doctor(as_json=arguments.json)
+
+
+def _positive(text: str) -> int:
+    return _at_least(1, text, "a positive integer")
+
+
+def _not_negative(text: str) -> int:
+    return _at_least(0, text, "an integer of at least 0")
+
+
+def _at_least(least: int, text: str, expected: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return number

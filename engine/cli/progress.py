@@ -1,0 +1,79 @@
+"""How far the demo is: one line that is rewritten on a terminal, a plain line now and then elsewhere."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from .totals import Totals
+from .units import count, duration, size
+
+__all__ = ["LIVE_EVERY", "PLAIN_EVERY", "Progress", "is_live"]
+
+LIVE_EVERY = 0.1  #: seconds between two states of the live line
+PLAIN_EVERY = 2.0  #: seconds between two plain lines
+_BAR = 20  #: characters
+
+
+def is_live(stream: TextIO) -> bool:
+    """Say whether ``stream`` is a terminal that can go back to the start of a line."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+class Progress:
+    """Shows how many of ``expected`` files are in ``totals``; its cost is one look at the clock for each file."""
+
+    def __init__(
+        self, stream: TextIO, totals: Totals, expected: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = stream
+        self._totals = totals
+        self._expected = expected
+        self._clock = clock
+        self._live = is_live(stream)
+        self._every = LIVE_EVERY if self._live else PLAIN_EVERY
+        self._began = clock()
+        self._next = self._began if self._live else self._began + self._every
+        self._width = 0  #: of the live line that is on the screen
+
+    def show(self) -> None:
+        """Show the state, if the last one is old enough."""
+        now = self._clock()
+        if now >= self._next:
+            self._next = now + self._every
+            self._write(now)
+
+    def close(self) -> None:
+        """Show the last state, and leave the line."""
+        self._write(self._clock())
+        if self._live:
+            self._stream.write("\n")
+            self._stream.flush()
+
+    def _write(self, now: float) -> None:
+        text = self._text(now - self._began)
+        if self._live:
+            columns = shutil.get_terminal_size().columns
+            text = (_bar(self._totals.done, self._expected) + "  " + text)[: max(columns - 1, 10)]
+            self._stream.write("\r" + text.ljust(min(self._width, columns - 1)))
+            self._width = len(text)
+        else:
+            self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+    def _text(self, seconds: float) -> str:
+        totals, done = self._totals, self._totals.done
+        parts = [f"{done:,} of {count(self._expected, 'file')}", size(totals.size_bytes)]
+        if done and seconds > 0:
+            parts.append(f"{done / seconds:,.0f} files/s")
+        if done >= self._expected:
+            parts.append(f"done in {duration(seconds)}")
+        elif done:
+            parts.append(f"{duration(seconds / done * (self._expected - done))} left")
+        return ", ".join(parts)
+
+
+def _bar(done: int, expected: int) -> str:
+    filled = _BAR * done // max(expected, 1)
+    return f"[{'#' * filled}{'.' * (_BAR - filled)}]"

@@ -1,0 +1,94 @@
+"""The demo's tables, as lines of text. They fit ``width`` columns, of which 80 are enough."""
+
+from collections.abc import Iterator, Mapping
+
+from engine import Lane
+
+from .comparison import Comparison
+from .lane_times import LaneTime
+from .metrics import Metrics
+from .totals import Totals
+from .units import clip, count, duration, plain, share, size
+
+__all__ = ["comparison_lines", "failure_lines", "lane_lines", "summary_lines", "top_lines"]
+
+LISTED_MOST = 40  #: failures shown in full; the others are counted, and in --json
+
+
+def summary_lines(totals: Totals, elapsed: float) -> Iterator[str]:
+    """Yield what was measured, in sum."""
+    rate = f"{totals.done / elapsed:,.0f} files/s, {size(totals.size_bytes / elapsed)}/s" if elapsed > 0 else ""
+    yield f"Measured {count(len(totals.files), 'file')} in {duration(elapsed)}: {rate}"
+    yield (
+        f"  {size(totals.size_bytes)}, {count(totals.lines, 'line')}, {count(totals.functions, 'function')}, "
+        f"{count(totals.branches, 'branch', 'branches')}"
+    )
+
+
+def top_lines(files: list[Metrics], by: str, width: int) -> Iterator[str]:
+    """Yield a table of ``files``, which were chosen ``by`` one of their measures."""
+    if not files:
+        return
+    room = max(width - 37, 20)
+    path_width = min(room * 11 // 20, max(len(plain(file["path"])) for file in files))
+    name_width = room - path_width - 2
+    yield ""
+    yield f"Top {count(len(files), 'file')} by {'longest function' if by == 'longest' else by}"
+    yield f"branches  funcs    lines   zip  {'file':{path_width}}  {'longest function (lines)'[:name_width + 1]}"
+    for file in files:
+        longest = file["longest"]
+        told = ""
+        if longest is not None:
+            length = f" ({longest['lines']:,})"
+            told = clip(longest["name"], max(name_width - len(length), 5)) + length
+        yield (
+            f"{file['branches']:>8,} {file['functions']:>6,} {file['lines']:>8,} {file['compression']:>4.1f}x  "
+            f"{clip(file['path'], path_width):{path_width}}  {told}"
+        ).rstrip()
+
+
+def lane_lines(lanes: Mapping[Lane, LaneTime], slots: Mapping[Lane, int], elapsed: float) -> Iterator[str]:
+    """Yield a table of how the lanes were used."""
+    yield ""
+    yield "lane     slots     tasks  failed    run time   wait time   mean run    busy"
+    for lane, time in lanes.items():
+        mean = duration(time.run_seconds / time.tasks) if time.tasks else "-"
+        yield (
+            f"{lane.value:8} {slots[lane]:>5,} {time.tasks:>9,} {time.failed:>7,} {duration(time.run_seconds):>11} "
+            f"{duration(time.wait_seconds):>11} {mean:>10} {share(time.run_seconds, slots[lane] * elapsed):>7}"
+        )
+    yield "  run: start to end; wait: submit to start; both summed over the tasks"
+    yield "  busy: run time / (slots x elapsed time)"
+
+
+def failure_lines(totals: Totals, width: int) -> Iterator[str]:
+    """Yield what could not be measured, and why."""
+    if not totals.failures:
+        return
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in totals.kinds().items())
+    yield ""
+    yield f"Not measured: {count(len(totals.failures), 'file')} ({kinds})"
+    listed = sorted(totals.failures, key=lambda failure: (failure["kind"], failure["path"]))[:LISTED_MOST]
+    path_width = min(max(len(plain(failure["path"])) for failure in listed), (width - 16) // 2)
+    for failure in listed:
+        reason = plain(failure["reason"])
+        left = width - path_width - 16
+        reason = reason if len(reason) <= left else reason[: left - 3] + "..."
+        yield f"  {failure['kind']:10}  {clip(failure['path'], path_width):{path_width}}  {reason}"
+    if len(totals.failures) > len(listed):
+        yield f"  and {len(totals.failures) - len(listed):,} more; --json FILE has them all"
+
+
+def comparison_lines(comparison: Comparison) -> Iterator[str]:
+    """Yield the measured speed-up and how it was measured."""
+    rates = [
+        ("one after another", comparison.sequential_seconds),
+        ("through the engine", comparison.engine_seconds),
+    ]
+    yield ""
+    yield f"Speed-up on a sample: {count(comparison.files, 'file')} ({size(comparison.size_bytes)}), evenly spaced over the measured ones"
+    for title, seconds in rates:
+        yield f"  {title:18} {duration(seconds):>10} {comparison.files / seconds:>8,.0f} files/s"
+    workers = count(comparison.processes, "worker process", "worker processes")
+    yield f"  {comparison.speed_up:.2f} times as fast, with {workers}"
+    yield "  both by the clock on the wall, workers started, files in the page cache"

@@ -1,0 +1,1011 @@
+"""The process lane against its contract: real worker processes behind a front that is a queue and a dictionary."""
+
+import asyncio
+import collections
+import contextlib
+import ctypes
+import datetime
+import faulthandler
+import functools
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import _current
+from engine._lanes import processes
+from engine._lanes.base import Attempt, Outcome
+from engine._lanes.processes import ProcessLane, ProcessSettings
+from engine._mailbox import Mailbox
+from engine._states import Lane
+from engine.errors import (
+    PickleError,
+    RemoteError,
+    RemoteTraceback,
+    ResultDecodeError,
+    TaskCancelled,
+    TaskDecodeError,
+    WorkerCrashed,
+    WorkerStartupError,
+)
+from tests.support import eventually_async
+
+np = pytest.importorskip("numpy")
+
+
+class FakeFront:
+    """The least that a lane can stand behind: one queue, and what became of each attempt."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.ready: collections.deque[Attempt] = collections.deque()
+        self.is_parked = True
+        self.lane: Any = None
+        self.outcomes: dict[int, Outcome] = {}
+        self.given_back: list[int] = []
+        self.reports: list[tuple[int, float, float | None, str]] = []
+        self.last = 0
+
+    def claim(self, lane: Lane) -> Attempt | None:
+        with self.lock:
+            if self.ready:
+                return self.ready.popleft()
+            self.is_parked = True
+            return None
+
+    def has_ready(self, lane: Lane) -> int:
+        with self.lock:
+            return len(self.ready)
+
+    def begin(self, attempt: Attempt, at: float) -> bool:
+        return True
+
+    def end(self, attempt: Attempt, outcome: Outcome) -> None:
+        with self.lock:
+            assert attempt.task_id not in self.outcomes, "an attempt ended twice"
+            self.outcomes[attempt.task_id] = outcome
+
+    def give_back(self, attempt: Attempt) -> None:
+        with self.lock:
+            self.given_back.append(attempt.task_id)
+            self.ready.appendleft(attempt)
+
+    def abandon(self, attempt: Attempt) -> bool:
+        return True
+
+    def progress(self, attempt: Attempt, done: float, total: float | None, message: str) -> None:
+        self.reports.append((attempt.task_id, done, total, message))
+
+    def fail_ready(self, lane: Lane, error: BaseException) -> None:
+        with self.lock:
+            failed, self.ready = list(self.ready), collections.deque()
+        for attempt in failed:
+            self.end(attempt, Outcome(error=error))
+
+    def submit(self, fn: Callable[..., Any], *args: Any, **options: Any) -> Attempt:
+        with self.lock:
+            self.last += 1
+            kwargs = options.pop("kwargs", {})
+            name = options.pop("name", getattr(fn, "__qualname__", "call"))
+            attempt = Attempt(self.last, 1, name, fn, args, kwargs, lane=Lane.PROCESS, **options)
+            self.ready.append(attempt)
+            is_parked, self.is_parked = self.is_parked, False
+        if is_parked:
+            self.lane.wake()
+        return attempt
+
+    async def outcome(self, attempt: Attempt, timeout: float = 20.0) -> Outcome:
+        return await eventually_async(lambda: self.outcomes.get(attempt.task_id), timeout, f"task {attempt.name} to end")
+
+    async def run(self, fn: Callable[..., Any], *args: Any, **options: Any) -> Outcome:
+        return await self.outcome(self.submit(fn, *args, **options))
+
+    async def value(self, fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        outcome = await self.run(fn, *args, **options)
+        assert outcome.error is None, outcome.error
+        assert not outcome.cancelled
+        return outcome.value
+
+
+@contextlib.asynccontextmanager
+async def lane_of(processes: int = 1, **settings: Any) -> AsyncIterator[tuple[FakeFront, ProcessLane]]:
+    front = FakeFront()
+    lane = ProcessLane(front, Mailbox(asyncio.get_running_loop()), ProcessSettings(processes, **settings))
+    front.lane = lane
+    try:
+        yield front, lane
+    finally:
+        await lane.close(2.0)
+
+
+async def started(lane: ProcessLane, attempt: Attempt) -> float:
+    return await eventually_async(lambda: lane.started(attempt), 10.0, f"{attempt.name} to start")
+
+
+# -- functions that tasks run; importable by name in a worker
+
+
+def add(a: int, b: int = 1) -> int:
+    return a + b
+
+
+def identity(value: Any) -> Any:
+    return value
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def die(how: str) -> None:
+    {
+        "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "segv": faulthandler._sigsegv,  # type: ignore[attr-defined]  # private, made for this
+        "abort": os.abort,
+        "exit0": lambda: os._exit(0),
+        "exit99": lambda: os._exit(99),
+        "cexit": lambda: ctypes.CDLL(None).exit(0),
+    }[how]()
+
+
+def touch_and_wait(path: str, seconds: float) -> str:
+    Path(path).touch()
+    time.sleep(seconds)
+    return "done"
+
+
+def spin(path: str) -> None:
+    Path(path).touch()
+    n = 0
+    while n >= 0:
+        n += 1
+
+
+def swallow(path: str) -> None:
+    Path(path).touch()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+
+
+def clean_up(path: str, cleaned: str) -> None:
+    Path(path).touch()
+    try:
+        time.sleep(60)
+    finally:
+        Path(cleaned).touch()
+
+
+def cooperate(path: str) -> None:
+    while True:
+        _current.checkpoint()
+        Path(path).touch()
+        time.sleep(0.001)
+
+
+def raise_it(error: BaseException) -> None:
+    raise error
+
+
+def say(text: str) -> None:
+    print(text)
+    print(text, file=sys.stderr)
+    logging.getLogger("tests.worker").warning("logged %s", text)
+    warnings.warn(f"warned {text}", UserWarning, stacklevel=1)
+    os.write(2, f"raw {text}\n".encode())
+
+
+def report() -> Any:
+    task = _current.current_task()
+    task.progress(1, 2, "half")
+    return task.id, task.name, task.attempt, task.deadline is not None
+
+
+def describe_buffer(value: Any) -> Any:
+    view = memoryview(value).cast("B")
+    return type(value).__name__, view.nbytes, view[:3].tobytes(), view.readonly
+
+
+def fill(kind: str, size: int) -> Any:
+    data = bytes(range(256)) * (size // 256 + 1)
+    return {"bytes": bytes, "bytearray": bytearray, "memoryview": memoryview}[kind](data[:size])
+
+
+class ExitsWhenPickled:
+    def __reduce__(self) -> Any:
+        raise SystemExit("while pickling")
+
+
+class ExitsWhenLoaded:
+    def __reduce__(self) -> Any:
+        return sys.exit, (7,)
+
+
+class DiesWhenLoaded:
+    def __init__(self, parent: int) -> None:
+        self.parent = parent
+
+    def __reduce__(self) -> Any:
+        return die_unless, (self.parent,)
+
+
+def die_unless(parent: int) -> None:
+    if os.getpid() != parent:
+        os._exit(5)
+
+
+def make_exits_when_loaded() -> Any:
+    return ExitsWhenLoaded()
+
+
+def make_exits_when_pickled() -> Any:
+    return ExitsWhenPickled()
+
+
+class ThreeArguments(Exception):
+    def __init__(self, a: int, b: int, *, c: int) -> None:
+        super().__init__(f"{a} {b} {c}")
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+# -- values
+
+
+async def test_a_value_comes_back_with_exact_times_and_the_name_of_its_worker() -> None:
+    async with lane_of() as (front, _):
+        before = time.monotonic()
+        outcome = await front.run(add, 2, kwargs={"b": 40})
+        assert outcome.value == 42
+        assert outcome.started_at is not None
+        assert outcome.completed_at is not None
+        assert before < outcome.started_at <= outcome.completed_at < time.monotonic()
+        assert outcome.worker is not None
+        assert outcome.worker.startswith("process-1 (pid ")
+
+
+async def test_two_workers_start_for_two_tasks_and_run_them_at_once(tmp_path: Path) -> None:
+    async with lane_of(2) as (front, lane):
+        first = front.submit(touch_and_wait, str(tmp_path / "a"), 0.3)
+        second = front.submit(touch_and_wait, str(tmp_path / "b"), 0.3)
+        await started(lane, first)
+        await started(lane, second)
+        assert len(lane.workers()) == 2
+        assert (await front.outcome(first)).value == "done"
+        assert (await front.outcome(second)).value == "done"
+
+
+async def test_a_task_submitted_while_a_lone_worker_is_busy_gets_a_worker_of_its_own(tmp_path: Path) -> None:
+    async with lane_of(2) as (front, lane):
+        first = front.submit(touch_and_wait, str(tmp_path / "a"), 5.0)
+        await started(lane, first)
+        assert await front.value(add, 1) == 2
+        assert first.task_id not in front.outcomes
+        lane.interrupt(first)
+        await front.outcome(first)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [lambda n: n + 1, functools.partial(add, b=1), (41).__add__, add],
+    ids=["lambda", "partial", "method", "function"],
+)
+async def test_every_kind_of_callable_runs(fn: Callable[..., Any]) -> None:
+    async with lane_of() as (front, _):
+        assert await front.value(fn, 1, name="call") in (2, 42)
+
+
+async def test_a_closure_is_pickled_once_at_its_first_submit() -> None:
+    cell = [1]
+
+    def read() -> int:
+        return cell[0]
+
+    async with lane_of() as (front, lane):
+        lane.snapshot_function(read)
+        cell[0] = 2
+        assert await front.value(read) == 1
+        assert await front.value(read) == 1
+
+
+async def test_a_function_that_cannot_be_pickled_fails_its_task_with_the_cause() -> None:
+    lock = threading.Lock()
+    async with lane_of() as (front, lane):
+        fn = lambda: lock  # noqa: E731 - a lambda is what is tested
+        lane.snapshot_function(fn)
+        outcome = await front.run(fn)
+        assert isinstance(outcome.error, PickleError)
+        assert outcome.error.what == "function"
+        assert isinstance(outcome.error.__cause__, TypeError)
+        assert not outcome.retryable
+        assert await front.value(add, 1) == 2
+
+
+async def test_more_functions_than_the_table_holds_still_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with lane_of(2) as (front, lane):
+        monkeypatch.setattr(lane._functions, "_limit", 3)
+        functions = [eval(f"lambda: {n}") for n in range(12)]
+        for _ in range(2):
+            attempts = [front.submit(fn) for fn in functions]
+            assert [(await front.outcome(attempt)).value for attempt in attempts] == list(range(12))
+
+
+# -- big payloads
+
+SIZES = [0, 1, (64 << 10) - 1, 64 << 10, (64 << 10) + 1, 1 << 20, 10_000_003]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bytearray", "memoryview"])
+async def test_a_buffer_arrives_as_what_it_was_in_both_directions(kind: str) -> None:
+    async with lane_of() as (front, _):
+        for size in SIZES:
+            value = fill(kind, size)
+            name, count, head, _ = await front.value(describe_buffer, value)
+            assert (name, count, head) == (kind, size, bytes(value[:3]))
+            back = await front.value(fill, kind, size)
+            assert type(back) is type(value)
+            assert back == value
+            assert await front.value(identity, value) == value
+
+
+async def test_an_array_arrives_writable_and_whole() -> None:
+    async with lane_of() as (front, _):
+        for size in (0, 1, 8191, 8192, 8193, 1_250_000):
+            array = np.arange(size, dtype=np.float64)
+            back = await front.value(identity, array)
+            assert back.flags.writeable
+            assert np.array_equal(back, array)
+            both = await front.value(identity, {"a": array, "b": [array[::2], b"x" * 100_000]})
+            assert np.array_equal(both["b"][0], array[::2])
+
+
+async def test_a_long_pickle_without_buffers_arrives() -> None:
+    async with lane_of() as (front, _):
+        value = [{"n": n, "s": str(n)} for n in range(60_000)]
+        assert await front.value(identity, value) == value
+
+
+async def test_many_big_arguments_in_a_row_do_not_block_one_another() -> None:
+    async with lane_of(2) as (front, _):
+        attempts = [front.submit(identity, bytes([n]) * 3_000_000) for n in range(20)]
+        for n, attempt in enumerate(attempts):
+            assert (await front.outcome(attempt)).value == bytes([n]) * 3_000_000
+
+
+# -- bad arguments and results
+
+
+async def test_bad_arguments_fail_alone_among_good_ones() -> None:
+    async with lane_of(2) as (front, _):
+        bad = [threading.Lock(), (n for n in "ab"), sys._getframe(), ExitsWhenPickled()]
+        attempts = []
+        for n in range(40):
+            attempts.append((None, front.submit(identity, bad[n % len(bad)])))
+            attempts.append((n, front.submit(identity, n)))
+        for expected, attempt in attempts:
+            outcome = await front.outcome(attempt)
+            if expected is None:
+                assert isinstance(outcome.error, PickleError)
+                assert (outcome.error.what, outcome.error.where) == ("arguments", "parent")
+                assert outcome.error.task_id == attempt.task_id
+                assert outcome.error.__cause__ is not None
+                assert not outcome.retryable
+                assert outcome.started_at is None
+            else:
+                assert outcome.value == expected
+
+
+async def test_arguments_that_exit_when_loaded_fail_their_task_and_keep_the_worker() -> None:
+    async with lane_of() as (front, _):
+        worker = await front.value(pid)
+        outcome = await front.run(identity, ExitsWhenLoaded())
+        assert isinstance(outcome.error, TaskDecodeError)
+        assert isinstance(outcome.error.__cause__, SystemExit)
+        assert not outcome.retryable
+        assert await front.value(pid) == worker
+
+
+async def test_arguments_that_kill_the_worker_when_loaded_are_charged_to_their_task() -> None:
+    async with lane_of() as (front, _):
+        outcome = await front.run(identity, DiesWhenLoaded(os.getpid()))
+        assert isinstance(outcome.error, WorkerCrashed)
+        assert outcome.error.exit_code == 5
+        assert await front.value(add, 1) == 2
+
+
+async def test_a_result_that_cannot_be_pickled_fails_its_task_and_keeps_the_worker() -> None:
+    async with lane_of() as (front, _):
+        worker = await front.value(pid)
+        for fn in (threading.Lock, make_exits_when_pickled):
+            outcome = await front.run(fn)
+            assert isinstance(outcome.error, PickleError)
+            assert (outcome.error.what, outcome.error.where) == ("result", "worker")
+        assert await front.value(pid) == worker
+
+
+async def test_a_result_that_exits_when_loaded_fails_its_task_only() -> None:
+    async with lane_of() as (front, _):
+        outcome = await front.run(make_exits_when_loaded)
+        assert isinstance(outcome.error, ResultDecodeError)
+        assert isinstance(outcome.error.__cause__, SystemExit)
+        assert await front.value(identity, datetime.date(2020, 1, 1)) == datetime.date(2020, 1, 1)
+
+
+def nest() -> Any:
+    value: Any = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+async def test_data_nested_too_deep_fails_its_task_in_both_directions() -> None:
+    async with lane_of() as (front, _):
+        argument = await front.run(identity, nest())
+        assert isinstance(argument.error, PickleError)
+        assert isinstance(argument.error.__cause__, RecursionError)
+        result = await front.run(nest)
+        assert isinstance(result.error, PickleError)
+        assert result.error.what == "result"
+        assert await front.value(add, 1) == 2
+
+
+# -- exceptions
+
+
+async def test_an_exception_arrives_with_its_type_and_its_remote_traceback() -> None:
+    async with lane_of() as (front, _):
+        error = ValueError("bad", 3)
+        error.add_note("a note")
+        outcome = await front.run(raise_it, error)
+        assert type(outcome.error) is ValueError
+        assert outcome.error.args == ("bad", 3)
+        assert outcome.error.__notes__ == ["a note"]
+        assert isinstance(outcome.error.__cause__, RemoteTraceback)
+        assert "in raise_it" in str(outcome.error.__cause__)
+        assert outcome.retryable
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(5), asyncio.CancelledError(), BaseException("b")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_would_end_the_callers_loop_arrives_as_a_remote_error(error: BaseException) -> None:
+    async with lane_of() as (front, _):
+        worker = await front.value(pid)
+        outcome = await front.run(raise_it, error)
+        assert isinstance(outcome.error, RemoteError)
+        assert type(outcome.error.__cause__) is type(error)
+        assert "raise_it" in outcome.error.traceback
+        assert await front.value(pid) == worker
+
+
+def raise_three() -> None:
+    raise ThreeArguments(1, 2, c=3)
+
+
+def raise_unprintable() -> None:
+    raise UnprintableError
+
+
+def raise_huge() -> None:
+    raise ValueError("x" * 100_000_000)
+
+
+def raise_surrogate() -> None:
+    raise OSError("bad name \udcff")
+
+
+def recurse(n: int = 0) -> int:
+    return recurse(n + 1) + 1
+
+
+def raise_local() -> None:
+    class Local(Exception):
+        pass
+
+    raise Local("only in the worker")
+
+
+@pytest.mark.parametrize(
+    ("fn", "name"),
+    [
+        (raise_three, "ThreeArguments"), (raise_unprintable, "UnprintableError"), (raise_huge, "ValueError"),
+        (raise_surrogate, "OSError"), (recurse, "RecursionError"), (raise_local, "Local"),
+    ],
+)  # fmt: skip
+async def test_an_awkward_exception_still_says_what_it_was(fn: Callable[[], None], name: str) -> None:
+    async with lane_of() as (front, _):
+        outcome = await front.run(fn)
+        error = outcome.error
+        assert error is not None
+        if isinstance(error, RemoteError):
+            assert error.type_name.endswith(name)
+            assert len(error.text) < 70_000
+        else:
+            assert type(error).__name__ == name
+        assert isinstance(error.__cause__, RemoteTraceback)
+        assert name in error.__cause__.traceback
+        assert len(error.__cause__.traceback) < 140_000
+        assert await front.value(add, 1) == 2
+
+
+def raise_group() -> None:
+    raise ExceptionGroup("many", [ValueError("fine"), ThreeArguments(1, 2, c=3)])
+
+
+async def test_only_the_bad_leaf_of_a_group_is_replaced() -> None:
+    async with lane_of() as (front, _):
+        error = (await front.run(raise_group)).error
+        assert isinstance(error, ExceptionGroup)
+        assert [type(leaf) for leaf in error.exceptions] == [ValueError, RemoteError]
+
+
+def raise_cancelled() -> None:
+    raise TaskCancelled
+
+
+async def test_task_cancelled_out_of_a_task_is_a_cancellation() -> None:
+    async with lane_of() as (front, _):
+        outcome = await front.run(raise_cancelled)
+        assert outcome.cancelled
+        assert outcome.error is None
+
+
+# -- crashes
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "signal_name"),
+    [
+        ("kill", None, "SIGKILL"), ("segv", None, "SIGSEGV"), ("abort", None, "SIGABRT"), ("exit0", 0, None),
+        ("exit99", 99, None), ("cexit", 0, None),
+    ],
+)  # fmt: skip
+async def test_a_crash_is_charged_to_its_task_with_the_evidence(
+    how: str, code: int | None, signal_name: str | None
+) -> None:
+    async with lane_of(2) as (front, lane):
+        attempt = front.submit(die, how)
+        outcome = await front.outcome(attempt)
+        error = outcome.error
+        assert isinstance(error, WorkerCrashed)
+        assert (error.exit_code, error.signal_name) == (code, signal_name)
+        assert (error.task_id, error.attempt, error.may_have_run) == (attempt.task_id, 1, True)
+        assert error.pid is not None
+        assert outcome.retryable
+        assert outcome.started_at is not None
+        if how == "segv":
+            assert "Segmentation fault" in error.stderr
+            assert "in die" in error.stderr
+        assert lane.counters.crashes == 1
+        assert await front.value(add, 1) == 2
+
+
+async def test_what_a_dead_worker_had_not_begun_is_given_back_and_runs_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(processes, "SEND_AHEAD", 5)
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        first = front.submit(touch_and_wait, str(tmp_path / "first"), 60.0)
+        rest = [front.submit(append_line, str(tmp_path / "runs"), n) for n in range(8)]
+        await started(lane, first)
+        await eventually_async(lambda: rest[3].lane_data is not None)
+        os.kill(lane.workers()[0].pid or 0, signal.SIGKILL)
+        assert isinstance((await front.outcome(first)).error, WorkerCrashed)
+        for attempt in rest:
+            assert (await front.outcome(attempt)).error is None
+        assert front.given_back == [attempt.task_id for attempt in reversed(rest[:4])]
+        assert (tmp_path / "runs").read_text().split() == [str(n) for n in range(8)]
+
+
+def append_line(path: str, n: int) -> None:
+    with open(path, "a") as file:
+        file.write(f"{n}\n")
+
+
+async def test_a_killed_idle_worker_fails_nobody() -> None:
+    async with lane_of() as (front, lane):
+        os.kill(await front.value(pid), signal.SIGKILL)
+        assert await front.value(add, 1) == 2
+        assert lane.counters.crashes == 0
+
+
+
+async def test_a_worker_reaped_by_other_code_is_no_success() -> None:
+    async with lane_of() as (front, lane):
+        worker = await front.value(pid)
+        attempt = front.submit(touch_and_wait, "/dev/null", 60.0)
+        await started(lane, attempt)
+        os.kill(worker, signal.SIGKILL)
+        os.waitpid(worker, 0)
+        error = (await front.outcome(attempt)).error
+        assert isinstance(error, WorkerCrashed)
+        assert (error.exit_code, error.signal_name) == (None, None)
+
+
+def close_descriptors() -> None:
+    os.closerange(3, 100)
+
+
+def write_nonsense() -> None:
+    for number in range(3, 100):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{number}").startswith("socket"):
+                os.write(number, b"\0" * 4096)
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("fn", [close_descriptors, write_nonsense])
+async def test_a_worker_that_breaks_the_protocol_is_replaced_and_its_task_told(fn: Callable[[], None]) -> None:
+    async with lane_of() as (front, _):
+        error = (await front.run(fn)).error
+        assert isinstance(error, WorkerCrashed)
+        assert await front.value(add, 1) == 2
+
+
+# -- recall
+
+
+async def test_a_task_behind_a_running_one_is_recalled_and_never_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(processes, "SEND_AHEAD", 4)
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        first = front.submit(touch_and_wait, str(tmp_path / "first"), 0.3)
+        rest = [front.submit(append_line, str(tmp_path / "runs"), n) for n in range(3)]
+        await started(lane, first)
+        await eventually_async(lambda: rest[2].lane_data is not None)
+        assert not lane.recall(first)
+        assert await asyncio.to_thread(lane.recall, rest[1])
+        assert not lane.recall(rest[1])
+        assert (await front.outcome(rest[2])).error is None
+        assert (tmp_path / "runs").read_text().split() == ["0", "2"]
+        assert rest[1].task_id not in front.outcomes
+
+
+async def test_big_arguments_of_a_recalled_task_are_skipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(processes, "SEND_AHEAD", 4)
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        first = front.submit(touch_and_wait, str(tmp_path / "first"), 0.3)
+        rest = [front.submit(identity, bytes([n]) * 1_000_000) for n in range(3)]
+        await started(lane, first)
+        await eventually_async(lambda: rest[2].lane_data is not None)
+        assert lane.recall(rest[1])
+        assert (await front.outcome(rest[0])).value == bytes([0]) * 1_000_000
+        assert (await front.outcome(rest[2])).value == bytes([2]) * 1_000_000
+
+
+# -- interrupt
+
+
+@pytest.mark.parametrize("fn", [spin, functools.partial(touch_and_wait, seconds=60.0)], ids=["loop", "sleep"])
+async def test_an_interrupted_task_ends_at_once_and_its_worker_is_replaced(fn: Any, tmp_path: Path) -> None:
+    async with lane_of() as (front, lane):
+        worker = await front.value(pid)
+        attempt = front.submit(fn, str(tmp_path / "began"), grace=10.0)
+        await eventually_async((tmp_path / "began").exists)
+        before = time.monotonic()
+        lane.interrupt(attempt)
+        lane.interrupt(attempt)
+        outcome = await front.outcome(attempt)
+        assert outcome.cancelled
+        assert time.monotonic() - before < 5
+        assert await front.value(pid) != worker
+        assert (lane.counters.retired, lane.counters.killed, lane.counters.crashes) == (1, 0, 0)
+
+
+async def test_a_task_that_swallows_its_interrupt_is_killed_after_its_grace(tmp_path: Path) -> None:
+    async with lane_of() as (front, lane):
+        attempt = front.submit(swallow, str(tmp_path / "began"), grace=0.1)
+        await eventually_async((tmp_path / "began").exists)
+        lane.interrupt(attempt)
+        outcome = await front.outcome(attempt)
+        assert outcome.cancelled
+        assert outcome.error is None
+        assert outcome.started_at is not None
+        assert await front.value(add, 1) == 2
+        assert (lane.counters.killed, lane.counters.crashes) == (1, 0)
+
+
+async def test_no_grace_kills_at_once(tmp_path: Path) -> None:
+    async with lane_of() as (front, lane):
+        attempt = front.submit(swallow, str(tmp_path / "began"), grace=0)
+        await eventually_async((tmp_path / "began").exists)
+        lane.interrupt(attempt)
+        assert (await front.outcome(attempt)).cancelled
+        assert lane.counters.killed == 1
+
+
+async def test_the_finally_of_an_interrupted_task_runs(tmp_path: Path) -> None:
+    async with lane_of() as (front, lane):
+        attempt = front.submit(clean_up, str(tmp_path / "began"), str(tmp_path / "cleaned"), grace=10.0)
+        await eventually_async((tmp_path / "began").exists)
+        lane.interrupt(attempt)
+        assert (await front.outcome(attempt)).cancelled
+        assert (tmp_path / "cleaned").exists()
+
+
+async def test_a_cancel_met_in_a_checkpoint_keeps_the_worker(tmp_path: Path) -> None:
+    async with lane_of() as (front, lane):
+        worker = await front.value(pid)
+        attempt = front.submit(cooperate, str(tmp_path / "began"), grace=10.0)
+        await eventually_async((tmp_path / "began").exists)
+        lane.interrupt(attempt)
+        assert (await front.outcome(attempt)).cancelled
+        assert await front.value(pid) == worker
+        assert lane.counters.retired == 0
+
+
+async def test_an_interrupt_of_a_task_that_has_not_begun_keeps_it_from_running(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(processes, "SEND_AHEAD", 2)
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        first = front.submit(touch_and_wait, str(tmp_path / "first"), 0.3)
+        second = front.submit(append_line, str(tmp_path / "runs"), 1)
+        await started(lane, first)
+        await eventually_async(lambda: second.lane_data is not None)
+        lane.interrupt(second)
+        outcome = await front.outcome(second)
+        assert outcome.cancelled
+        assert outcome.started_at is None
+        assert (await front.outcome(first)).value == "done"
+        assert not (tmp_path / "runs").exists()
+
+
+async def test_a_spare_takes_the_place_of_a_killed_worker(tmp_path: Path) -> None:
+    async with lane_of() as (front, lane):
+        lane.arm_spare()
+        attempt = front.submit(swallow, str(tmp_path / "began"), grace=0)
+        await eventually_async((tmp_path / "began").exists)
+        await eventually_async(lambda: [worker.state for worker in lane.workers()].count("idle") == 1)
+        spare = next(worker.pid for worker in lane.workers() if worker.state == "idle")
+        waiting = front.submit(pid)
+        lane.interrupt(attempt)
+        assert (await front.outcome(attempt)).cancelled
+        assert (await front.outcome(waiting)).value == spare
+
+
+# -- what workers say
+
+
+async def test_prints_logs_and_warnings_reach_the_parent_with_their_task(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with lane_of() as (front, _):
+        attempt = front.submit(say, "hello")
+        assert (await front.outcome(attempt)).error is None
+        tag = f"[process-1 task {attempt.task_id}] hello\n"
+        records = {record.name: record for record in caplog.records}
+        assert records["tests.worker"].getMessage() == "logged hello"
+        assert records["tests.worker"].task_id == attempt.task_id
+        assert records["tests.worker"].worker == "process-1"
+        assert "warned hello" in records["py.warnings"].getMessage()
+        out, err = capsys.readouterr()
+        assert out == tag
+        assert tag in err
+        await eventually_async(lambda: "[process-1] raw hello\n" in err + capsys.readouterr().err)
+
+
+async def test_a_task_knows_itself_and_reports_progress() -> None:
+    async with lane_of() as (front, _):
+        attempt = front.submit(report, name="mine", timeout=5.0)
+        assert (await front.outcome(attempt)).value == (attempt.task_id, "mine", 1, True)
+        assert front.reports == [(attempt.task_id, 1, 2, "half")]
+
+
+async def test_stacks_name_the_function_that_runs_and_workers_describe_themselves(tmp_path: Path) -> None:
+    async with lane_of() as (front, lane):
+        attempt = front.submit(touch_and_wait, str(tmp_path / "began"), 60.0, grace=0)
+        await eventually_async((tmp_path / "began").exists)
+        assert "in touch_and_wait" in lane.stacks()["process-1"]
+        assert "in touch_and_wait" in (await asyncio.to_thread(lane.stacks))["process-1"]
+        (info,) = lane.workers()
+        assert (info.state, info.task_id, info.name) == ("busy", attempt.task_id, "process-1")
+        assert info.rss_bytes is not None
+        assert info.rss_bytes > 1 << 20
+        lane.interrupt(attempt)
+        await front.outcome(attempt)
+
+
+def hold_the_gil(path: str) -> None:
+    Path(path).touch()
+    ctypes.PyDLL(None).usleep(900_000)
+
+
+async def test_stacks_of_a_worker_that_holds_the_gil_do_not_wait_for_it(tmp_path: Path) -> None:
+    async with lane_of() as (front, lane):
+        attempt = front.submit(hold_the_gil, str(tmp_path / "began"))
+        await eventually_async((tmp_path / "began").exists)
+        before = time.monotonic()
+        assert "no answer" in lane.stacks()["process-1"]
+        assert time.monotonic() - before < 0.6
+        await front.outcome(attempt)
+
+
+# -- workers come and go
+
+
+def refuse() -> None:
+    raise LookupError("no licence")
+
+
+def leave_early() -> None:
+    os._exit(3)
+
+
+def prepare(text: str) -> None:
+    os.environ["PREPARED"] = text
+
+
+async def test_the_initializer_runs_before_the_first_task() -> None:
+    async with lane_of(initializer=prepare, initargs=("yes",)) as (front, _):
+        assert await front.value(os.getenv, "PREPARED") == "yes"
+
+
+@pytest.mark.parametrize(("fn", "text"), [(refuse, "LookupError: no licence"), (leave_early, "exited with code 3")])
+async def test_an_initializer_that_fails_three_times_fails_what_waits_and_is_tried_again(
+    fn: Callable[[], None], text: str
+) -> None:
+    async with lane_of(initializer=fn) as (front, lane):
+        for _ in range(2):
+            outcome = await front.run(add, 1)
+            assert isinstance(outcome.error, WorkerStartupError)
+            assert text in str(outcome.error)
+        assert lane.counters.start_failures >= 4
+        with pytest.raises(WorkerStartupError):
+            await lane.warm_up()
+
+
+async def test_an_initializer_that_hangs_counts_as_failed() -> None:
+    async with lane_of(initializer=time.sleep, initargs=(60,), worker_start_timeout=0.3) as (front, _):
+        error = (await front.run(add, 1)).error
+        assert isinstance(error, WorkerStartupError)
+        assert "did not start within" in str(error)
+
+
+async def test_warm_up_starts_all_workers_and_an_idle_one_leaves_in_time() -> None:
+    async with lane_of(2, worker_idle_timeout=0.2) as (_, lane):
+        await lane.warm_up()
+        assert [worker.state for worker in lane.workers()] == ["idle", "idle"]
+        await eventually_async(lambda: not lane.workers())
+
+
+async def test_a_worker_is_recycled_after_its_number_of_tasks() -> None:
+    async with lane_of(max_tasks_per_worker=2) as (front, lane):
+        pids = [await front.value(pid) for _ in range(6)]
+        assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4] == pids[5]
+        await eventually_async(lambda: lane.counters.recycled == 3)
+
+
+async def test_restart_replaces_idle_workers_now_and_busy_ones_when_they_are_done(tmp_path: Path) -> None:
+    async with lane_of(2) as (front, lane):
+        await lane.warm_up()
+        attempt = front.submit(touch_and_wait, str(tmp_path / "began"), 0.2)
+        await started(lane, attempt)
+        old = {worker.pid for worker in lane.workers()}
+        await lane.restart()
+        assert (await front.outcome(attempt)).value == "done"
+        assert await front.value(pid) not in old
+
+
+def exit_handler(path: str) -> None:
+    import atexit
+
+    atexit.register(Path(path).touch)
+
+
+async def test_close_lets_exit_handlers_run(tmp_path: Path) -> None:
+    async with lane_of() as (front, _):
+        await front.value(exit_handler, str(tmp_path / "left"))
+    assert (tmp_path / "left").exists()
+
+
+def leave_thread() -> None:
+    threading.Thread(target=time.sleep, args=(60,)).start()
+
+
+async def test_close_kills_what_does_not_leave() -> None:
+    front = FakeFront()
+    lane = front.lane = ProcessLane(front, Mailbox(asyncio.get_running_loop()), ProcessSettings(2))
+    await front.value(leave_thread)
+    before = time.monotonic()
+    await lane.close(0.2)
+    assert time.monotonic() - before < 2
+    assert lane.workers() == []
+
+
+async def test_kill_from_another_thread_ends_every_worker() -> None:
+    async with lane_of(2) as (_, lane):
+        await lane.warm_up()
+        await asyncio.to_thread(lane.kill)
+        await eventually_async(lambda: not lane.workers())
+
+
+def child_pid() -> int:
+    import subprocess
+
+    return subprocess.Popen(["sleep", "60"]).pid
+
+
+async def test_the_children_of_a_worker_go_with_it() -> None:
+    async with lane_of() as (front, lane):
+        child = await front.value(child_pid)
+        lane.kill()
+        await eventually_async(lambda: not Path(f"/proc/{child}").exists() or "Z" in status(child))
+
+
+def status(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+async def test_descriptors_are_not_inheritable_once_workers_run() -> None:
+    async with lane_of(2) as (_, lane):
+        await lane.warm_up()
+        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+        inheritable = []
+        for number in numbers:
+            with contextlib.suppress(OSError):
+                if number > 2 and os.get_inheritable(number):
+                    inheritable.append(os.readlink(f"/proc/self/fd/{number}"))
+        assert inheritable == []
+
+
+async def test_the_environment_limits_inner_threads_unless_the_user_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    async with lane_of(inner_threads=3) as (front, _):
+        assert await front.value(os.getenv, "OMP_NUM_THREADS") == "3"
+        assert await front.value(os.getenv, "MKL_NUM_THREADS") == "7"
+
+
+async def test_no_task_is_lost_or_run_twice_while_workers_are_killed_at_random(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(processes, "SEND_AHEAD", 6)
+    async with lane_of(2) as (front, lane):
+        attempts = [front.submit(append_number, str(tmp_path), n) for n in range(3000)]
+        for _ in range(15):
+            count = len(front.outcomes)
+            await eventually_async(lambda seen=count: len(front.outcomes) >= min(seen + 100, 2990))
+            for worker in lane.workers():
+                if worker.state == "busy" and worker.pid is not None:
+                    os.kill(worker.pid, signal.SIGKILL)
+                    break
+        outcomes = [await front.outcome(attempt) for attempt in attempts]
+        runs = collections.Counter(int(line) for path in tmp_path.iterdir() for line in path.read_text().split())
+        for n, outcome in enumerate(outcomes):
+            if outcome.error is None:
+                assert runs[n] == 1
+            else:
+                assert isinstance(outcome.error, WorkerCrashed)
+                assert runs[n] <= 1
+
+
+def append_number(folder: str, n: int) -> None:
+    with open(f"{folder}/{os.getpid()}", "a") as file:
+        file.write(f"{n}\n")

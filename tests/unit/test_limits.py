@@ -1,0 +1,73 @@
+"""Slots: who may run, whose slot is lent, whose is given away, and whom to wake."""
+
+from engine._limits import Slots
+
+
+def nothing() -> None:
+    pass
+
+
+def growing(limit: int) -> Slots:
+    """Make slots as the thread lane has them: threads are started on demand."""
+    slots = Slots(limit, takers=11 * limit, spawnable=limit)
+    slots.wake, slots.grow = nothing, (lambda: None)
+    return slots
+
+
+def test_a_limit_counts_what_is_taken_and_neither_lent_nor_abandoned() -> None:
+    slots = Slots(2)
+    assert slots.has_room()
+    slots.taken = 2
+    assert not slots.has_room()
+    slots.lend()
+    assert slots.has_room()
+    slots.reclaim()
+    assert not slots.has_room()
+    assert slots.abandon()
+    assert slots.has_room()
+
+
+def test_without_a_limit_there_is_always_room() -> None:
+    slots = Slots(None)
+    slots.taken = 10_000
+    assert slots.has_room()
+
+
+def test_at_most_as_many_attempts_are_abandoned_as_there_are_slots() -> None:
+    slots = Slots(2)
+    assert [slots.abandon() for _ in range(4)] == [True, True, False, False]
+    assert slots.abandoned == 2
+
+
+def test_nobody_is_woken_without_room() -> None:
+    slots = growing(1)
+    slots.taken = 1
+    assert slots.to_wake() is None
+
+
+def test_a_parked_taker_is_woken_before_a_new_one_is_made() -> None:
+    slots = growing(2)
+    assert slots.to_wake() is slots.grow
+    slots.park()
+    assert slots.to_wake() is slots.wake
+    assert slots.to_wake() is slots.grow
+    assert slots.to_wake() is None
+
+
+def test_a_lane_with_one_pump_is_parked_from_the_start_and_once() -> None:
+    slots = Slots(5)
+    slots.wake = nothing
+    for _ in range(3):
+        slots.park()
+    assert slots.to_wake() is slots.wake
+    assert slots.to_wake() is None
+
+
+def test_a_lent_slot_needs_one_more_taker_and_a_reclaimed_one_does_not() -> None:
+    slots = growing(1)
+    assert slots.to_wake() is slots.grow
+    slots.taken = 1
+    slots.lend()
+    assert slots.spawnable == 1
+    slots.reclaim()
+    assert slots.spawnable == 0

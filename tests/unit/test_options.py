@@ -1,0 +1,77 @@
+"""How a task is to run: checked where it enters, the engine's view over the decorator's."""
+
+import math
+from typing import Any
+
+import pytest
+
+from engine import Lane, Priority, Retry
+from engine._options import DEFAULT, TaskOptions, decorated_options, mark, merge_options, over
+
+BAD: list[tuple[str, object]] = [
+    *(("lane", value) for value in ("gpu", "", 5, True, "THREAD")),
+    *(("timeout", value) for value in (0, -1, math.nan, math.inf, 1e18, 10**400, True, "5")),
+    *(("total_timeout", value) for value in (0, -1, math.nan, math.inf, 1e18, True, "5")),
+    *(("grace", value) for value in (-1, math.nan, math.inf, 1e18, True, "5")),
+    *(("priority", value) for value in (1001, -1001, 1.0, math.nan, 1e18, True, "high")),
+    *(("retry", value) for value in (3, True, "yes", Retry, {"max_attempts": 3})),
+    *(("name", value) for value in ("", "x" * 201, 5, True, b"name")),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD, ids=lambda value: ascii(value)[:20])
+def test_a_bad_option_is_refused_where_it_enters(name: str, value: object) -> None:
+    """Row T5."""
+    with pytest.raises(ValueError, match=f"^expected {name} to be .+, got .+"):
+        merge_options(DEFAULT, {name: value})
+
+
+def test_a_name_that_is_no_option_is_refused_with_those_that_are() -> None:
+    with pytest.raises(TypeError, match="expected options to be among grace, lane, name, .*, got 'timout'"):
+        merge_options(DEFAULT, {"timout": 5})
+
+
+@pytest.mark.parametrize("lane", ["thread", Lane.THREAD])
+def test_a_lane_may_be_named_or_given(lane: Any) -> None:
+    assert merge_options(DEFAULT, {"lane": lane}).lane is Lane.THREAD
+
+
+@pytest.mark.parametrize("priority", [Priority.HIGH, 10])
+def test_a_priority_becomes_a_plain_int(priority: int) -> None:
+    assert type(merge_options(DEFAULT, {"priority": priority}).priority) is int
+
+
+def test_what_is_said_later_wins_and_what_is_not_said_stays() -> None:
+    first = merge_options(DEFAULT, {"timeout": 5, "name": "a", "priority": 1})
+    second = merge_options(first, {"timeout": 7, "priority": 0, "name": None})
+    assert second == TaskOptions(timeout=7.0, name="a", priority=0)
+    assert first == TaskOptions(timeout=5.0, name="a", priority=1)
+
+
+def test_a_stronger_set_of_options_lies_over_a_weaker_one() -> None:
+    weak = TaskOptions(lane=Lane.THREAD, timeout=5.0, priority=3)
+    assert over(weak, DEFAULT) == weak
+    assert over(weak, TaskOptions(timeout=1.0, priority=0)) == TaskOptions(lane=Lane.THREAD, timeout=1.0, priority=0)
+
+
+def test_a_mark_stays_on_the_function_itself() -> None:
+    def function() -> None:
+        pass
+
+    options = TaskOptions(timeout=5.0)
+    assert decorated_options(function) is DEFAULT
+    mark(function, options)
+    assert decorated_options(function) is options
+
+
+def test_what_takes_no_attributes_cannot_be_marked() -> None:
+    with pytest.raises(TypeError, match=r"expected fn to be a function that takes attributes, got .*; wrap it in a def"):
+        mark(len, DEFAULT)
+
+
+def test_an_attribute_of_that_name_by_somebody_else_is_not_taken_for_ours() -> None:
+    def function() -> None:
+        pass
+
+    function.__engine_options__ = {"timeout": 5}  # type: ignore[attr-defined]  # somebody else's attribute
+    assert decorated_options(function) is DEFAULT
