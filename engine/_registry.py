@@ -74,6 +74,8 @@ class Registry:
     def requeue_locked(self, task: Task[Any], *, first: bool = False) -> Callable[[], None] | None:
         """Queue a PENDING task again, past the bound: a retry, or one that a worker did not start."""
         call = task._call
+        if task._attempts == 0:  # given back by a worker: it waits for its first start again
+            self.waiting += 1
         self.ready[call.lane].push(task, call.priority, first=first)
         return self.slots[call.lane].to_wake()
 

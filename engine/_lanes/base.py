@@ -27,8 +27,8 @@ class Attempt:
 
     __slots__ = (
         "args", "abandoned", "callbacks", "cancel_requested", "context", "exported", "expired", "fn", "grace",
-        "interrupted", "kwargs", "lane", "lane_data", "loop", "name", "number", "over", "recalling", "started_at", "task",
-        "task_id", "timeout", "timer", "waits", "worker",
+        "interrupted", "kwargs", "lane", "lane_data", "loop", "name", "number", "over", "recalling", "started_at",
+        "task", "task_id", "timeout", "timer", "waits", "worker",
     )  # fmt: skip
 
     def __init__(

@@ -29,7 +29,7 @@ from ._process.settings import Counters, ProcessSettings
 from ._process.stacks import StackCollector
 from ._process.starter import Starter
 from ._process.watcher import Watcher
-from ._process.worker import Worker
+from ._process.worker import OVER, Worker
 from .base import Attempt, Front, Outcome, WorkerInfo
 
 __all__ = ["Counters", "ProcessLane", "ProcessSettings"]
@@ -50,10 +50,11 @@ class ProcessLane:
         self._settings = settings
         self._functions = Functions()
         self._encoder = Encoder(self._functions)
-        self._decoder = Decoder(front.end)
+        self._decoder = Decoder(front.end, home.loop)
         self._stacks = StackCollector(home)
-        self._starter = Starter(settings, home.loop, self)
         self._lock = threading.Lock()
+        self._claim_lock = threading.Lock()
+        self._starter = Starter(settings, home.loop, self, self._claim_lock)
         self._workers: tuple[Worker, ...] = ()
         self._watchers: dict[Worker, Watcher] = {}
         self._idle: list[Worker] = []  #: the most recently used last
@@ -72,15 +73,19 @@ class ProcessLane:
 
     def started(self, attempt: Attempt) -> float | None:
         """Return when ``attempt`` began, from its worker's start page."""
-        data = attempt.lane_data
-        return data[0].started(data[1]) if data is not None else None
+        worker, number = attempt.lane_data or OVER
+        return worker.started(number) if worker is not None else None
 
     def recall(self, attempt: Attempt) -> bool:
         """Take ``attempt`` back from the kernel, if its worker has not received it."""
-        data = attempt.lane_data
-        if data is None or not data[0].recall(data[1]):
+        with self._claim_lock:
+            if attempt.lane_data is None:  # claimed, and being pickled this instant: ``send`` will see this
+                attempt.lane_data = OVER
+                return True
+            worker, number = attempt.lane_data
+        if worker is None or not worker.recall(number):
             return False
-        self._home.post(self._refill, data[0])
+        self._home.post(self._refill, worker)
         return True
 
     def snapshot_function(self, fn: Callable[..., Any], name: str = "") -> None:
@@ -124,12 +129,23 @@ class ProcessLane:
             worker.state = "busy"
             self._busy += 1
         self._grow()
+        if SEND_AHEAD > 1 and self._busy >= self._settings.processes:
+            self._send_ahead()
+
+    def _send_ahead(self) -> None:
+        """Give busy workers what they are to run next."""
+        for worker in self._workers:
+            while worker.state == "busy" and worker.count() < SEND_AHEAD and not (worker.is_unwanted or worker.doomed):
+                if not self._send_next(worker):
+                    return
 
     def _send_next(self, worker: Worker) -> bool:
         """Claim attempts until one could be sent. False: there is none, and the front will wake us."""
         while (attempt := self._front.claim(Lane.PROCESS)) is not None:
             try:
                 encoded = self._encoder.encode(attempt)
+                if encoded is None:
+                    continue
             except PickleError as error:
                 self._front.end(attempt, Outcome(error=error, retryable=False))
                 continue
@@ -137,15 +153,15 @@ class ProcessLane:
             if forgotten:
                 for each in self._workers:
                     each.forget_functions(forgotten)
-            worker.send(attempt, encoded)
-            return True
+            if worker.send(attempt, encoded):
+                return True
         return False
 
     def _refill(self, worker: Worker) -> None:
         """Send what comes next to a worker that has room, or let it rest."""
         if worker.state != "busy":
             return
-        if not worker.is_unwanted:
+        if not worker.is_unwanted and not worker.doomed:
             while worker.count() < SEND_AHEAD and not self._is_closed:
                 if not self._send_next(worker):
                     break
@@ -183,8 +199,11 @@ class ProcessLane:
         if self._is_closed:
             return
         size = self._settings.processes
-        while self._present() < size and self._starter.may_start():
+        while self._present() < size:
             ready, starting = self._front.has_ready(Lane.PROCESS), self._starter.count
+            if ready and not self._starter.may_start():
+                self._look_again(self._starter.pause())
+                break
             if ready > starting:
                 if not self._starter.start():
                     break
@@ -205,9 +224,9 @@ class ProcessLane:
         """Count the workers that run, or could run, a task."""
         return self._busy + len(self._idle) + self._starter.count
 
-    def _look_again(self) -> None:
+    def _look_again(self, delay: float = 0.002) -> None:
         if self._look_timer is None:
-            self._look_timer = self._later(0.002, self._looked_again)
+            self._look_timer = self._later(delay, self._looked_again)
 
     def _looked_again(self) -> None:
         self._look_timer = None
@@ -236,6 +255,7 @@ class ProcessLane:
         """A worker could not start; when it is final, no worker can."""
         self.counters.start_failures += 1
         if is_final and not self._busy and not self._idle:
+            self._starter.resume()
             self._tell_waiters(error)
             self._front.fail_ready(Lane.PROCESS, error)
             attempt = self._front.claim(Lane.PROCESS)  # park
@@ -292,8 +312,7 @@ class ProcessLane:
         for number, attempt in reversed(worker.take_all()):
             self._forget_timer(worker, number)
             if number > last:
-                self.counters.given_back += 1
-                self._front.give_back(attempt)
+                self._give_back(attempt)
                 continue
             outcome = Outcome(started_at=worker.started(number), completed_at=time.monotonic(), worker=worker.label)
             if number in worker.doomed:
@@ -319,10 +338,9 @@ class ProcessLane:
 
     def interrupt(self, attempt: Attempt) -> None:
         """Ask ``attempt`` to stop, and kill its worker after its grace."""
-        data = attempt.lane_data
-        if data is None:
+        worker, number = attempt.lane_data or OVER
+        if worker is None:
             return
-        worker, number = data
         self.arm_spare()
         if worker.recall(number):
             self._front.end(attempt, Outcome(cancelled=True))
@@ -351,8 +369,12 @@ class ProcessLane:
 
     def _give_back_rest(self, worker: Worker) -> None:
         for attempt in reversed(worker.recall_all()):
-            self.counters.given_back += 1
-            self._front.give_back(attempt)
+            self._give_back(attempt)
+
+    def _give_back(self, attempt: Attempt) -> None:
+        self.counters.given_back += 1
+        attempt.lane_data = None
+        self._front.give_back(attempt)
 
     def _forget_timer(self, worker: Worker, number: int) -> None:
         timer = worker.timers.pop(number, None)

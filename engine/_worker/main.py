@@ -49,7 +49,7 @@ def main(lifeline: int, tasks: int, stream: int, control: int, page: int) -> Non
     os.close(page)
     _say_hello(control_socket)
     try:
-        runner.serve()
+        runner.serve(setup["max_tasks"])
     except (ParentGone, BrokenPipeError, ConnectionResetError):  # nobody is left to tell
         pass
 

@@ -58,10 +58,14 @@ class Runner:
         self._buffer = bytearray(1 << 17)
         self._view = memoryview(self._buffer)
 
-    def serve(self) -> None:
-        """Run tasks until the parent closes the socket."""
+    def serve(self, max_tasks: int | None) -> None:
+        """Run tasks until the parent closes the socket, or there were ``max_tasks``: what follows is another's.
+
+        After an interrupt nothing more is taken, so the parent can take it back; then it kills this process.
+        """
+        left = -1 if max_tasks is None else max_tasks
         receive, buffer, page, monotonic = self._tasks.recv_into, self._buffer, self._page, time.monotonic
-        while True:
+        while left:
             size = receive(buffer)
             if not size:
                 return
@@ -69,6 +73,9 @@ class Runner:
             header = TASK.unpack_from(buffer)
             page.begin(header[3], started)
             self._run(header, size, started)
+            left -= 1
+            while self._interrupts.has_raised:
+                time.sleep(60)
 
     def _run(self, header: tuple[Any, ...], size: int, started: float) -> None:
         _, _, attempt, number, task_id, _, _, timeout, _ = header

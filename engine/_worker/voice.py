@@ -14,7 +14,7 @@ from typing import Any
 
 from .._wire.frames import CONTROL, CONTROL_BYTES, LOG, PRINT, PROGRESS
 
-__all__ = ["Printer", "Voice"]
+__all__ = ["Printer", "Voice", "take_over"]
 
 
 class Voice:
@@ -85,6 +85,11 @@ class Printer(io.TextIOBase):
         """Name how unprintable text is handled."""
         return "backslashreplace"
 
+    @property
+    def buffer(self) -> "_Bytes":
+        """Give what takes bytes, as the text streams of the standard library do."""
+        return _Bytes(self)
+
     def fileno(self) -> int:
         """Give the descriptor, for subprocesses and faulthandler."""
         return self._stream
@@ -114,6 +119,24 @@ class Printer(io.TextIOBase):
             with self._lock:
                 text, self._line = self._line, ""
             self._voice.print_text(self._stream, text + "\n")
+
+
+class _Bytes(io.RawIOBase):
+    """Takes the bytes that a program writes below the text layer."""
+
+    def __init__(self, printer: Printer) -> None:
+        super().__init__()
+        self._printer = printer
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def write(self, data: Any, /) -> int:
+        """Print ``data`` as text."""
+        raw = bytes(data)
+        self._printer.write(raw.decode("utf-8", "backslashreplace"))
+        return len(raw)
 
 
 def take_over(voice: Voice) -> tuple[Printer, Printer]:

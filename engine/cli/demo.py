@@ -30,7 +30,7 @@ from .units import clip, count, plain
 
 __all__ = ["Demo", "Refused", "run_demo"]
 
-_LOOK_EVERY = 2000  #: merged files between two looks at the history: three tasks each, and it remembers 10,000
+_LOOK_EVERY = 2000  #: files between two looks at the history: three tasks each, and it remembers 10,000
 _PIPED_WIDTH = 80
 
 
@@ -105,7 +105,9 @@ class Demo:
         self._totals = Totals()
         self._times = LaneTimes()
         self._slots = {Lane.THREAD: 0, Lane.PROCESS: 0, Lane.LOOP: 1}
-        self._found = 0
+        self._found = 0  #: .py files
+        self._expected = 0  #: these, and what could not be searched
+        self._next_look = _LOOK_EVERY
         self._elapsed = 0.0
         self._comparison: Comparison | None = None
         self._width = shutil.get_terminal_size().columns if is_live(stream) else _PIPED_WIDTH
@@ -130,7 +132,7 @@ class Demo:
             sample = self._sample()
             began = time.perf_counter()
             if sample:
-                await Survey(engine, self._root, Totals()).run(sample, lambda: None)
+                await Survey(engine, self._root, Totals()).run(sample)
             return sample, time.perf_counter() - began
 
     async def _measure_all(self, engine: Engine) -> None:
@@ -139,8 +141,9 @@ class Demo:
         try:
             paths = await self._find(engine)
             self._introduce(engine)
-            progress = Progress(self._stream, self._totals, self._totals.done + len(paths))
-            await Survey(engine, self._root, self._totals).run(paths, partial(self._merged, engine, progress))
+            self._expected = self._totals.done + len(paths)
+            progress = Progress(self._stream, self._totals, self._expected)
+            await Survey(engine, self._root, self._totals, partial(self._step, engine, progress)).run(paths)
         finally:
             self._elapsed = time.perf_counter() - began
             self._times.absorb(engine.tasks())
@@ -177,8 +180,9 @@ class Demo:
             ]
         )
 
-    def _merged(self, engine: Engine, progress: Progress) -> None:
-        if len(self._totals.files) % _LOOK_EVERY == 0:
+    def _step(self, engine: Engine, progress: Progress) -> None:
+        if self._totals.done >= self._next_look:
+            self._next_look = self._totals.done + _LOOK_EVERY
             self._times.absorb(engine.tasks())
         progress.show()
 
@@ -191,8 +195,10 @@ class Demo:
     def print_report(self, interrupted: bool) -> None:
         """Print the tables."""
         totals = self._totals
-        if interrupted:
-            self._print(["", f"Interrupted after {count(totals.done, 'file')} of {self._found:,}; so far:"])
+        if interrupted and totals.done < self._expected:
+            self._print(["", f"Interrupted after {totals.done:,} of {count(self._expected, 'file')}; what was done so far:"])
+        elif interrupted:
+            self._print(["", "Interrupted when all was measured" if self._expected else "Interrupted before the first file"])
         self._print([""])
         self._print(report.summary_lines(totals, self._elapsed))
         self._print(report.top_lines(totals.top(self._arguments.top, self._arguments.by), self._arguments.by, self._width))

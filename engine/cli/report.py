@@ -6,9 +6,9 @@ from engine import Lane
 
 from .comparison import Comparison
 from .lane_times import LaneTime
-from .metrics import Metrics
+from .metrics import Function, Metrics
 from .totals import Totals
-from .units import clip, count, duration, plain, share, size
+from .units import clip, count, duration, head, plain, share, size
 
 __all__ = ["comparison_lines", "failure_lines", "lane_lines", "summary_lines", "top_lines"]
 
@@ -29,36 +29,45 @@ def top_lines(files: list[Metrics], by: str, width: int) -> Iterator[str]:
     """Yield a table of ``files``, which were chosen ``by`` one of their measures."""
     if not files:
         return
-    room = max(width - 37, 20)
+    room = max(width - 31, 30)
     path_width = min(room * 11 // 20, max(len(plain(file["path"])) for file in files))
-    name_width = room - path_width - 2
     yield ""
     yield f"Top {count(len(files), 'file')} by {'longest function' if by == 'longest' else by}"
-    yield f"branches  funcs    lines   zip  {'file':{path_width}}  {'longest function (lines)'[:name_width + 1]}"
+    yield f"branches  funcs   lines   zip  {'file':{path_width}}  longest (lines)"
     for file in files:
-        longest = file["longest"]
-        told = ""
-        if longest is not None:
-            length = f" ({longest['lines']:,})"
-            told = clip(longest["name"], max(name_width - len(length), 5)) + length
         yield (
-            f"{file['branches']:>8,} {file['functions']:>6,} {file['lines']:>8,} {file['compression']:>4.1f}x  "
-            f"{clip(file['path'], path_width):{path_width}}  {told}"
+            f"{file['branches']:>8,} {file['functions']:>6,} {file['lines']:>7,} {file['compression']:>4.1f}x  "
+            f"{clip(file['path'], path_width):{path_width}}  {_longest(file['longest'], room - path_width - 2)}"
         ).rstrip()
+
+
+def _longest(function: Function | None, width: int) -> str:
+    """Name a function and its length; its class is left out where there is no room for it."""
+    if function is None:
+        return ""
+    length = f" ({function['lines']:,})"
+    name = plain(function["name"])
+    if len(name) + len(length) > width:
+        name = name.rpartition(".")[2]
+    return head(name, max(width - len(length), 5)) + length
 
 
 def lane_lines(lanes: Mapping[Lane, LaneTime], slots: Mapping[Lane, int], elapsed: float) -> Iterator[str]:
     """Yield a table of how the lanes were used."""
     yield ""
-    yield "lane     slots     tasks  failed    run time   wait time   mean run    busy"
+    yield "lane     slots    tasks  failed    run time  per task   wait time  per task    busy"
     for lane, time in lanes.items():
-        mean = duration(time.run_seconds / time.tasks) if time.tasks else "-"
+        run, wait = time.run_seconds, time.wait_seconds
         yield (
-            f"{lane.value:8} {slots[lane]:>5,} {time.tasks:>9,} {time.failed:>7,} {duration(time.run_seconds):>11} "
-            f"{duration(time.wait_seconds):>11} {mean:>10} {share(time.run_seconds, slots[lane] * elapsed):>7}"
+            f"{lane.value:8} {slots[lane]:>5,} {time.tasks:>8,} {time.failed:>7,} {duration(run):>11} "
+            f"{_mean(run, time.tasks):>9} {duration(wait):>11} {_mean(wait, time.tasks):>9} "
+            f"{share(run, slots[lane] * elapsed):>7}"
         )
-    yield "  run: start to end; wait: submit to start; both summed over the tasks"
-    yield "  busy: run time / (slots x elapsed time)"
+    yield "  run: start to end; wait: submit to start; busy: run time / (slots x elapsed)"
+
+
+def _mean(seconds: float, tasks: int) -> str:
+    return duration(seconds / tasks) if tasks else "-"
 
 
 def failure_lines(totals: Totals, width: int) -> Iterator[str]:
@@ -69,12 +78,11 @@ def failure_lines(totals: Totals, width: int) -> Iterator[str]:
     yield ""
     yield f"Not measured: {count(len(totals.failures), 'file')} ({kinds})"
     listed = sorted(totals.failures, key=lambda failure: (failure["kind"], failure["path"]))[:LISTED_MOST]
-    path_width = min(max(len(plain(failure["path"])) for failure in listed), (width - 16) // 2)
+    path_width = min(max(len(plain(failure["path"])) for failure in listed), (width - 16) * 9 // 20)
     for failure in listed:
         reason = plain(failure["reason"])
         left = width - path_width - 16
-        reason = reason if len(reason) <= left else reason[: left - 3] + "..."
-        yield f"  {failure['kind']:10}  {clip(failure['path'], path_width):{path_width}}  {reason}"
+        yield f"  {failure['kind']:10}  {clip(failure['path'], path_width):{path_width}}  {head(reason, left)}"
     if len(totals.failures) > len(listed):
         yield f"  and {len(totals.failures) - len(listed):,} more; --json FILE has them all"
 

@@ -6,7 +6,7 @@ the slowest.
 """
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -25,7 +25,7 @@ FILE_TIMEOUT = 60.0  #: seconds for one file; the largest that is read takes abo
 
 
 class Survey:
-    """One run over some files of one root, adding to ``totals``.
+    """One run over some files of one root, adding to ``totals``; ``on_file`` is called after each file.
 
     ``measure`` and ``file_timeout`` are what a test may replace.
     """
@@ -35,6 +35,7 @@ class Survey:
         engine: Engine,
         root: str,
         totals: Totals,
+        on_file: Callable[[], object] = lambda: None,
         *,
         measure: Callable[[tuple[str, bytes]], Metrics | Failure] = measure,
         file_timeout: float = FILE_TIMEOUT,
@@ -44,20 +45,17 @@ class Survey:
         self._processes = engine.options(lane="process", timeout=file_timeout)
         self._root = root
         self._totals = totals
+        self._on_file = on_file
         self._measure = measure
         self._in_process_lane: deque[str] = deque()  # paths, in the order in which their results come
 
-    async def run(self, paths: Sequence[str], on_merged: Callable[[], object]) -> None:
-        """Measure ``paths`` and call ``on_merged`` after each; cancelling it leaves what is merged in the totals."""
-        async with aclosing(self._measured(paths)) as outcomes, aclosing(self._merged(outcomes)) as merged:
-            async for _ in merged:
-                on_merged()
-
-    async def _merged(self, outcomes: AsyncIterator[Metrics | Failure]) -> AsyncGenerator[None, None]:
-        merged = self._engine.map(self._merge, outcomes, window=MERGE_WINDOW)
-        async with aclosing(merged):
-            async for none in merged:
-                yield none
+    async def run(self, paths: Sequence[str]) -> None:
+        """Measure ``paths``; cancelling it leaves in the totals what is merged."""
+        async with aclosing(self._measured(paths)) as outcomes:
+            merged = self._engine.map(self._merge, outcomes, window=MERGE_WINDOW)
+            async with aclosing(merged):
+                async for _ in merged:
+                    self._on_file()
 
     async def _merge(self, outcome: Metrics | Failure) -> None:
         self._totals.add(outcome)
@@ -81,6 +79,7 @@ class Survey:
                     yield source
                 else:
                     self._totals.add(source)
+                    self._on_file()
 
 
 def _explained(path: str, error: BaseException) -> Failure:

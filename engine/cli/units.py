@@ -1,6 +1,6 @@
 """Numbers as people read them: with units, and never wider than they need to be."""
 
-__all__ = ["clip", "count", "duration", "plain", "share", "size"]
+__all__ = ["clip", "count", "duration", "head", "plain", "share", "size"]
 
 
 def count(number: int, one: str = "", many: str = "") -> str:
@@ -49,6 +49,9 @@ def plain(text: str) -> str:
 def clip(text: str, width: int) -> str:
     """Return ``text`` printable in ``width`` columns, its beginning replaced by dots where it is longer."""
     text = plain(text)
-    if len(text) <= width:
-        return text
-    return "..." + text[len(text) - width + 3 :] if width > 3 else text[:width]
+    return text if len(text) <= width else "..." + text[len(text) - width + 3 :]
+
+
+def head(text: str, width: int) -> str:
+    """Return ``text`` in ``width`` columns, its end replaced by dots where it is longer."""
+    return text if len(text) <= width else text[: width - 3] + "..."

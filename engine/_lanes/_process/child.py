@@ -16,7 +16,7 @@ from typing import Any
 
 from ..._wire.page import PAGE_BYTES, StartPage
 
-__all__ = ["Child", "ExitStatus"]
+__all__ = ["Child", "ExitStatus", "collect_setup"]
 
 _GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
 
@@ -159,7 +159,7 @@ def _package_root() -> str:
     return os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 
-def collect_setup(initializer: bytes | None) -> dict[str, Any]:
+def collect_setup(initializer: bytes | None, max_tasks: int | None) -> dict[str, Any]:
     """Collect what a worker needs to look like this process.
 
     Not ``loky.backend.spawn.get_preparation_data``: it starts two resource tracker processes.
@@ -176,4 +176,5 @@ def collect_setup(initializer: bytes | None) -> dict[str, Any]:
         "cwd": os.getcwd(),
         "levels": levels,
         "initializer": initializer,
+        "max_tasks": max_tasks,
     }

@@ -4,10 +4,14 @@ What holds only built-ins, or types known to be harmless, is decoded on the loop
 thread: its unpickling may raise, exit or sleep, and then fails its own task only.
 
 Guarantees
-    ``settle`` is called on the home loop; the attempt's end is reported there or from the helper thread, once.
-    Shared with the helper: jobs, through a SimpleQueue, and ``since``, one float that it writes and the loop reads.
+    ``settle`` is called on the home loop; the attempt's end is reported there or from the helper thread, once: of the
+    helper and the watch that leaves it behind, ``_Job.take`` chooses one under the job's lock.
+    Shared with the helper: jobs, through a SimpleQueue; ``job``, ``began`` and ``is_left``, each one store of one side.
 """
 
+import asyncio
+import contextvars
+import dataclasses
 import io
 import pickle
 import sys
@@ -58,29 +62,55 @@ class _YieldingFile(io.BytesIO):
         return super().readinto(buffer)
 
 
-class _Helper:
-    """One daemon thread that decodes; ``since`` says when its current job began."""
+class _Job:
+    """One answer to decode; whoever takes it first, the helper or the one who watches it, reports its end."""
 
-    def __init__(self) -> None:
-        self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self.since = 0.0
+    def __init__(self, attempt: Attempt, outcome: Outcome, work: Callable[[], None]) -> None:
+        self.attempt = attempt
+        self.outcome = outcome
+        self.work = work
+        self.began: float | None = None
+        self._lock = threading.Lock()
+        self._is_taken = False
+
+    def take(self) -> bool:
+        """Say whether the caller is the one to report this job's end."""
+        with self._lock:
+            is_mine, self._is_taken = not self._is_taken, True
+            return is_mine
+
+
+class _Helper:
+    """One daemon thread that decodes what is queued, until it is told to leave or is left behind."""
+
+    def __init__(self, jobs: "SimpleQueue[_Job | None]", end: Callable[[Attempt, Outcome], None]) -> None:
+        self._jobs = jobs
+        self._end = end
+        self.job: _Job | None = None
+        self.is_left = False
         self.thread = threading.Thread(target=self._run, name="engine-decoder", daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
-        while (job := self.jobs.get()) is not None:
-            self.since = time.monotonic()
-            job()
+        while not self.is_left and (job := self._jobs.get()) is not None:
+            job.began = time.monotonic()
+            self.job = job
+            job.work()
+            self.job = None
+            if job.take():
+                self._end(job.attempt, job.outcome)
             del job
-            self.since = 0.0
 
 
 class Decoder:
     """Decodes answers and reports them through ``end``."""
 
-    def __init__(self, end: Callable[[Attempt, Outcome], None]) -> None:
+    def __init__(self, end: Callable[[Attempt, Outcome], None], loop: asyncio.AbstractEventLoop) -> None:
         self._end = end
+        self._loop = loop
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._helper: _Helper | None = None
+        self._timer: Any = None
 
     def settle(self, attempt: Attempt, frame: Frame, worker: str) -> None:
         """Report how ``attempt`` ended, now or, where its value is not known to be harmless, from the helper."""
@@ -94,7 +124,7 @@ class Decoder:
                 except Exception as error:  # not what our worker pickled
                     outcome.error = _decode_error(attempt, error)
             elif not self._decode_here(outcome, frame):
-                self._later(lambda: self._decode_there(attempt, outcome, frame))
+                self._later(attempt, outcome, lambda: _decode_there(attempt, outcome, frame))
                 return
             self._end(attempt, outcome)
         elif kind in (CANCELLED, SKIPPED):
@@ -117,53 +147,53 @@ class Decoder:
             return False
         return True
 
-    def _decode_there(self, attempt: Attempt, outcome: Outcome, frame: Frame) -> None:
-        try:
-            payload = frame.payload.join() if type(frame.payload) is Pieces else frame.payload
-            file = _YieldingFile(payload)
-            outcome.value = pickle.Unpickler(file, buffers=_joined(frame.buffers)).load()
-        except BaseException as error:  # unpickling runs user code, which may even exit
-            outcome.error = _decode_error(attempt, error)
-        self._end(attempt, outcome)
-
     def _settle_error(self, attempt: Attempt, outcome: Outcome, frame: Frame) -> None:
         payload = frame.payload.join() if type(frame.payload) is Pieces else frame.payload
         name, text, trace, pickled = pickle.loads(payload)  # built-ins only, by ``_worker.failures``
         report = _Report(attempt, frame.kind, name, text, trace)
+        outcome.retryable = frame.kind not in (NOT_DECODED, NOT_ENCODED)
         if pickled is None:
             outcome.error = report.error(None)
         else:
             try:
                 outcome.error = report.error(_CarefulUnpickler(io.BytesIO(pickled)).load())
             except Exception:  # not on the list, or it fails: the helper finds out which
-                self._later(lambda: self._raise_there(attempt, outcome, report, pickled))
+                self._later(attempt, outcome, lambda: _raise_there(outcome, report, pickled))
                 return
-        outcome.retryable = frame.kind not in (NOT_DECODED, NOT_ENCODED)
         self._end(attempt, outcome)
 
-    def _raise_there(self, attempt: Attempt, outcome: Outcome, report: "_Report", pickled: bytes) -> None:
-        try:
-            error = pickle.loads(pickled)
-        except BaseException:  # its class may exist in the worker only, or run anything
-            error = None
-        outcome.error = report.error(error)
-        outcome.retryable = report.kind not in (NOT_DECODED, NOT_ENCODED)
-        self._end(attempt, outcome)
+    def _later(self, attempt: Attempt, outcome: Outcome, work: Callable[[], None]) -> None:
+        """Have ``work`` done by the helper, and watch that it does not take for ever."""
+        if self._helper is None:
+            self._helper = _Helper(self._jobs, self._end)
+        self._jobs.put(_Job(attempt, outcome, work))
+        if self._timer is None:
+            self._timer = self._loop.call_later(STUCK_SECONDS / 4, self._watch, context=contextvars.Context())
 
-    def _later(self, job: Callable[[], None]) -> None:
+    def _watch(self) -> None:
+        """Leave a helper behind that is stuck: its job fails, and another one takes over the queue."""
+        self._timer = None
         helper = self._helper
-        if helper is None or (helper.since and time.monotonic() - helper.since > STUCK_SECONDS):
-            if helper is not None:
-                helper.jobs.put(None)
-            helper = self._helper = _Helper()
-        helper.jobs.put(job)
+        if helper is None:
+            return
+        job = helper.job
+        if job is not None and job.began is not None and time.monotonic() - job.began > STUCK_SECONDS:
+            helper.is_left = True
+            self._helper = _Helper(self._jobs, self._end)
+            if job.take():
+                error = _decode_error(job.attempt, TimeoutError(f"decoding took more than {STUCK_SECONDS} s"))
+                self._end(job.attempt, dataclasses.replace(job.outcome, value=None, error=error))
+        if helper.job is not None or not self._jobs.empty():
+            self._timer = self._loop.call_later(STUCK_SECONDS / 4, self._watch, context=contextvars.Context())
 
     def close(self) -> threading.Thread | None:
         """Have the helper end when it has done its jobs; return its thread."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self._helper is None:
             return None
         helper, self._helper = self._helper, None
-        helper.jobs.put(None)
+        self._jobs.put(None)
         return helper.thread
 
 
@@ -206,6 +236,22 @@ class _Report:
             " data, or use the thread lane",
             what="result", where="worker", task_id=attempt.task_id,
         )  # fmt: skip
+
+
+def _decode_there(attempt: Attempt, outcome: Outcome, frame: Frame) -> None:
+    try:
+        payload = frame.payload.join() if type(frame.payload) is Pieces else frame.payload
+        outcome.value = pickle.Unpickler(_YieldingFile(payload), buffers=_joined(frame.buffers)).load()
+    except BaseException as error:  # unpickling runs user code, which may even exit
+        outcome.error = _decode_error(attempt, error)
+
+
+def _raise_there(outcome: Outcome, report: _Report, pickled: bytes) -> None:
+    try:
+        error = pickle.loads(pickled)
+    except BaseException:  # its class may exist in the worker only, or run anything
+        error = None
+    outcome.error = report.error(error)
 
 
 def _joined(buffers: list[Any] | None) -> list[Any]:

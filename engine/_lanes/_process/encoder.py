@@ -26,10 +26,11 @@ class Encoder:
         self._functions = functions
         self._packer = Packer()
 
-    def encode(self, attempt: Attempt) -> Encoded:
-        """Pickle function and arguments of ``attempt``. PickleError: they cannot travel."""
+    def encode(self, attempt: Attempt) -> Encoded | None:
+        """Pickle function and arguments of ``attempt``. None: it was recalled. PickleError: they cannot travel."""
         fn = attempt.fn
-        assert fn is not None
+        if fn is None:
+            return None
         function = self._functions.get(fn, attempt.name)
         if function is not None and function.error is not None:
             raise _pickle_error("function", attempt, function.error)

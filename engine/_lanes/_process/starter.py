@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import itertools
 import pickle
+import threading
 from typing import Any, Protocol
 
 from ...errors import PickleError
@@ -32,8 +33,11 @@ class StartEvents(Protocol):
 class Starter:
     """Home loop only."""
 
-    def __init__(self, settings: ProcessSettings, loop: asyncio.AbstractEventLoop, events: StartEvents) -> None:
+    def __init__(
+        self, settings: ProcessSettings, loop: asyncio.AbstractEventLoop, events: StartEvents, claim_lock: threading.Lock
+    ) -> None:
         self._settings = settings
+        self._claim_lock = claim_lock
         self._loop = loop
         self._events = events
         self._names = itertools.count(1)
@@ -46,6 +50,14 @@ class Starter:
     def may_start(self) -> bool:
         """Say whether this is a time to start workers."""
         return self._loop.time() >= self._not_before
+
+    def pause(self) -> float:
+        """Return the seconds until workers may be started."""
+        return max(0.002, self._not_before - self._loop.time())
+
+    def resume(self) -> None:
+        """Let workers be started at once."""
+        self._not_before = 0.0
 
     def start(self) -> bool:
         """Start one worker. False: the system would not; it was reported."""
@@ -69,8 +81,8 @@ class Starter:
             self._env = thread_limits(settings)
             if settings.initializer is not None:
                 self._initializer = pack_initializer(settings.initializer, settings.initargs)
-        setup = pickle.dumps(collect_setup(self._initializer), 5)
-        worker = Worker(f"process-{next(self._names)}", Child(self._env), self._loop)
+        setup = pickle.dumps(collect_setup(self._initializer, settings.max_tasks_per_worker), 5)
+        worker = Worker(f"process-{next(self._names)}", Child(self._env), self._loop, self._claim_lock)
         worker.set_up(setup)
         return worker
 

@@ -3,6 +3,8 @@
 Guarantees
     Shared: ``_in_flight``, ``_backlog``, ``_is_open``, and the descriptors that ``send``, ``recall``, ``started`` and
     ``kill`` use.  Guarded by: ``_lock``, held for a few dict operations and non-blocking system calls.
+    ``Attempt.lane_data`` is None from its claim until it is sent, then (worker, number), then ``OVER``; ``_claim_lock``,
+    one for the lane and innermost, makes "sent" and "recalled before it was sent" exclude each other.
     ``recall``, ``started``, ``ask_to_stop``, ``kill``, ``describe`` may be called from any thread; the rest is the
     home loop's. Lock order: innermost; no callback runs under it.
     A packet leaves the socket once: either the worker received it, or ``recall`` did. So a recalled task never runs.
@@ -26,8 +28,9 @@ from .outbox import Outbox
 from .reader import Reader
 from .usage import usage_of
 
-__all__ = ["Worker"]
+__all__ = ["OVER", "Worker"]
 
+OVER = (None, 0)  #: the attempt is no longer in the lane
 _GRACE = struct.Struct("<d")
 _NUMBER = 3  # index of the sequence number in a task header
 
@@ -35,7 +38,7 @@ _NUMBER = 3  # index of the sequence number in a task header
 class Worker:
     """A started process, and the tasks that are in it."""
 
-    def __init__(self, name: str, child: Child, loop: Any) -> None:
+    def __init__(self, name: str, child: Child, loop: Any, claim_lock: threading.Lock) -> None:
         self.name = name
         self.pid = child.pid
         self.label = f"{name} (pid {child.pid})"
@@ -55,6 +58,7 @@ class Worker:
         self.start_timer: Any = None
         self._loop = loop
         self._lock = threading.Lock()
+        self._claim_lock = claim_lock
         self._is_open = True
         self._last = 0
         self._in_flight: dict[int, Attempt] = {}
@@ -85,7 +89,7 @@ class Worker:
         with self._lock:
             attempt = self._in_flight.pop(number, None)
         if attempt is not None:
-            attempt.lane_data = None
+            attempt.lane_data = OVER
         return attempt
 
     def take_all(self) -> list[tuple[int, Attempt]]:
@@ -95,13 +99,13 @@ class Worker:
             self._in_flight.clear()
             self._backlog.clear()
         for _, attempt in left:
-            attempt.lane_data = None
+            attempt.lane_data = OVER
         return left
 
     # -- to it
 
-    def send(self, attempt: Attempt, encoded: Encoded) -> None:
-        """Send ``attempt``; what the socket does not take goes out when it does."""
+    def send(self, attempt: Attempt, encoded: Encoded) -> bool:
+        """Send ``attempt``; what the socket does not take goes out when it does. False: it was recalled meanwhile."""
         function = encoded.function
         if function is not None and function.number not in self.known:
             self.known.add(function.number)
@@ -109,8 +113,11 @@ class Worker:
         with self._lock:
             self._last = number = self._last + 1
             packet, bulk = header(attempt, encoded, number)
+            with self._claim_lock:
+                if attempt.lane_data is not None:
+                    return False
+                attempt.lane_data = (self, number)
             self._in_flight[number] = attempt
-            attempt.lane_data = (self, number)
             attempt.worker = self.label
             if self._backlog or not self._put(packet):
                 self._backlog.append(packet)
@@ -118,6 +125,7 @@ class Worker:
             self.outbox.push(bulk_frame(number, bulk), *bulk)
         if self._backlog:
             self._watch()
+        return True
 
     def _put(self, packet: bytes) -> bool:
         """Hand ``packet`` to the kernel. False: the socket is full. A dead worker's packet goes nowhere, like it."""
@@ -171,7 +179,7 @@ class Worker:
                     self._backlog.append(packet)
             if len(kept) == len(packets):
                 return False
-            self._in_flight.pop(number).lane_data = None
+            self._in_flight.pop(number).lane_data = OVER
             return True
 
     def _drain_packets(self) -> list[bytes]:

@@ -1,0 +1,1 @@
+"""The lanes: one contract (``base``), one module for each."""
