@@ -113,7 +113,7 @@ class Endings:
             else:
                 waiters = self._registry.settle_locked(task, _ended(error), now(), error=error, error_text=text)
         if in_socket and attempt is not None:
-            return self._recall(task, attempt, error, text)
+            return self._recall(task, attempt, error, text, message)
         if attempt is not None and begun:
             self._interrupt(attempt)
             self._scheduler.tell(task, waiters, None, None)
@@ -121,18 +121,23 @@ class Endings:
             self._leave_unstarted(task, attempt, waiters)
         return True
 
-    def _recall(self, task: Task[Any], attempt: Attempt, error: TaskTimeout | None, text: str | None) -> bool:
+    def _recall(
+        self, task: Task[Any], attempt: Attempt, error: TaskTimeout | None, text: str | None, message: Any
+    ) -> bool:
         """Take ``attempt`` back from its worker, or treat it as started: the kernel decides which."""
         lane = self._scheduler.lanes[attempt.lane]
         recalled = lane.recall(attempt)
         started = None if recalled else (lane.started(attempt) or now())
         waiters = None
         with self._registry.lock:
-            if task._state not in TERMINAL:
-                if started is not None and task._state is TaskState.PENDING and not attempt.over:
+            given_back = task._state not in TERMINAL and task._attempt is not attempt
+            if task._state not in TERMINAL and not given_back:
+                if started is not None and task._state is TaskState.PENDING:
                     self._registry.start_locked(task, attempt, started)
                 waiters = self._registry.settle_locked(task, _ended(error), now(), error=error, error_text=text)
             completed = task._state is TaskState.COMPLETED
+        if given_back:  # its worker died meanwhile: it is in the queue, or another attempt of it was claimed
+            return self._end_early(task, error, message)
         if recalled:
             self._leave_unstarted(task, attempt, waiters)
         else:

@@ -138,6 +138,7 @@ class Registry:
             self.waiting -= 1
         task._result = value
         task._error = error
+        task._traceback = error.__traceback__ if error is not None else None
         task._completed = ordered_after(at, task._started if task._started is not None else task._created)
         self.move_locked(task, state)
         attempt = task._attempt

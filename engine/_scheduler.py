@@ -62,7 +62,7 @@ class Scheduler:
         self.rng: Callable[[], float] = random.random
         self.phase = "running"  #: then "draining", then "closed"; guarded by the registry's lock
         self.forked = False
-        self.snapshot_function: Callable[[Callable[..., Any]], object] = id  #: the process lane's, once it is there
+        self.snapshot_function: Callable[[Callable[..., Any]], object]  #: the process lane's; set by Core
         self._exported = exported
         self._prepared: set[Call] = set()
 

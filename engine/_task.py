@@ -15,6 +15,7 @@ import concurrent.futures
 import contextvars
 import threading
 from collections.abc import Callable, Generator
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _checks, _clock
@@ -44,7 +45,8 @@ class Task(Generic[T_co]):
     __slots__ = (
         "__weakref__", "_anchor", "_args", "_attempt", "_attempts", "_call", "_cancel_message", "_cancel_requested",
         "_completed", "_context", "_created", "_error", "_exported", "_kwargs", "_loop", "_progress", "_result",
-        "_retrieved", "_scheduler", "_started", "_state", "_timed_out", "_timer", "_waiters", "_worker", "id", "queued",
+        "_retrieved", "_scheduler", "_started", "_state", "_timed_out", "_timer", "_traceback", "_waiters", "_worker",
+        "id", "queued",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +75,7 @@ class Task(Generic[T_co]):
         self._worker: str | None = None
         self._result: Any = None
         self._error: BaseException | None = None
+        self._traceback: TracebackType | None = None
         self._retrieved = False
         self._waiters: list[Waiter] | None = None
         self._context: contextvars.Context | None = None
@@ -185,9 +188,9 @@ class Task(Generic[T_co]):
         error = self._error
         assert error is not None
         try:
-            raise error.with_traceback(error.__traceback__)
+            raise error.with_traceback(self._traceback)  # as it came, or each asker's frames would be added to it
         finally:
-            del error  # or this frame and the traceback would hold each other
+            del error, self  # or the traceback, through this frame, would hold the task that holds it
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the function raised, None if it returned. Waits and raises as ``result`` does."""
@@ -220,7 +223,10 @@ class Task(Generic[T_co]):
             yield self  # the asyncio task that awaits adds its wake-up as a done callback
         if self._state not in TERMINAL:
             raise RuntimeError("await was not used with a task of asyncio")
-        return self.result()
+        try:
+            return self.result()
+        finally:
+            del self  # as in result
 
     __iter__ = __await__
 
@@ -249,14 +255,14 @@ class Task(Generic[T_co]):
         return concurrent.futures.CancelledError(*(() if self._cancel_message is None else (self._cancel_message,)))
 
     def _wait(self, timeout: float | None) -> None:
+        if timeout is not None:
+            timeout = _checks.seconds("timeout", timeout, zero=True)
         if self._state in TERMINAL:
             return
         if asyncio._get_running_loop() is not None:
             raise asyncio.InvalidStateError(
                 f"expected task {self.id} to be done, got {self._state.value}; use await on a thread that runs a loop"
             )
-        if timeout is not None:
-            timeout = _checks.seconds("timeout", timeout, zero=True)
         done = threading.Event()
 
         def wake(_: object) -> None:

@@ -141,4 +141,5 @@ async def _drive(attempt: Attempt) -> Outcome:
     except TaskCancelled:
         return Outcome(cancelled=True)
     except BaseException as error:  # SystemExit and the like would end the loop; they are the task's outcome
+        del attempt, fn  # the traceback holds this frame: it must not hold the task that holds the error
         return Outcome(error=arrived(error))

@@ -115,7 +115,9 @@ class ThreadLane:
             worker.attempt = None
             worker.done += 1
             self._front.end(attempt, outcome)
+            del outcome  # an error's traceback reaches this frame: it must not hold the task that holds the error
         worker.attempt = None
+        del attempt
 
     # -- the contract -------------------------------------------------------------------------------------------
 
@@ -189,6 +191,7 @@ def _call(front: Front, attempt: Attempt) -> Outcome:
     except TaskCancelled:
         return Outcome(cancelled=True)
     except BaseException as error:  # SystemExit would end the pool thread; it is the task's outcome
+        del attempt, fn, context  # the traceback holds this frame: it must not hold the task that holds the error
         return Outcome(error=arrived(error))
 
 

@@ -40,7 +40,7 @@ __all__ = [
     "TASK",
     "VALUE",
     "FrameError",
-    "check_result",
+    "check_result", "check_segments",
 ]  # fmt: skip
 
 MAX_FRAME_BYTES = 8 << 30  #: a header that announces more is broken
@@ -87,3 +87,9 @@ def check_result(magic: int, kind: int, segments: int, payload: int, bulk: int, 
         raise FrameError(f"expected a result header, got magic {magic:#06x} and kind {kind}")
     if payload + bulk + segments * SEGMENT.size > limit:
         raise FrameError(f"expected a result of at most {limit} bytes, got a header announcing {payload + bulk}")
+
+
+def check_segments(segments: list[tuple[int, int]], bulk: int) -> None:
+    """Raise FrameError unless the table of a result can be true: known kinds, and sizes that add up."""
+    if any(kind > 2 for kind, _ in segments) or sum([size for _, size in segments]) != bulk:
+        raise FrameError("expected a table of known buffers that add up to the announced size")

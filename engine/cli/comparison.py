@@ -26,11 +26,18 @@ class Comparison:
     sequential_seconds: float
     engine_seconds: float
     processes: int  #: workers that the engine had
+    load: float  #: of the machine before the demo began (1-minute average): others' work takes from the speed-up
+    processors: int
 
     @property
     def speed_up(self) -> float:
         """Give how many times as fast as one after another the engine was."""
         return self.sequential_seconds / self.engine_seconds
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Say whether others used the machine so much that the speed-up says little."""
+        return self.load > self.processors / 4
 
 
 def take_sample(files: Sequence[Metrics], most: int, bytes_per_second: float) -> list[str]:

@@ -11,12 +11,13 @@ __all__ = ["build_parser", "run_command"]
 
 _DEMO = """\
 Measure every .py file below PATH: read in threads, parse with ast in worker
-processes, merge on the event loop, and never hold more than a bounded number of
+processes, merge on the event loop, and hold no more than a bounded number of
 files in memory. Shows the progress, the top files, how busy each lane was, and
 the measured speed-up over doing the same one file after another.
 
 Files that cannot be read, are not UTF-8 or cannot be parsed are counted and
-listed. Links to directories are not followed. Ctrl-C shows what was done so far.
+listed. Links to directories are not followed. Ctrl-C shows what was done by
+then.
 """
 
 _EXIT_CODES = """\
@@ -57,7 +58,7 @@ def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     demo.set_defaults(run=_run_demo)
-    demo.add_argument("path", metavar="PATH", nargs="?", help="a directory or a .py file; default: Python's own library")
+    demo.add_argument("path", metavar="PATH", nargs="?", help="directory or .py file; default: Python's own library")
     demo.add_argument("--by", choices=sorted(ORDERS), default="branches", help="order of the top files (%(default)s)")
     demo.add_argument("--top", metavar="N", type=_positive, default=10, help="how many files to show (%(default)s)")
     demo.add_argument("--limit", metavar="N", type=_positive, help="measure the first N files only")
@@ -77,7 +78,7 @@ def _add_doctor(commands: "argparse._SubParsersAction[_Parser]") -> None:
         epilog="exit codes: 0 all that is needed is there; 1 something needed is missing; 2 wrong usage",
     )
     doctor.set_defaults(run=_run_doctor)
-    doctor.add_argument("--json", action="store_true", help="print JSON: {ok, findings: [{name, state, value, remedy}]}")
+    doctor.add_argument("--json", action="store_true", help="print JSON: {ok, engine, findings: [...]}")
 
 
 def run_command(argv: Sequence[str] | None) -> int:

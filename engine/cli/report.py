@@ -14,6 +14,8 @@ __all__ = ["comparison_lines", "failure_lines", "lane_lines", "summary_lines", "
 
 LISTED_MOST = 40  #: failures shown in full; the others are counted, and in --json
 
+_SHORT = 0.5  #: seconds; below that, the first and last few files decide
+
 
 def summary_lines(totals: Totals, elapsed: float) -> Iterator[str]:
     """Yield what was measured, in sum."""
@@ -55,13 +57,13 @@ def _longest(function: Function | None, width: int) -> str:
 def lane_lines(lanes: Mapping[Lane, LaneTime], slots: Mapping[Lane, int], elapsed: float) -> Iterator[str]:
     """Yield a table of how the lanes were used."""
     yield ""
-    yield "lane     slots    tasks  failed    run time  per task   wait time  per task    busy"
+    yield "lane    slots   tasks  failed    run time per task   wait time per task   busy"
     for lane, time in lanes.items():
         run, wait = time.run_seconds, time.wait_seconds
         yield (
-            f"{lane.value:8} {slots[lane]:>5,} {time.tasks:>8,} {time.failed:>7,} {duration(run):>11} "
-            f"{_mean(run, time.tasks):>9} {duration(wait):>11} {_mean(wait, time.tasks):>9} "
-            f"{share(run, slots[lane] * elapsed):>7}"
+            f"{lane.value:7} {slots[lane]:>5,} {time.tasks:>7,} {time.failed:>7,} {duration(run):>11} "
+            f"{_mean(run, time.tasks):>8} {duration(wait):>11} {_mean(wait, time.tasks):>8} "
+            f"{share(run, slots[lane] * elapsed):>6}"
         )
     yield "  run: start to end; wait: submit to start; busy: run time / (slots x elapsed)"
 
@@ -94,9 +96,14 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
         ("through the engine", comparison.engine_seconds),
     ]
     yield ""
-    yield f"Speed-up on a sample: {count(comparison.files, 'file')} ({size(comparison.size_bytes)}), evenly spaced over the measured ones"
+    sample = f"{count(comparison.files, 'file')} ({size(comparison.size_bytes)})"
+    yield f"Speed-up on a sample: {sample}, evenly spaced over the measured ones"
     for title, seconds in rates:
         yield f"  {title:18} {duration(seconds):>10} {comparison.files / seconds:>8,.0f} files/s"
     workers = count(comparison.processes, "worker process", "worker processes")
     yield f"  {comparison.speed_up:.2f} times as fast, with {workers}"
     yield "  both by the clock on the wall, workers started, files in the page cache"
+    if comparison.sequential_seconds < _SHORT:
+        yield f"  that is little work: a sample below {duration(_SHORT)} says little about a long run"
+    if comparison.is_disturbed:
+        yield f"  the machine was busy before we began (load {comparison.load:.1f}): expect more on a quiet one"

@@ -30,15 +30,20 @@ the JSON file (times in seconds, sizes in bytes, paths relative to root):
                     failed, run_seconds, wait_seconds, busy}; busy is
                     run_seconds / (slots * elapsed_seconds)
   comparison        {files, size_bytes, sequential_seconds, engine_seconds,
-                    processes, speed_up}, or null where none was made
+                    processes, load, processors, speed_up}, or null where
+                    none was made; load is the machine's before the start
 """
 
 
 class ResultFile:
-    """A JSON file at ``path``. A regular file is replaced at once or not at all; a device or pipe is written to."""
+    """A JSON file at ``path``. A regular file is replaced at once or not at all; a device or pipe is written to.
+
+    What lies below /dev or /proc is never replaced: /dev/stdout may well be a regular file that holds the tables.
+    """
 
     def __init__(self, path: str) -> None:
-        self._path = os.path.realpath(path)  # of a link, the file it points to is replaced, not the link
+        self._is_special = _is_special(path)
+        self._path = path if self._is_special else os.path.realpath(path)  # a link stays, what it points to is replaced
         self._partial = f"{self._path}.{os.getpid()}.tmp"
 
     def check(self) -> None:
@@ -49,7 +54,7 @@ class ResultFile:
         """
         if os.path.isdir(self._path):
             raise IsADirectoryError(21, "Is a directory", self._path)
-        if self._is_special():
+        if self._is_special:
             return
         open(self._partial, "x").close()
         os.unlink(self._partial)
@@ -61,8 +66,8 @@ class ResultFile:
             OSError: it could not be written; what was there before is still there.
         """
         text = json.dumps(content, indent=1, allow_nan=False) + "\n"  # ASCII: broken bytes in names become escapes
-        if self._is_special():
-            with open(self._path, "w", encoding="ascii") as file:
+        if self._is_special:
+            with open(self._path, "a", encoding="ascii") as file:
                 file.write(text)
             return
         try:
@@ -78,9 +83,11 @@ class ResultFile:
                 os.unlink(self._partial)
             raise
 
-    def _is_special(self) -> bool:
-        """Say whether there is something that must not be replaced, /dev/stdout for one."""
-        try:
-            return not stat.S_ISREG(os.stat(self._path).st_mode)
-        except FileNotFoundError:
-            return False
+
+def _is_special(path: str) -> bool:
+    """Say whether there is something that must not be replaced."""
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:  # nothing is there; or nothing can be, and creating it will say so
+        return False
+    return not regular or os.path.abspath(path).startswith(("/dev/", "/proc/"))

@@ -55,4 +55,5 @@ class Totals:
 
     def kinds(self) -> dict[str, int]:
         """Return how many failures there are of each kind, the most frequent first."""
-        return dict(Counter(failure["kind"] for failure in self.failures).most_common())
+        counted = Counter(failure["kind"] for failure in self.failures)
+        return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))

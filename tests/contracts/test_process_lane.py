@@ -3,13 +3,11 @@
 import asyncio
 import collections
 import contextlib
-import ctypes
 import datetime
-import faulthandler
 import functools
-import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -20,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from engine import _current
 from engine._lanes import processes
+from engine._lanes._process import decoder
 from engine._lanes.base import Attempt, Outcome
 from engine._lanes.processes import ProcessLane, ProcessSettings
 from engine._mailbox import Mailbox
@@ -31,12 +29,56 @@ from engine.errors import (
     RemoteError,
     RemoteTraceback,
     ResultDecodeError,
-    TaskCancelled,
     TaskDecodeError,
     WorkerCrashed,
     WorkerStartupError,
 )
-from tests.support import eventually_async
+from tests.contracts.process_tasks import (
+    DiesWhenLoaded,
+    ExitsWhenLoaded,
+    ExitsWhenPickled,
+    add,
+    append_line,
+    append_number,
+    child_pid,
+    clean_up,
+    close_descriptors,
+    cooperate,
+    describe_buffer,
+    die,
+    exit_handler,
+    fill,
+    hold_the_gil,
+    identity,
+    inheritable_descriptors,
+    leave_early,
+    leave_thread,
+    make_exits_when_loaded,
+    make_exits_when_pickled,
+    make_sleeps_when_loaded,
+    nest,
+    pid,
+    prepare,
+    raise_cancelled,
+    raise_group,
+    raise_huge,
+    raise_it,
+    raise_local,
+    raise_surrogate,
+    raise_three,
+    raise_unprintable,
+    read_colour,
+    recurse,
+    refuse,
+    report,
+    say,
+    set_colour,
+    spin,
+    swallow,
+    touch_and_wait,
+    write_nonsense,
+)
+from tests.support import REPOSITORY, eventually, eventually_async
 
 np = pytest.importorskip("numpy")
 
@@ -103,7 +145,17 @@ class FakeFront:
         return attempt
 
     async def outcome(self, attempt: Attempt, timeout: float = 20.0) -> Outcome:
-        return await eventually_async(lambda: self.outcomes.get(attempt.task_id), timeout, f"task {attempt.name} to end")
+        def ended() -> Outcome | None:
+            with self.lock:
+                return self.outcomes.get(attempt.task_id)
+
+        outcome: Any = await eventually_async(ended, timeout, f"task {attempt.name} to end")
+        assert isinstance(outcome, Outcome)
+        return outcome
+
+    def has_ended(self, count: int) -> bool:
+        with self.lock:
+            return len(self.outcomes) >= count
 
     async def run(self, fn: Callable[..., Any], *args: Any, **options: Any) -> Outcome:
         return await self.outcome(self.submit(fn, *args, **options))
@@ -126,143 +178,8 @@ async def lane_of(processes: int = 1, **settings: Any) -> AsyncIterator[tuple[Fa
         await lane.close(2.0)
 
 
-async def started(lane: ProcessLane, attempt: Attempt) -> float:
-    return await eventually_async(lambda: lane.started(attempt), 10.0, f"{attempt.name} to start")
-
-
-# -- functions that tasks run; importable by name in a worker
-
-
-def add(a: int, b: int = 1) -> int:
-    return a + b
-
-
-def identity(value: Any) -> Any:
-    return value
-
-
-def pid() -> int:
-    return os.getpid()
-
-
-def die(how: str) -> None:
-    {
-        "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
-        "segv": faulthandler._sigsegv,  # type: ignore[attr-defined]  # private, made for this
-        "abort": os.abort,
-        "exit0": lambda: os._exit(0),
-        "exit99": lambda: os._exit(99),
-        "cexit": lambda: ctypes.CDLL(None).exit(0),
-    }[how]()
-
-
-def touch_and_wait(path: str, seconds: float) -> str:
-    Path(path).touch()
-    time.sleep(seconds)
-    return "done"
-
-
-def spin(path: str) -> None:
-    Path(path).touch()
-    n = 0
-    while n >= 0:
-        n += 1
-
-
-def swallow(path: str) -> None:
-    Path(path).touch()
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            time.sleep(60)
-        except BaseException:
-            pass
-
-
-def clean_up(path: str, cleaned: str) -> None:
-    try:
-        Path(path).touch()
-        time.sleep(60)
-    finally:
-        Path(cleaned).touch()
-
-
-def cooperate(path: str) -> None:
-    while True:
-        _current.checkpoint()
-        Path(path).touch()
-        time.sleep(0.001)
-
-
-def raise_it(error: BaseException) -> None:
-    raise error
-
-
-def say(text: str) -> None:
-    print(text)
-    print(text, file=sys.stderr)
-    logging.getLogger("tests.worker").warning("logged %s", text)
-    warnings.warn(f"warned {text}", UserWarning, stacklevel=1)
-    os.write(2, f"raw {text}\n".encode())
-
-
-def report() -> Any:
-    task = _current.current_task()
-    task.progress(1, 2, "half")
-    return task.id, task.name, task.attempt, task.deadline is not None
-
-
-def describe_buffer(value: Any) -> Any:
-    view = memoryview(value).cast("B")
-    return type(value).__name__, view.nbytes, view[:3].tobytes(), view.readonly
-
-
-def fill(kind: str, size: int) -> Any:
-    data = bytes(range(256)) * (size // 256 + 1)
-    return {"bytes": bytes, "bytearray": bytearray, "memoryview": memoryview}[kind](data[:size])
-
-
-class ExitsWhenPickled:
-    def __reduce__(self) -> Any:
-        raise SystemExit("while pickling")
-
-
-class ExitsWhenLoaded:
-    def __reduce__(self) -> Any:
-        return sys.exit, (7,)
-
-
-class DiesWhenLoaded:
-    def __init__(self, parent: int) -> None:
-        self.parent = parent
-
-    def __reduce__(self) -> Any:
-        return die_unless, (self.parent,)
-
-
-def die_unless(parent: int) -> None:
-    if os.getpid() != parent:
-        os._exit(5)
-
-
-def make_exits_when_loaded() -> Any:
-    return ExitsWhenLoaded()
-
-
-def make_exits_when_pickled() -> Any:
-    return ExitsWhenPickled()
-
-
-class ThreeArguments(Exception):
-    def __init__(self, a: int, b: int, *, c: int) -> None:
-        super().__init__(f"{a} {b} {c}")
-
-
-class UnprintableError(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no text")
-
-    __repr__ = __str__
+async def started(lane: ProcessLane, attempt: Attempt) -> None:
+    await eventually_async(lambda: lane.started(attempt), 10.0, f"{attempt.name} to start")
 
 
 # -- values
@@ -394,7 +311,7 @@ async def test_many_big_arguments_in_a_row_do_not_block_one_another() -> None:
 async def test_bad_arguments_fail_alone_among_good_ones() -> None:
     async with lane_of(2) as (front, _):
         bad = [threading.Lock(), (n for n in "ab"), sys._getframe(), ExitsWhenPickled()]
-        attempts = []
+        attempts: list[tuple[int | None, Attempt]] = []
         for n in range(40):
             attempts.append((None, front.submit(identity, bad[n % len(bad)])))
             attempts.append((n, front.submit(identity, n)))
@@ -447,13 +364,6 @@ async def test_a_result_that_exits_when_loaded_fails_its_task_only() -> None:
         assert await front.value(identity, datetime.date(2020, 1, 1)) == datetime.date(2020, 1, 1)
 
 
-def nest() -> Any:
-    value: Any = []
-    for _ in range(100_000):
-        value = [value]
-    return value
-
-
 async def test_data_nested_too_deep_fails_its_task_in_both_directions() -> None:
     async with lane_of() as (front, _):
         argument = await front.run(identity, nest())
@@ -483,7 +393,7 @@ async def test_an_exception_arrives_with_its_type_and_its_remote_traceback() -> 
 
 @pytest.mark.parametrize(
     "error",
-    [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(5), asyncio.CancelledError(), BaseException("b")],
+    [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(5), asyncio.CancelledError(), BaseException()],
     ids=lambda error: type(error).__name__,
 )
 async def test_what_would_end_the_callers_loop_arrives_as_a_remote_error(error: BaseException) -> None:
@@ -494,33 +404,6 @@ async def test_what_would_end_the_callers_loop_arrives_as_a_remote_error(error: 
         assert type(outcome.error.__cause__) is type(error)
         assert "raise_it" in outcome.error.traceback
         assert await front.value(pid) == worker
-
-
-def raise_three() -> None:
-    raise ThreeArguments(1, 2, c=3)
-
-
-def raise_unprintable() -> None:
-    raise UnprintableError
-
-
-def raise_huge() -> None:
-    raise ValueError("x" * 100_000_000)
-
-
-def raise_surrogate() -> None:
-    raise OSError("bad name \udcff")
-
-
-def recurse(n: int = 0) -> int:
-    return recurse(n + 1) + 1
-
-
-def raise_local() -> None:
-    class Local(Exception):
-        pass
-
-    raise Local("only in the worker")
 
 
 @pytest.mark.parametrize(
@@ -546,19 +429,11 @@ async def test_an_awkward_exception_still_says_what_it_was(fn: Callable[[], None
         assert await front.value(add, 1) == 2
 
 
-def raise_group() -> None:
-    raise ExceptionGroup("many", [ValueError("fine"), ThreeArguments(1, 2, c=3)])
-
-
 async def test_only_the_bad_leaf_of_a_group_is_replaced() -> None:
     async with lane_of() as (front, _):
         error = (await front.run(raise_group)).error
         assert isinstance(error, ExceptionGroup)
         assert [type(leaf) for leaf in error.exceptions] == [ValueError, RemoteError]
-
-
-def raise_cancelled() -> None:
-    raise TaskCancelled
 
 
 async def test_task_cancelled_out_of_a_task_is_a_cancellation() -> None:
@@ -616,17 +491,11 @@ async def test_what_a_dead_worker_had_not_begun_is_given_back_and_runs_once(
         assert (tmp_path / "runs").read_text().split() == [str(n) for n in range(8)]
 
 
-def append_line(path: str, n: int) -> None:
-    with open(path, "a") as file:
-        file.write(f"{n}\n")
-
-
 async def test_a_killed_idle_worker_fails_nobody() -> None:
     async with lane_of() as (front, lane):
         os.kill(await front.value(pid), signal.SIGKILL)
         assert await front.value(add, 1) == 2
         assert lane.counters.crashes == 0
-
 
 
 async def test_a_worker_reaped_by_other_code_is_no_success() -> None:
@@ -639,18 +508,6 @@ async def test_a_worker_reaped_by_other_code_is_no_success() -> None:
         error = (await front.outcome(attempt)).error
         assert isinstance(error, WorkerCrashed)
         assert (error.exit_code, error.signal_name) == (None, None)
-
-
-def close_descriptors() -> None:
-    os.closerange(3, 100)
-
-
-def write_nonsense() -> None:
-    for number in range(3, 100):
-        with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{number}").startswith("socket"):
-                os.write(number, b"\0" * 4096)
-    time.sleep(60)
 
 
 @pytest.mark.parametrize("fn", [close_descriptors, write_nonsense])
@@ -799,8 +656,8 @@ async def test_prints_logs_and_warnings_reach_the_parent_with_their_task(
         tag = f"[process-1 task {attempt.task_id}] hello\n"
         records = {record.name: record for record in caplog.records}
         assert records["tests.worker"].getMessage() == "logged hello"
-        assert records["tests.worker"].task_id == attempt.task_id
-        assert records["tests.worker"].worker == "process-1"
+        assert vars(records["tests.worker"])["task_id"] == attempt.task_id
+        assert vars(records["tests.worker"])["worker"] == "process-1"
         assert "warned hello" in records["py.warnings"].getMessage()
         out, err = capsys.readouterr()
         assert out == tag
@@ -829,11 +686,6 @@ async def test_stacks_name_the_function_that_runs_and_workers_describe_themselve
         await front.outcome(attempt)
 
 
-def hold_the_gil(path: str) -> None:
-    Path(path).touch()
-    ctypes.PyDLL(None).usleep(900_000)
-
-
 async def test_stacks_of_a_worker_that_holds_the_gil_do_not_wait_for_it(tmp_path: Path) -> None:
     async with lane_of() as (front, lane):
         attempt = front.submit(hold_the_gil, str(tmp_path / "began"))
@@ -845,18 +697,6 @@ async def test_stacks_of_a_worker_that_holds_the_gil_do_not_wait_for_it(tmp_path
 
 
 # -- workers come and go
-
-
-def refuse() -> None:
-    raise LookupError("no licence")
-
-
-def leave_early() -> None:
-    os._exit(3)
-
-
-def prepare(text: str) -> None:
-    os.environ["PREPARED"] = text
 
 
 async def test_the_initializer_runs_before_the_first_task() -> None:
@@ -910,20 +750,10 @@ async def test_restart_replaces_idle_workers_now_and_busy_ones_when_they_are_don
         assert await front.value(pid) not in old
 
 
-def exit_handler(path: str) -> None:
-    import atexit
-
-    atexit.register(Path(path).touch)
-
-
 async def test_close_lets_exit_handlers_run(tmp_path: Path) -> None:
     async with lane_of() as (front, _):
         await front.value(exit_handler, str(tmp_path / "left"))
     assert (tmp_path / "left").exists()
-
-
-def leave_thread() -> None:
-    threading.Thread(target=time.sleep, args=(60,)).start()
 
 
 async def test_close_kills_what_does_not_leave() -> None:
@@ -943,12 +773,6 @@ async def test_kill_from_another_thread_ends_every_worker() -> None:
         await eventually_async(lambda: not lane.workers())
 
 
-def child_pid() -> int:
-    import subprocess
-
-    return subprocess.Popen(["sleep", "60"]).pid
-
-
 async def test_the_children_of_a_worker_go_with_it() -> None:
     async with lane_of() as (front, lane):
         child = await front.value(child_pid)
@@ -961,15 +785,6 @@ def status(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "Z"
-
-
-def inheritable_descriptors() -> set[int]:
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            if os.get_inheritable(int(name)):
-                found.add(int(name))
-    return found
 
 
 async def test_descriptors_are_not_inheritable_once_workers_run() -> None:
@@ -996,7 +811,7 @@ async def test_no_task_is_lost_or_run_twice_while_workers_are_killed_at_random(
         attempts = [front.submit(append_number, str(tmp_path), n) for n in range(3000)]
         for _ in range(15):
             count = len(front.outcomes)
-            await eventually_async(lambda seen=count: len(front.outcomes) >= min(seen + 100, 2990))
+            await eventually_async(functools.partial(front.has_ended, min(count + 100, 2990)))
             for worker in lane.workers():
                 if worker.state == "busy" and worker.pid is not None:
                     os.kill(worker.pid, signal.SIGKILL)
@@ -1011,6 +826,112 @@ async def test_no_task_is_lost_or_run_twice_while_workers_are_killed_at_random(
                 assert runs[n] <= 1
 
 
-def append_number(folder: str, n: int) -> None:
-    with open(f"{folder}/{os.getpid()}", "a") as file:
-        file.write(f"{n}\n")
+
+
+# -- the parent ends, forks, or has another loop
+
+PARENT = """
+import asyncio, sys, time
+from tests.contracts.test_process_lane import lane_of
+from tests.contracts.process_tasks import hold_the_gil_for_ever, child_pid, pid
+
+async def main():
+    async with lane_of(2) as (front, lane):
+        await lane.warm_up()
+        child = await front.value(child_pid)
+        front.submit(hold_the_gil_for_ever)
+        print(child, *[worker.pid for worker in lane.workers()], flush=True)
+        time.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def test_no_worker_and_no_child_of_one_outlives_a_killed_parent() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, cwd=REPOSITORY) as parent:
+        assert parent.stdout is not None
+        pids = [int(word) for word in parent.stdout.readline().split()]
+        assert len(pids) == 3
+        parent.kill()
+    eventually(lambda: all(status(number) == "Z" for number in pids))
+
+
+async def test_a_forked_child_closes_its_copies_and_the_workers_go_on() -> None:
+    async with lane_of(2) as (front, lane):
+        await lane.warm_up()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: a fork of a process with threads
+            child = os.fork()
+        if not child:
+            code = 1
+            try:
+                lane.forget_in_child()
+                code = 0 if lane.workers() == [] else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert [worker.state for worker in lane.workers()] == ["idle", "idle"]
+        assert await front.value(add, 1) == 2
+
+
+def test_the_lane_runs_on_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        async with lane_of(2) as (front, lane):
+            attempts = [front.submit(add, n) for n in range(500)]
+            assert [(await front.outcome(attempt)).value for attempt in attempts] == list(range(1, 501))
+            assert await front.value(identity, b"x" * 5_000_000) == b"x" * 5_000_000
+            assert isinstance((await front.run(die, "kill")).error, WorkerCrashed)
+            assert await front.value(add, 1) == 2
+            lane.interrupt(sleeper := front.submit(touch_and_wait, "/dev/null", 60.0))
+            await started(lane, sleeper)
+            lane.interrupt(sleeper)
+            assert (await front.outcome(sleeper)).cancelled
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+async def test_a_result_that_decodes_for_ever_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "STUCK_SECONDS", 0.2)
+    async with lane_of(2) as (front, _):
+        stuck = front.submit(make_sleeps_when_loaded, 2.0)
+        await front.run(make_exits_when_loaded)
+        outcome = await front.outcome(stuck)
+        assert isinstance(outcome.error, ResultDecodeError)
+        assert isinstance(outcome.error.__cause__, TimeoutError)
+        assert isinstance((await front.run(make_exits_when_loaded)).error, ResultDecodeError)
+
+
+async def test_a_task_recalled_while_it_is_pickled_never_runs(tmp_path: Path) -> None:
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        recaller = RecallsWhenPickled(lane)
+        attempt = recaller.attempt = front.submit(append_line, str(tmp_path / "runs"), recaller)
+        await eventually_async(lambda: recaller.answer is not None)
+        assert recaller.answer is True
+        assert await front.value(add, 1) == 2
+        assert attempt.task_id not in front.outcomes
+        assert not (tmp_path / "runs").exists()
+
+
+class RecallsWhenPickled:
+    def __init__(self, lane: ProcessLane) -> None:
+        self.lane = lane
+        self.attempt: Attempt | None = None
+        self.answer: bool | None = None
+
+    def __reduce__(self) -> Any:
+        assert self.attempt is not None
+        self.answer = self.lane.recall(self.attempt)
+        return int, (1,)
+
+
+async def test_exported_context_variables_are_set_for_their_task_only() -> None:
+    address = "tests.contracts.process_tasks:colour"
+    async with lane_of() as (front, _):
+        assert await front.value(read_colour, exported={address: "red"}) == "red"
+        assert await front.value(read_colour) == "none"
+        assert await front.value(set_colour) == "blue"
+        assert await front.value(read_colour) == "none"

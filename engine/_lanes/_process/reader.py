@@ -8,7 +8,7 @@ Guarantees
 import socket
 from typing import Any, NamedTuple
 
-from ..._wire.frames import MAX_FRAME_BYTES, RESULT, SEGMENT, check_result
+from ..._wire.frames import MAX_FRAME_BYTES, RESULT, SEGMENT, check_result, check_segments
 from ..._wire.memory import allocate
 from ..._wire.pickling import BYTEARRAY, BYTES
 
@@ -58,6 +58,8 @@ class _Sink:
 
     def put(self, data: memoryview) -> None:
         """Take bytes that were read together with the header."""
+        if not data:
+            return
         if self.kind == BYTES:
             self.target.parts.append(bytes(data))
         elif self.kind == BYTEARRAY:
@@ -122,7 +124,9 @@ class Reader:
             if (not count and RESULT.size + size <= BUFFER_BYTES) or end < table:
                 break  # the rest of it fits the buffer, and is on its way
             self._head = (kind, flags, number, started, ended)
-            self._sinks = [_Sink(BYTES, size), *[_Sink(*entry) for entry in SEGMENT.iter_unpack(view[start:table])]]
+            segments = list(SEGMENT.iter_unpack(view[start:table]))
+            check_segments(segments, bulk)
+            self._sinks = [_Sink(BYTES, size), *[_Sink(*segment) for segment in segments]]
             at = self._feed(table, end)
             if self._next < len(self._sinks):
                 break
@@ -149,6 +153,11 @@ class Reader:
         left = TURN_BYTES
         while left > 0:
             sink = self._sinks[self._next]
+            if sink.at == sink.size:
+                self._next += 1
+                if self._next == len(self._sinks):
+                    return [self._finish()]
+                continue
             try:
                 count = sink.receive(self._sock, self._view)
             except BlockingIOError:
@@ -159,10 +168,8 @@ class Reader:
                 self.is_at_end = True
                 break
             left -= count
-            if sink.at == sink.size:
-                self._next += 1
-                if self._next == len(self._sinks):
-                    return [self._finish()]
+        if self._next + 1 == len(self._sinks) and self._sinks[-1].at == self._sinks[-1].size:
+            return [self._finish()]
         return []
 
     def _finish(self) -> Frame:

@@ -34,7 +34,11 @@ class Starter:
     """Home loop only."""
 
     def __init__(
-        self, settings: ProcessSettings, loop: asyncio.AbstractEventLoop, events: StartEvents, claim_lock: threading.Lock
+        self,
+        settings: ProcessSettings,
+        loop: asyncio.AbstractEventLoop,
+        events: StartEvents,
+        claim_lock: threading.Lock,
     ) -> None:
         self._settings = settings
         self._claim_lock = claim_lock

@@ -3,8 +3,8 @@
 Guarantees
     Shared: ``_in_flight``, ``_backlog``, ``_is_open``, and the descriptors that ``send``, ``recall``, ``started`` and
     ``kill`` use.  Guarded by: ``_lock``, held for a few dict operations and non-blocking system calls.
-    ``Attempt.lane_data`` is None from its claim until it is sent, then (worker, number), then ``OVER``; ``_claim_lock``,
-    one for the lane and innermost, makes "sent" and "recalled before it was sent" exclude each other.
+    ``Attempt.lane_data`` is None from its claim until it is sent, then (worker, number), then ``OVER``;
+    ``_claim_lock``, one for the lane and innermost, makes "sent" and "recalled before that" exclude each other.
     ``recall``, ``started``, ``ask_to_stop``, ``kill``, ``describe`` may be called from any thread; the rest is the
     home loop's. Lock order: innermost; no callback runs under it.
     A packet leaves the socket once: either the worker received it, or ``recall`` did. So a recalled task never runs.

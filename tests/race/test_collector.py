@@ -1,0 +1,173 @@
+"""The garbage collector runs where it likes: also inside a critical section, on the thread that holds the lock.
+
+So nothing of ours that is collected may take a lock, and nothing of the user's may be dropped while one is held.
+"""
+
+import asyncio
+import gc
+import threading
+import weakref
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from engine import Engine, Task
+from tests.race.together import STUCK
+from tests.support import eventually, eventually_async
+
+
+class Watched:
+    """A lock that knows who holds it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.holder: int | None = None
+
+    def __enter__(self) -> bool:
+        self._lock.acquire()
+        self.holder = threading.get_ident()
+        return True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.holder = None
+        self._lock.release()
+
+    def is_mine(self) -> bool:
+        return self.holder == threading.get_ident()
+
+
+class Argument:
+    """Something whose end is noticed: was the engine's lock held by the thread that dropped it?"""
+
+    def __init__(self, lock: Watched, seen: list[bool]) -> None:
+        self._lock = lock
+        self._seen = seen
+
+    def __del__(self) -> None:
+        self._seen.append(self._lock.is_mine())
+
+
+def take(argument: Any) -> None:
+    """Do nothing with it."""
+
+
+@pytest.mark.parametrize("how", ["cancel queued", "total timeout", "complete", "fail", "cancel running"])
+async def test_no_argument_is_dropped_under_the_lock(how: str) -> None:
+    """Its ``__del__`` is user code: one that asks the engine something would wait for its own thread, for ever."""
+    seen: list[bool] = []
+    go = threading.Event()
+
+    def work(argument: Argument) -> None:
+        if how == "fail":
+            raise ValueError(how)
+        if how == "cancel running":
+            go.wait(STUCK)
+
+    async with Engine(threads=1, default_lane="thread", grace=0.01) as engine:
+        lock: Any = Watched()
+        engine._core.registry.lock = lock
+        blocker = engine.submit(go.wait, STUCK) if how in ("cancel queued", "total timeout") else None
+        view = engine.options(total_timeout=0.01) if how == "total timeout" else engine
+        task: Task[None] = view.submit(work, Argument(lock, seen))
+        if how == "cancel queued":
+            task.cancel()
+        elif how == "cancel running":
+            await eventually_async(lambda: task.started_at is not None, STUCK)
+            task.cancel()
+        await asyncio.wait([task])
+        task._retrieved = True
+        go.set()
+        if blocker is not None:
+            await blocker
+        await eventually_async(lambda: seen, STUCK, "the argument is freed")
+    assert seen == [False]
+
+
+class Collecting(Watched):
+    """A lock in whose critical section the collector runs."""
+
+    def __enter__(self) -> bool:
+        super().__enter__()
+        gc.collect()
+        return True
+
+
+@pytest.mark.parametrize("where", ["registry", "mailbox"])
+def test_a_map_that_is_collected_inside_a_critical_section_takes_no_lock(where: str) -> None:
+    """1. A thread holds the lock. 2. The collector finds a dropped map there. 3. Its ``__del__`` cancels the window."""
+    go = threading.Event()
+    done = threading.Event()
+    engine = Engine(threads=1, default_lane="thread", grace=0.05).__enter__()
+    core = engine._engine._core
+    gc.collect()
+    gc.disable()
+    try:
+        results = iter(engine.map(lambda number: go.wait(STUCK) if number else number, range(100)))
+        assert next(results) == 0
+        cycle: list[Any] = [results]
+        cycle.append(cycle)
+        gone = weakref.ref(results)
+        window = list(results._tasks)
+        assert window
+        del results, cycle
+        lock: Any = Collecting()
+        if where == "registry":
+            core.registry.lock = lock
+        else:
+            core.scheduler.home._lock = lock
+
+        def ask() -> None:
+            engine.submit(take, None).cancel()
+            core.scheduler.home.post(take, None)
+            done.set()
+
+        threading.Thread(target=ask, daemon=True).start()
+        assert done.wait(5.0), "a critical section waits for its own thread"
+        assert gone() is None
+        eventually(lambda: all(task.done() or task.started_at is not None for task in window), STUCK)
+    finally:
+        gc.enable()
+        go.set()
+    engine.stop(timeout=5)
+
+
+async def test_an_async_map_that_is_collected_inside_a_critical_section_takes_no_lock() -> None:
+    """As above, for ``async for``."""
+    go = threading.Event()
+    done = threading.Event()
+    async with Engine(threads=1, default_lane="thread", grace=0.05) as engine:
+        results = engine.map(lambda number: go.wait(STUCK) if number else number, range(100))
+        assert await anext(aiter(results)) == 0
+        cycle: list[Any] = [results]
+        cycle.append(cycle)
+        window = list(results._tasks)
+        del results, cycle
+        lock: Any = Collecting()
+        engine._core.registry.lock = lock
+
+        def ask() -> None:
+            engine.submit(take, None).cancel()
+            done.set()
+
+        threading.Thread(target=ask, daemon=True).start()
+        assert await asyncio.to_thread(done.wait, 5.0), "a critical section waits for its own thread"
+        go.set()
+        await eventually_async(lambda: all(task.done() for task in window), STUCK)
+
+
+def test_a_loop_that_came_and_went_is_not_kept() -> None:
+    """A mailbox holds its loop: one for each ``asyncio.run`` of an application would be a leak."""
+
+    async def visit(engine: Any) -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await engine.submit(take, None)
+
+    loops: list[weakref.ref[Any]] = []
+    with Engine(threads=1, default_lane="thread") as engine:
+        for _ in range(10):
+            asyncio.run(visit(engine))
+        gc.collect()
+        assert sum(loop() is not None for loop in loops) <= 1

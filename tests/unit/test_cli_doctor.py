@@ -1,0 +1,147 @@
+"""The doctor's verdict, and how its checks say what is missing."""
+
+import importlib.metadata
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from engine.cli import cgroups, kernel
+from engine.cli.doctor import CHECKS, run_doctor
+from engine.cli.findings import Check, Finding, checks, good, lack, weak
+
+
+@checks("broken", "mend it")
+def broken() -> Finding:
+    raise OSError(38, "Function not implemented")
+
+
+def found(check: Check, name: str) -> Finding:
+    finding = check()
+    assert finding.name == name
+    return finding
+
+
+def called(name: str) -> Check:
+    return next(check for check in CHECKS if check.__name__ == f"_{name}")
+
+
+def test_nothing_lacking_is_exit_code_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_doctor(as_json=False, checks=[lambda: good("a", "fine"), lambda: weak("b", "slow", "hurry")]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "ok    a               fine",
+        "weak  b               slow",
+        "                      -> hurry",
+        "",
+        "All that the engine needs is there",
+    ]
+
+
+def test_a_lack_is_exit_code_1_with_its_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_doctor(as_json=False, checks=[lambda: lack("a", "gone", "get it")]) == 1
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "LACK  a               gone",
+        "                      -> get it",
+        "",
+        "1 thing that the engine needs is missing; see -> above",
+    ]
+
+
+def test_a_check_that_raises_is_a_lack_and_not_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_doctor(as_json=True, checks=[broken, lambda: good("b", "")]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is False
+    assert told["findings"][0] == {
+        "name": "broken",
+        "state": "LACK",
+        "value": "OSError: [Errno 38] Function not implemented",
+        "remedy": "mend it",
+    }
+    assert told["findings"][1]["state"] == "ok"
+
+
+def refuse(*_: object) -> object:
+    raise OSError(38, "Function not implemented")
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "check"),
+    [(os, "memfd_create", "memfd"), (os, "pidfd_open", "pidfd"), (signal, "pidfd_send_signal", "pidfd"),
+     (os, "waitid", "pidfd")],
+)  # fmt: skip
+def test_a_kernel_or_sandbox_without_it_is_a_lack(
+    monkeypatch: pytest.MonkeyPatch, module: object, function: str, check: str
+) -> None:
+    monkeypatch.setattr(module, function, refuse)
+    finding = found(called(check), check)
+    assert finding.state == "LACK"
+    assert "Function not implemented" in finding.value
+    assert "Linux" in finding.remedy
+
+
+def test_packets_that_run_together_are_a_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "SOCK_SEQPACKET", socket.SOCK_STREAM)
+    assert found(called("packets"), "packet sockets").state == "LACK"
+
+
+@pytest.mark.parametrize(
+    ("code", "value"),
+    [
+        ("import os; os.write(1, b'ready')", "ended with 0 instead of SIGKILL"),
+        ("raise OSError('no F_SETSIG')", "no F_SETSIG"),
+    ],
+)
+def test_a_lifeline_that_does_not_kill_is_a_lack(monkeypatch: pytest.MonkeyPatch, code: str, value: str) -> None:
+    monkeypatch.setattr(kernel, "LIFELINE_CHILD", code)
+    finding = found(called("lifeline"), "lifeline")
+    assert finding.state == "LACK"
+    assert value in finding.value
+
+
+@contextmanager
+def soft_file_limit(soft: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize(("share", "state"), [(0.9, "LACK"), (1.5, "weak"), (2.0, "ok")])
+def test_a_limit_on_files_is_judged_by_what_the_workers_need(share: float, state: str) -> None:
+    needed = 64 + 10 * (len(os.sched_getaffinity(0)) + 1)
+    with soft_file_limit(int(share * needed)):
+        finding = found(called("files"), "open files")
+    assert finding.state == state
+    assert ("ulimit -n" in finding.remedy) == (state != "ok")
+
+
+def test_an_old_loky_and_a_missing_one_are_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "3.6.9")
+    assert found(called("loky"), "loky").state == "LACK"
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    finding = found(called("loky"), "loky")
+    assert (finding.state, finding.remedy) == ("LACK", "pip install 'loky>=3.7'")
+
+
+def test_one_processor_is_weak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroups, "cpu_limit", lambda: 0.5)
+    finding = found(called("processors"), "processors")
+    assert finding.state == "weak"
+    assert "control group: 0.5" in finding.value
+
+
+def test_another_system_is_a_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert found(called("system"), "system").state == "LACK"

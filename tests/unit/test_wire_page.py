@@ -1,0 +1,52 @@
+"""The start page: what was begun, and when, also while the writer goes on."""
+
+import os
+import threading
+
+from engine._wire.page import PAGE_BYTES, StartPage
+
+
+def make_page() -> StartPage:
+    fd = os.memfd_create("test")
+    os.ftruncate(fd, PAGE_BYTES)
+    page = StartPage(fd)
+    os.close(fd)
+    return page
+
+
+def test_a_task_that_has_not_begun_has_no_start() -> None:
+    page = make_page()
+    assert page.started(1) is None
+    page.begin(1, 5.0)
+    assert page.started(1) == 5.0
+    assert page.started(2) is None
+    assert page.last() == 1
+    page.close()
+
+
+def test_the_start_of_an_earlier_task_is_not_after_the_next_one() -> None:
+    page = make_page()
+    for number in range(1, 8):
+        page.begin(number, float(number))
+    assert page.started(6) == 6.0
+    assert page.started(3) == 6.0
+    page.close()
+
+
+def test_a_reader_never_sees_another_tasks_instant_while_the_writer_runs() -> None:
+    page = make_page()
+    is_over = threading.Event()
+
+    def write() -> None:
+        for number in range(1, 200_000):
+            page.begin(number, float(number))
+        is_over.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not is_over.is_set():
+        number = page.last()
+        at = page.started(number)
+        assert number == 0 or (at is not None and at >= number)
+    writer.join()
+    page.close()
