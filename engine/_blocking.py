@@ -40,6 +40,7 @@ class BlockingEngine(BlockingCalls):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_lock = threading.Lock()
         self._report: ShutdownReport | None = None
+        self._stopping = 0  #: how many wait for the report
 
     def __enter__(self) -> BlockingEngine:
         if self._thread is not None:
@@ -79,11 +80,16 @@ class BlockingEngine(BlockingCalls):
         with self._stop_lock:
             if self._report is not None:
                 return self._report
-        report = self._on_loop(self._engine.stop(timeout, cancel_pending=cancel_pending))
-        with self._stop_lock:
-            if self._report is None:
-                self._report = report
-                loop.call_soon_threadsafe(loop.stop)
+            self._stopping += 1
+        report = None
+        try:
+            report = self._on_loop(self._engine.stop(timeout, cancel_pending=cancel_pending))
+        finally:
+            with self._stop_lock:
+                self._stopping -= 1
+                self._report = self._report or report
+                if self._report is not None and not self._stopping:  # the loop outlives everyone who asked it to stop
+                    loop.call_soon_threadsafe(loop.stop)
         if thread is not threading.current_thread():
             thread.join()
         return report

@@ -99,7 +99,10 @@ class BlockingMap(Generic[T]):
 
     def __del__(self) -> None:
         if self.__dict__.get("_tasks"):
-            self.close()
+            try:  # the collector may be running inside one of our critical sections: take no lock here
+                self._core.loop.call_soon_threadsafe(self.close)
+            except RuntimeError:  # the loop is closed, and nothing of it runs any more
+                pass
 
 
 def _pulled_on(rows: AsyncIterator[tuple[Any, ...]], loop: asyncio.AbstractEventLoop) -> Iterator[tuple[Any, ...]]:

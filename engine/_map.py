@@ -203,11 +203,14 @@ class MapResults(Generic[T]):
             await self._rows.aclose()
 
     def __del__(self) -> None:
-        if self.__dict__.get("_tasks"):
-            self._cancel_window()
-        pull = self.__dict__.get("_pull")
-        if pull is not None:
-            pull.get_loop().call_soon_threadsafe(pull.cancel)
+        try:  # the collector may be running inside one of our critical sections: take no lock here
+            if self.__dict__.get("_tasks"):
+                self._engine._core.loop.call_soon_threadsafe(self._cancel_window)
+            pull = self.__dict__.get("_pull")
+            if pull is not None:
+                pull.get_loop().call_soon_threadsafe(pull.cancel)
+        except RuntimeError:  # the loop is closed, and nothing of it runs any more
+            pass
 
 
 async def _pulled(rows: AsyncIterator[Row]) -> Row | None:

@@ -274,9 +274,11 @@ class Scheduler:
         """Fail all that waits for ``lane``, each with its own copy of ``error``."""
         text = describe_error(error)
         settled = []
+        held = []  # dropped after the lock: __del__ is user code
         with self.registry.lock:
             queue = self.registry.ready[lane]
             while (task := queue.pop()) is not None:
+                held.append((task._args, task._kwargs, task._context, task._exported))
                 if task._attempts == 0:
                     self.registry.waiting -= 1
                 mine = copy.copy(error)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ShutdownReport", "Stopper"]
 
+_ROUNDS = 2  #: the second is for what an abandoned attempt submitted while the first ended
+
 
 @dataclass(frozen=True, slots=True)
 class ShutdownReport:
@@ -60,6 +62,7 @@ class Stopper:
                 core.scheduler.phase = "draining"
             if running is not None and running.front is core.scheduler:
                 core.registry.exempt.add(running.id)  # it cannot end while it waits for us
+        self._refuse_who_waits_for_room()
         if timeout is not None and (self._deadline is None or now() + timeout < self._deadline):
             self._deadline = now() + timeout
             self._hurry.set()
@@ -74,11 +77,10 @@ class Stopper:
         killed = 0
         try:
             await self._drain()
-            if not self._quiet():
-                self._cancel(TaskState.PENDING, TaskState.RUNNING)
-                if not await self._until_quiet(core.settings.grace + 0.1):
-                    killed = self._force()
-                    await self._until_quiet(0.5)
+            for _ in range(_ROUNDS):
+                if self._close_if_quiet():
+                    break
+                killed += await self._end_the_rest()
             self._close_phase()
             for lane in core.lanes.values():
                 await lane.close(core.settings.grace)
@@ -91,9 +93,36 @@ class Stopper:
             core.forget()
         return self._report(killed)
 
+    async def _end_the_rest(self) -> int:
+        """Cancel all, wait out the grace, force; return how many worker processes had to be killed."""
+        self._cancel(TaskState.PENDING, TaskState.RUNNING)
+        if await self._until_quiet(self._core.settings.grace + 0.1):
+            return 0
+        killed = self._force()
+        await self._until_quiet(0.5)
+        return killed
+
+    def _close_if_quiet(self) -> bool:
+        """Close in the critical section that finds all quiet: an abandoned attempt may submit until then."""
+        with self._core.registry.lock:
+            if self._core.registry.is_quiet_locked():
+                self._core.scheduler.phase = "closed"
+            return self._core.scheduler.phase == "closed"
+
     def _close_phase(self) -> None:
         with self._core.registry.lock:
             self._core.scheduler.phase = "closed"
+        self._cancel(TaskState.PENDING, TaskState.RUNNING)
+        self._refuse_who_waits_for_room()
+
+    def _refuse_who_waits_for_room(self) -> None:
+        """Wake all who wait for room: they submit again, and are refused, unless they are inside while we drain."""
+        registry = self._core.registry
+        with registry.lock:
+            waiters = list(registry.room_waiters)
+            registry.room_waiters.clear()
+        for opened in waiters:
+            opened()
 
     async def _drain(self) -> None:
         while not self._quiet():

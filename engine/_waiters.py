@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +33,7 @@ class Waiters:
         self._registry = registry
         self._home = home
         self._front = front
-        self._mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = weakref.WeakKeyDictionary()
+        self._mailboxes: dict[asyncio.AbstractEventLoop, Mailbox] = {}
 
     def running_attempt(self) -> Attempt | None:
         """Return the attempt of this engine that runs here, None outside one."""
@@ -49,8 +48,9 @@ class Waiters:
         with self._registry.lock:
             mailbox = self._mailboxes.get(loop)
             if mailbox is None:
+                _gone = [self._mailboxes.pop(old) for old in list(self._mailboxes) if old.is_closed()]
                 mailbox = self._mailboxes[loop] = Mailbox(loop)
-            return mailbox
+        return mailbox
 
     def add_callback(self, task: Task[Any], fn: Callable[[Any], object], context: contextvars.Context) -> None:
         """Have ``fn(task)`` called in ``context`` on the loop that runs here, once ``task`` is done."""

@@ -1,8 +1,8 @@
 """The loop lane: coroutine functions, each on the event loop that submitted it.
 
 Guarantees
-    ``_tasks`` and ``_running`` belong to the home loop, which claims and hands out; a coroutine of another loop is
-    started and stopped through that loop's mailbox. Every asyncio task is strongly referenced by its attempt.
+    ``_running`` belongs to the home loop, which claims and hands out; a coroutine of another loop is started and
+    stopped through that loop's mailbox, and ended by us if that loop is closed under it. Every asyncio task is strongly referenced by its attempt.
     No exception of user code passes an asyncio task's own step, so no SystemExit can end a loop.
 """
 
@@ -23,6 +23,8 @@ from .running import RunningTask
 
 __all__ = ["LoopLane"]
 
+_LOOK_EVERY = 0.25  #: seconds between two looks at the other loops that run coroutines of ours
+
 
 class LoopLane:
     """Starts coroutines as asyncio tasks, as many at once as the engine's ``coroutines`` allows."""
@@ -32,8 +34,8 @@ class LoopLane:
     def __init__(self, front: Front, home: Mailbox) -> None:
         self._front = front
         self._home = home
-        self._running: set[Attempt] = set()
-        self._done = 0
+        self._running: set[Attempt] = set()  #: handed out and not over
+        self._looker: asyncio.TimerHandle | None = None
 
     # -- taking work --------------------------------------------------------------------------------------------
 
@@ -43,17 +45,39 @@ class LoopLane:
 
     def _pump(self) -> None:
         while (attempt := self._front.claim(self.name)) is not None:
+            self._running.add(attempt)
             mailbox: Mailbox = attempt.loop
             if mailbox.is_here():
                 self._start(attempt)
             elif not mailbox.post(self._start, attempt):
-                error = EngineClosed("expected the loop that submitted the coroutine to be open, got a closed one; "
-                                     "await tasks before their loop ends")  # fmt: skip
-                self._front.end(attempt, Outcome(error=error, retryable=False))
+                self._end_without_loop(attempt)
+            elif self._looker is None:
+                self._looker = self._home.loop.call_later(_LOOK_EVERY, self._look_at_loops)
+
+    def _look_at_loops(self) -> None:
+        """End what was handed to another loop that was closed since: nothing of it will ever be heard."""
+        away = [attempt for attempt in self._running if attempt.loop is not self._home]
+        for attempt in away:
+            if attempt.loop.loop.is_closed():
+                self._end_without_loop(attempt)
+        self._looker = self._home.loop.call_later(_LOOK_EVERY, self._look_at_loops) if away else None
+
+    def _end_without_loop(self, attempt: Attempt) -> None:
+        error = EngineClosed("expected the loop that submitted the coroutine to be open, got a closed one; "
+                             "await tasks before their loop ends")  # fmt: skip
+        self._forget(attempt)
+        self._front.end(attempt, Outcome(error=error, started_at=attempt.started_at, retryable=False))
+
+    def _forget(self, attempt: Attempt) -> None:
+        if self._home.is_here():
+            self._running.discard(attempt)
+        else:
+            self._home.post(self._running.discard, attempt)
 
     def _start(self, attempt: Attempt) -> None:
         """Start the coroutine on its own loop, which runs here."""
         if not self._front.begin(attempt, now()):
+            self._forget(attempt)
             return
         loop = asyncio.get_running_loop()
         attempt.worker = "loop"
@@ -62,15 +86,13 @@ class LoopLane:
             context.run(_current.running.set, RunningTask(self._front, attempt))
         task = loop.create_task(_drive(attempt), name=attempt.name, context=context)
         attempt.lane_data = task
-        self._running.add(attempt)
         task.add_done_callback(lambda done: self._ended(attempt, done))
 
     def _ended(self, attempt: Attempt, done: asyncio.Task[Outcome]) -> None:
         outcome = Outcome(cancelled=True) if done.cancelled() else done.result()
         outcome.started_at = attempt.started_at
         outcome.worker = "loop"
-        self._running.discard(attempt)
-        self._done += 1
+        self._forget(attempt)
         attempt.lane_data = None
         self._front.end(attempt, outcome)
 
@@ -125,6 +147,8 @@ class LoopLane:
 
     async def close(self, grace: float) -> None:
         """Return at once: the engine has waited for every coroutine already."""
+        if self._looker is not None:
+            self._looker.cancel()
 
     def kill(self) -> None:
         """Do nothing: a coroutine cannot be killed."""

@@ -54,6 +54,8 @@ def measure(source: tuple[str, bytes]) -> Metrics | Failure:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
         return failure(path, "not UTF-8", f"byte 0x{data[error.start]:02x} at offset {error.start:,}")
+    if b"\0" in data:
+        return failure(path, "unparsable", f"null byte at offset {data.index(0):,}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a parsed file's odd escapes are its author's business
@@ -62,7 +64,7 @@ def measure(source: tuple[str, bytes]) -> Metrics | Failure:
         return failure(path, "unparsable", f"too deep for the parser ({type(error).__name__})")
     except SyntaxError as error:
         return failure(path, "unparsable", f"{error.msg}{f' (line {error.lineno})' if error.lineno else ''}")
-    except Exception as error:  # null bytes, unknown encodings, huge numbers: each release raises its own
+    except Exception as error:  # unknown encodings, huge numbers: each release raises its own
         return failure(path, "unparsable", f"{type(error).__name__}: {error}")
     functions, longest, branches = _walk(tree)
     return {

@@ -15,6 +15,7 @@ from engine import Engine, Task
 __all__ = ["Home", "on_loop"]
 
 GRACE = 30.0  #: seconds after which a cancelled task that still runs is reported as abandoned; it keeps its slot
+UNBOUNDED = 10**9  #: coroutines at once: most of ours wait for their turn, which the ledger decides
 FORCE_GRACE = 0.1  #: the same at the end of ``close``, for what had its time already
 
 
@@ -26,7 +27,7 @@ class Home:
         self._engine = Engine(
             processes=1,
             threads=limit,
-            coroutines=max(1000, limit),
+            coroutines=UNBOUNDED,
             default_lane="thread",
             grace=FORCE_GRACE,
             history=0,

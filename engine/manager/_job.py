@@ -23,18 +23,19 @@ class Job:
     """What the manager knows of one task besides its record."""
 
     __slots__ = ("_anchor", "cause", "context", "driver", "home", "in_driver", "in_thread", "is_asked", "kwargs",
-                 "left", "record", "settled")  # fmt: skip
+                 "left", "record", "settled", "turn")  # fmt: skip
 
     def __init__(self, record: BackgroundTask, kwargs: dict[str, Any], home: Home) -> None:
         self.record = record
         self.kwargs = kwargs
         self.home = home
         self.context: contextvars.Context | None = contextvars.copy_context()
-        self.driver: asyncio.Task[Any] | None = None  #: what runs its coroutine
+        self.driver: asyncio.Task[Any] | None = None  #: what runs its coroutine; None before its turn
         self.cause: BaseException | None = None  #: what it raised
         self.is_asked = False  #: it was cancelled: it cannot complete any more
         self.in_driver = False  #: its coroutine has a slot: from the claim until it has ended
         self.in_thread = False  #: a thread is inside its function
+        self.turn = Once()  #: it was claimed and may run
         self.settled = Once()  #: the record is terminal
         self.left = Once()  #: the record is terminal and none of its code runs
         self._anchor = time.monotonic()

@@ -29,7 +29,8 @@ TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCEL
 class BackgroundTask:
     """One background task. The manager keeps it up to date: ``status`` is written last, so it vouches for the rest.
 
-    Times are seconds since the epoch, and ``created_at < started_at < completed_at``.
+    Times are seconds since the epoch, and ``created_at < started_at < completed_at``. ``asyncio_task`` is the engine's
+    Task: an awaitable with the methods of a future, for any loop. For the engine it runs while it waits for its turn.
     """
 
     task_id: str
@@ -40,7 +41,7 @@ class BackgroundTask:
     completed_at: float | None = None
     error: str | None = None  #: the text of what it raised, or why the manager gave it up
     result: Any = None
-    asyncio_task: Task[Any] | None = None  #: the engine's Task, awaitable on any loop; None while it queues
+    asyncio_task: Task[Any] | None = None  #: the engine's Task, awaitable on any loop
 
 
 def after(instant: float, earlier: float) -> float:

@@ -1,7 +1,7 @@
 """Running the jobs: each is one coroutine in the loop lane of its home's engine.
 
-That coroutine (``_drive``) awaits a coroutine function where it is, and has any other callable called in the thread
-lane; an awaitable that comes back from there is awaited on the loop.
+That coroutine (``_drive``) waits for its turn. Then it awaits a coroutine function where it is, and has any other
+callable called in the thread lane; an awaitable that comes back from there is awaited on the loop.
 
 Guarantees
     Shared: ``_home``, ``_homes``.  Guarded by: the ledger's lock.  Callers: any thread, but for what says home loop.
@@ -16,7 +16,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from engine import Task, TaskCancelled, current_task
 
@@ -28,7 +28,7 @@ from ._records import BackgroundTask, TaskStatus
 
 __all__ = ["Runner", "inside"]
 
-TEARDOWN_PAUSE = 0.1  #: seconds that a slot stays empty once somebody cancels a coroutine of ours behind our back
+T = TypeVar("T")
 
 #: The job whose code runs here: what it calls does not wait for it.
 inside: contextvars.ContextVar[Job | None] = contextvars.ContextVar("engine_manager_job", default=None)
@@ -52,13 +52,16 @@ class Runner:
     async def submit(self, task_id: str, coroutine: Callable[..., Any], kwargs: dict[str, Any]) -> None:
         """Accept one task; see ``BackgroundTaskManager.submit_task``. Never suspends."""
 
-        def admit(home: Home) -> list[Job]:
+        def admit(home: Home) -> tuple[Job, list[Job]]:
             self._ledger.check_open_locked()
-            return self._ledger.admit_locked(Job(BackgroundTask(task_id, coroutine), kwargs, home))
+            job = Job(BackgroundTask(task_id, coroutine), kwargs, home)
+            return job, self._ledger.admit_locked(job)
 
-        self.launch(await self._with_home(admit) or ())
+        job, claimed = await self._with_home(admit)
+        self.launch(claimed)
+        self._send_home(job)
 
-    async def _with_home(self, step: Callable[[Home], list[Job] | None]) -> list[Job] | None:
+    async def _with_home(self, step: Callable[[Home], T]) -> T:
         """Take ``step`` under the lock with the home; a new home is kept only if the step was taken."""
         self.notice_closed_loops()
         while True:
@@ -68,13 +71,13 @@ class Runner:
                 home = self._home or candidate
                 if home is None:  # another thread's loop ended since we looked
                     continue
-                claimed = step(home)
+                taken = step(home)
                 if home is candidate:
                     self._home = home
                     self._homes.append(home)
             if home is candidate:
                 await home.open()
-            return claimed
+            return taken
 
     def _home_ends(self, home: Home) -> None:
         """Start nothing more at ``home``: its loop is about to end, or its manager stops."""
@@ -113,18 +116,23 @@ class Runner:
 
     # -- to the engine ------------------------------------------------------------------------------------------
 
-    def launch(self, jobs: Iterable[Job]) -> None:
-        """Start what was claimed, each at its home."""
+    @staticmethod
+    def launch(jobs: Iterable[Job]) -> None:
+        """Let go what was claimed: their coroutines wait for their turn. Any thread."""
         for job in jobs:
-            if asyncio._get_running_loop() is job.home.loop:
-                self._submit(job)
-                continue
-            try:
-                job.home.loop.call_soon_threadsafe(self._submit, job, context=contextvars.Context())
-            except RuntimeError:
-                self.notice_closed_loops()
+            job.turn.set()
 
-    def _submit(self, job: Job) -> None:
+    def _send_home(self, job: Job) -> None:
+        """Have ``job`` handed to the engine at its home: at once if that is the loop that runs here."""
+        if asyncio._get_running_loop() is job.home.loop:
+            self._hand_over(job)
+            return
+        try:
+            job.home.loop.call_soon_threadsafe(self._hand_over, job, context=contextvars.Context())
+        except RuntimeError:
+            self.notice_closed_loops()
+
+    def _hand_over(self, job: Job) -> None:
         """Hand ``job`` to the engine, unless it was cancelled. Home loop only."""
         context = job.context
         if context is None:
@@ -146,21 +154,20 @@ class Runner:
     def _engine_ended(self, job: Job, task: Task[Any]) -> None:
         """See to it that ``job`` is over now that its engine task is. Home loop only."""
         cause = None if task.cancelled() else task.exception()
-        status = TaskStatus.CANCELLED if cause is None else TaskStatus.FAILED
-        self._finish(job, status, cause=cause)
-        if job.driver is None:  # it ended without running our coroutine
+        self._finish(job, TaskStatus.CANCELLED if cause is None else TaskStatus.FAILED, cause=cause)
+        if job.driver is None:  # it ended before our coroutine had its turn
             self.launch(self._ledger.leave_driver(job))
 
     # -- running ------------------------------------------------------------------------------------------------
 
     async def _drive(self, job: Job) -> Any:
-        """Run ``job``. Home loop only, in the loop lane."""
+        """Wait for the turn of ``job`` and run it. Home loop only, in the loop lane."""
+        await job.turn.wait()
         task = job.record.asyncio_task
         if task is None or not self._ledger.start(job, task):
             raise asyncio.CancelledError
         job.driver = asyncio.current_task()
         inside.set(job)
-        is_ending = False
         try:
             value = await self._call(job)
             self._finish(job, TaskStatus.COMPLETED, result=value, is_asked=current_task().cancel_requested)
@@ -168,13 +175,12 @@ class Runner:
             if _is_destroyed(job, error):
                 raise  # the collector runs us at any point of any thread: take no lock, the closed loop will be noticed
             if isinstance(error, (asyncio.CancelledError, TaskCancelled)):
-                is_ending = _is_cancelled_from_outside(job)
                 self._finish(job, TaskStatus.CANCELLED)
             else:
                 self._finish(job, TaskStatus.FAILED, cause=error)
-            self._leave(job, is_ending)
+            self.launch(self._ledger.leave_driver(job))
             raise
-        self._leave(job, False)
+        self.launch(self._ledger.leave_driver(job))
         return value
 
     async def _call(self, job: Job) -> Any:
@@ -193,12 +199,6 @@ class Runner:
             return function(**kwargs)
         finally:
             self.launch(self._ledger.leave_thread(job))
-
-    def _leave(self, job: Job, is_ending: bool) -> None:
-        if is_ending:
-            job.home.loop.call_later(TEARDOWN_PAUSE, self._leave, job, False)
-        else:
-            self.launch(self._ledger.leave_driver(job))
 
     # -- ending -------------------------------------------------------------------------------------------------
 
@@ -240,12 +240,3 @@ def _is_destroyed(job: Job, error: BaseException) -> bool:
     if not isinstance(error, GeneratorExit):
         return False
     return asyncio._get_running_loop() is None or asyncio.current_task() is not job.driver
-
-
-def _is_cancelled_from_outside(job: Job) -> bool:
-    """Say whether neither we nor the engine cancelled the asyncio task beneath: ``asyncio.run`` does so at its end.
-
-    Its slot then stays empty for a moment, or what queues would be started only to be cut off by the end of the loop.
-    """
-    driver = job.driver
-    return driver is not None and driver.cancelling() > 0 and not (job.is_asked or current_task().cancel_requested)

@@ -18,8 +18,7 @@ from typing import Any
 
 import pytest
 
-from engine._lanes import processes
-from engine._lanes._process import decoder
+from engine._lanes._process import decoder, pool
 from engine._lanes.base import Attempt, Outcome
 from engine._lanes.processes import ProcessLane, ProcessSettings
 from engine._mailbox import Mailbox
@@ -476,7 +475,7 @@ async def test_a_crash_is_charged_to_its_task_with_the_evidence(
 async def test_what_a_dead_worker_had_not_begun_is_given_back_and_runs_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(processes, "SEND_AHEAD", 5)
+    monkeypatch.setattr(pool, "SEND_AHEAD", 5)
     async with lane_of() as (front, lane):
         await lane.warm_up()
         first = front.submit(touch_and_wait, str(tmp_path / "first"), 60.0)
@@ -524,7 +523,7 @@ async def test_a_worker_that_breaks_the_protocol_is_replaced_and_its_task_told(f
 async def test_a_task_behind_a_running_one_is_recalled_and_never_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(processes, "SEND_AHEAD", 4)
+    monkeypatch.setattr(pool, "SEND_AHEAD", 4)
     async with lane_of() as (front, lane):
         await lane.warm_up()
         first = front.submit(touch_and_wait, str(tmp_path / "first"), 0.3)
@@ -540,7 +539,7 @@ async def test_a_task_behind_a_running_one_is_recalled_and_never_runs(
 
 
 async def test_big_arguments_of_a_recalled_task_are_skipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(processes, "SEND_AHEAD", 4)
+    monkeypatch.setattr(pool, "SEND_AHEAD", 4)
     async with lane_of() as (front, lane):
         await lane.warm_up()
         first = front.submit(touch_and_wait, str(tmp_path / "first"), 0.3)
@@ -616,7 +615,7 @@ async def test_a_cancel_met_in_a_checkpoint_keeps_the_worker(tmp_path: Path) -> 
 async def test_an_interrupt_of_a_task_that_has_not_begun_keeps_it_from_running(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(processes, "SEND_AHEAD", 2)
+    monkeypatch.setattr(pool, "SEND_AHEAD", 2)
     async with lane_of() as (front, lane):
         await lane.warm_up()
         first = front.submit(touch_and_wait, str(tmp_path / "first"), 0.3)
@@ -806,7 +805,7 @@ async def test_the_environment_limits_inner_threads_unless_the_user_has(monkeypa
 async def test_no_task_is_lost_or_run_twice_while_workers_are_killed_at_random(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(processes, "SEND_AHEAD", 6)
+    monkeypatch.setattr(pool, "SEND_AHEAD", 6)
     async with lane_of(2) as (front, lane):
         attempts = [front.submit(append_number, str(tmp_path), n) for n in range(3000)]
         for _ in range(15):

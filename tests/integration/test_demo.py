@@ -167,7 +167,13 @@ def test_bad_files_are_counted_and_listed_and_never_fatal(command: Command, tmp_
     assert sorted(file["path"] for file in result["files"]) == sorted(files)
     assert {failure["path"]: failure["kind"] for failure in result["failures"]} == bad
     assert "Not measured: 12 files (7 unparsable, 3 unreadable, 1 not UTF-8, 1 too large)" in run.stdout
-    for reason in ("dangling link", "not a regular file", "byte 0xe9 at offset 23", "9,000,000 bytes", "null bytes"):
+    for reason in (
+        "dangling link",
+        "not a regular file",
+        "byte 0xe9 at offset 23",
+        "9,000,000 bytes",
+        "null byte at offset 1",
+    ):
         assert reason in run.stdout
     assert "two\\nlines\\x1b[31m.py" in run.stdout
     assert all(line.isprintable() and len(line) <= 80 for line in run.stdout.splitlines() if "below" not in line)

@@ -83,7 +83,7 @@ def test_cancel_against_complete_against_timeout(rng: random.Random, lane: str) 
 @pytest.mark.usefixtures("switching")
 def test_cancel_against_complete_against_timeout_against_crash(rng: random.Random) -> None:
     """A4, with a killer of workers: nobody but the task that ran in a killed worker fails with WorkerCrashed."""
-    count = 120
+    count = 40
     killed: set[int] = set()
     over = threading.Event()
     with Engine(processes=2, grace=0.05) as engine:

@@ -148,7 +148,7 @@ async def test_a_task_that_an_abandoned_one_submits_at_the_last_moment_is_not_lo
     late: list[Task[int]] = []
     refused: list[EngineClosed] = []
     engine = await Engine(threads=1, default_lane="thread", grace=0.01).start()
-    close = Stopper._close_phase
+    until_quiet = Stopper._until_quiet
 
     def deaf() -> None:
         assert go.wait(STUCK)
@@ -158,12 +158,13 @@ async def test_a_task_that_an_abandoned_one_submits_at_the_last_moment_is_not_lo
             refused.append(error)
         asked.set()
 
-    def closing(self: Stopper) -> None:
+    async def then_submit(self: Stopper, seconds: float | None) -> bool:
+        quiet = await until_quiet(self, seconds)
         go.set()
         assert asked.wait(STUCK)
-        close(self)
+        return quiet
 
-    monkeypatch.setattr(Stopper, "_close_phase", closing)
+    monkeypatch.setattr(Stopper, "_until_quiet", then_submit)
     task = engine.submit(deaf)
     while task.state is not TaskState.RUNNING:
         await asyncio.sleep(0.001)

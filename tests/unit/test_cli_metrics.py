@@ -82,7 +82,7 @@ BAD = {
     "latin-1": (b"# coding: latin-1\nx = '\xe9'\n", "not UTF-8", "byte 0xe9 at offset 23"),
     "UTF-16": ("x = 1".encode("utf-16"), "not UTF-8", "byte 0xff at offset 0"),
     "syntax": (b"x = 1\ndef (:\n", "unparsable", "(line 2)"),
-    "null byte": (b"x\0y", "unparsable", "null bytes"),
+    "null byte": (b"x\0y", "unparsable", "null byte at offset 1"),
     "unknown encoding": (b"# coding: klingon\nx = 1\n", "unparsable", "unknown encoding: klingon"),
     "brackets": (b"(" * 5000 + b")" * 5000, "unparsable", ""),
     "signs": (b"-" * 100_000 + b"1", "unparsable", "too deep for the parser"),

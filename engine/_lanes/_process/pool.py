@@ -1,0 +1,277 @@
+"""The workers of the process lane: how many there are, which of them rest, and who gets the next task.
+
+Guarantees
+    Home loop only, but for ``workers``: a tuple that is replaced as a whole under ``_lock`` and never changed, so any
+    thread may read it.
+    No waiting task is forgotten: after ``pump`` and ``refill`` either the front has answered None to a claim, and so
+    wakes us at the next submit, or every worker that may run is busy and asks for more when it is done, or workers are
+    starting, and then we look again soon.
+"""
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..._states import Lane
+from ..base import Front
+from .child import ExitStatus
+from .settings import Counters, ProcessSettings
+from .starter import Starter
+from .watcher import Events, Watcher
+from .worker import Worker
+
+__all__ = ["Pool"]
+
+SEND_AHEAD = 1  #: tasks that a worker holds at once, the running one included
+
+
+class Pool:
+    """Starts, feeds, rests and dismisses workers."""
+
+    def __init__(
+        self,
+        front: Front,
+        loop: asyncio.AbstractEventLoop,
+        settings: ProcessSettings,
+        counters: Counters,
+        *,
+        claim_lock: threading.Lock,
+        dispatch: Callable[[Worker], bool],
+        events: Events,
+    ) -> None:
+        self.workers: tuple[Worker, ...] = ()
+        self.watchers: dict[Worker, Watcher] = {}
+        self.busy = 0  #: workers with a task, those that are being killed included
+        self._front = front
+        self._loop = loop
+        self._settings = settings
+        self._counters = counters
+        self._dispatch = dispatch  #: sends one task to a worker; False: there is none
+        self._events = events
+        self._lock = threading.Lock()
+        self._starter = Starter(settings, loop, self, claim_lock)
+        self._idle: list[Worker] = []  #: the most recently used last
+        self._is_armed = False
+        self._is_closed = False
+        self._idle_timer: Any = None
+        self._look_timer: Any = None
+        self._waiters: list[asyncio.Future[None]] = []  #: who waits for a start, or for the last worker to end
+
+    # -- work for workers
+
+    def pump(self) -> None:
+        """Give work to idle workers, and start more where there is more work."""
+        while self._idle and self.busy < self._settings.processes and not self._is_closed:
+            worker = self._idle[-1]
+            if not self._dispatch(worker):
+                break
+            self._idle.pop()
+            worker.state = "busy"
+            self.busy += 1
+        self._grow()
+        if SEND_AHEAD > 1 and self.busy >= self._settings.processes:
+            self._send_ahead()
+
+    def _send_ahead(self) -> None:
+        """Give busy workers what they are to run next."""
+        for worker in self.workers:
+            while worker.state == "busy" and worker.count() < SEND_AHEAD and not (worker.is_unwanted or worker.doomed):
+                if not self._dispatch(worker):
+                    return
+
+    def refill(self, worker: Worker) -> None:
+        """Send what comes next to a worker that has room, or let it rest."""
+        if worker.state != "busy":
+            return
+        if not worker.is_unwanted and not worker.doomed:
+            while worker.count() < SEND_AHEAD and not self._is_closed:
+                if not self._dispatch(worker):
+                    break
+        if not worker.count():
+            self.busy -= 1
+            self._rest(worker)
+        if len(self.workers) < self._settings.processes:
+            self._grow()
+
+    def _rest(self, worker: Worker) -> None:
+        """Put a worker without a task where it belongs."""
+        if worker.is_unwanted or self._is_closed:
+            self._dismiss(worker)
+            return
+        worker.state = "idle"
+        worker.idle_since = time.monotonic()
+        self._idle.append(worker)
+        if self._idle_timer is None:
+            self._idle_timer = self.later(self._settings.worker_idle_timeout, self._expire)
+
+    # -- more and fewer of them
+
+    def arm_spare(self) -> None:
+        """Keep one more worker than run tasks, so that a killed one is replaced at once."""
+        if not self._is_armed:
+            self._is_armed = True
+            self._grow()
+
+    def _grow(self) -> None:
+        """Start as many workers as the waiting tasks need; park when nothing waits, so that we are woken."""
+        if self._is_closed:
+            return
+        size = self._settings.processes
+        while self._present() < size:
+            ready, starting = self._front.has_ready(Lane.PROCESS), self._starter.count
+            if ready and not self._starter.may_start():
+                self._look_again(self._starter.pause())
+                break
+            if ready > starting:
+                if not self._starter.start():
+                    break
+            elif ready:  # those that start now will take them; but more may come meanwhile, and nobody would tell us
+                self._look_again()
+                break
+            else:
+                attempt = self._front.claim(Lane.PROCESS)
+                if attempt is None:
+                    break
+                self._front.give_back(attempt)
+        idle_or_starting = len(self._idle) + self._starter.count
+        needs_spare = self._is_armed and self.busy and not idle_or_starting and self._present() <= size
+        if needs_spare and self._starter.may_start():
+            self._starter.start()
+
+    def _present(self) -> int:
+        """Count the workers that run, or could run, a task."""
+        return self.busy + len(self._idle) + self._starter.count
+
+    def _look_again(self, delay: float = 0.002) -> None:
+        if self._look_timer is None:
+            self._look_timer = self.later(delay, self._looked_again)
+
+    def _looked_again(self) -> None:
+        self._look_timer = None
+        self.pump()
+
+    def later(self, delay: float, call: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
+        return self._loop.call_later(delay, call, *args, context=contextvars.Context())
+
+    def _expire(self) -> None:
+        """Let those leave that have been idle for long; an armed spare stays while others work."""
+        self._idle_timer = None
+        due = time.monotonic() - self._settings.worker_idle_timeout
+        while self._idle and self._idle[0].idle_since <= due + 0.001:
+            if self._is_armed and self.busy and len(self._idle) == 1:
+                break
+            self._dismiss(self._idle.pop(0))
+        if self._idle:
+            wait = max(self._idle[0].idle_since - due, 0.05)
+            self._idle_timer = self.later(wait, self._expire)
+
+    def _dismiss(self, worker: Worker) -> None:
+        """Let a worker without a task leave; kill it if it does not."""
+        if worker.is_unwanted:
+            self._counters.recycled += 1
+        worker.leave()
+        self.later(max(self._settings.grace, 0.1), self._hurry, worker)
+
+    def _hurry(self, worker: Worker) -> None:
+        if worker.state != "dead":
+            worker.kill()
+
+    # -- they come and go
+
+    def on_start(self, worker: Worker) -> None:
+        """A process was started."""
+        with self._lock:
+            self.workers = (*self.workers, worker)
+        self.watchers[worker] = Watcher(worker, self._loop, self._events)
+
+    def on_start_failure(self, error: BaseException, *, is_final: bool) -> None:
+        """A worker could not start; when it is final, no worker can."""
+        self._counters.start_failures += 1
+        if is_final and not self.busy and not self._idle:
+            self._starter.resume()
+            self.tell_waiters(error)
+            self._front.fail_ready(Lane.PROCESS, error)
+            attempt = self._front.claim(Lane.PROCESS)  # park
+            if attempt is not None:
+                self._front.give_back(attempt)
+                self._look_again()
+            return
+        self.tell_waiters()
+        self._look_again()
+
+    def welcome(self, worker: Worker) -> None:
+        """Take in a worker that is ready."""
+        self._counters.started += 1
+        self._starter.succeeded(worker)
+        self._rest(worker)
+        self.tell_waiters()
+        self.pump()
+
+    def unlist(self, worker: Worker) -> Watcher:
+        """Take out a worker that has ended; return what listened to it."""
+        with self._lock:
+            self.workers = tuple([each for each in self.workers if each is not worker])
+        if worker in self._idle:
+            self._idle.remove(worker)
+            self._counters.idle_deaths += 1
+        if worker.was_busy:
+            self.busy -= 1
+        return self.watchers.pop(worker)
+
+    def settle_death(self, worker: Worker, status: ExitStatus, stderr: str) -> None:
+        """Draw the consequences of a death, once its tasks have been dealt with."""
+        if worker.was_starting:
+            self._starter.failed(worker, status, stderr)
+        if not self.workers:
+            self.tell_waiters()
+        self.pump()
+
+    def tell_waiters(self, error: BaseException | None = None) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(error) if error is not None else waiter.set_result(None)
+
+    # -- all of them
+
+    async def warm_up(self) -> None:
+        """Start every worker and wait until they said hello. WorkerStartupError: none can start."""
+        while not self._is_closed and self.busy + len(self._idle) < self._settings.processes:
+            while self._present() < self._settings.processes and self._starter.may_start():
+                if not self._starter.start():
+                    break
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    async def restart(self) -> None:
+        """Let idle workers leave now, and busy ones after their task; new ones start as they are needed."""
+        for worker in self.workers:
+            worker.is_unwanted = worker.state in ("starting", "busy", "idle")
+        idle, self._idle = self._idle, []
+        for worker in idle:
+            self._dismiss(worker)
+        self.pump()
+
+    async def close(self, grace: float) -> None:
+        """Let all workers leave, kill those that have not after ``grace`` seconds, and reap every one."""
+        self._is_closed = True
+        self._idle.clear()
+        for timer in (self._idle_timer, self._look_timer):
+            if timer is not None:
+                timer.cancel()
+        for worker in self.workers:
+            worker.kill() if worker.state == "starting" else worker.leave()
+        await self._wait_until_gone(grace)
+        for worker in self.workers:
+            worker.kill()
+        await self._wait_until_gone(5.0)
+    async def _wait_until_gone(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self.workers and (left := end - time.monotonic()) > 0:
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await asyncio.wait([waiter], timeout=left)
