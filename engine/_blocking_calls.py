@@ -60,9 +60,18 @@ class BlockingCalls:
             except EngineFull:
                 opened = threading.Event()
             with core.registry.lock:
-                core.registry.room_waiters.append(opened.set)
-            core.pass_room_on()  # room may have opened between the refusal and our registration
-            opened.wait()
+                core.registry.room_waiters[opened.set] = None
+            lender = core.scheduler.waiters.lend()
+            try:
+                core.pass_room_on()  # room may have opened between the refusal and our registration
+                opened.wait()
+            except BaseException:
+                core.no_room_for(opened.set)
+                if opened.is_set():
+                    core.pass_room_on()  # the room we were given is somebody else's now
+                raise
+            finally:
+                core.scheduler.waiters.reclaim(lender)
 
     @overload
     def map(

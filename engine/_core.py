@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 import weakref
-from typing import Any
+from collections.abc import Callable
 
 from ._lanes.base import Lane as LaneContract
 from ._lanes.loop import LoopLane
@@ -66,12 +66,25 @@ class Core:
         future = asyncio.get_running_loop().create_future()
         mailbox = self.scheduler.waiters.mailbox()
 
+        def give() -> None:
+            if future.done():  # who waited has given up: the room is the next one's
+                self.pass_room_on()
+            else:
+                future.set_result(None)
+
         def opened() -> None:
-            mailbox.post(_set, future)
+            if not mailbox.post(give):
+                self.pass_room_on()
 
         with self.registry.lock:
-            self.registry.room_waiters.append(opened)
+            self.registry.room_waiters[opened] = None
+        future.add_done_callback(lambda _: self.no_room_for(opened))
         return future
+
+    def no_room_for(self, opened: Callable[[], object]) -> None:
+        """Forget a waiter for room, if it is still remembered."""
+        with self.registry.lock:
+            self.registry.room_waiters.pop(opened, None)
 
     def pass_room_on(self) -> None:
         """Wake the next waiter for room: the one that was called does not use it."""
@@ -84,11 +97,6 @@ class Core:
         """Note that the engine has stopped."""
         with _cores_lock:
             _cores.discard(self)
-
-
-def _set(future: asyncio.Future[Any]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _process_settings(settings: EngineSettings, processes: int) -> ProcessSettings:

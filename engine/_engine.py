@@ -155,6 +155,7 @@ class Engine(Submitter):
     def tasks(self, *, state: TaskState | str | None = None, name: str | None = None) -> list[TaskInfo]:
         """Return pictures of the live tasks and the remembered finished ones, oldest first."""
         wanted = _state(state)
+        _checked(name=name)
         return [
             info
             for info in self._core.registry.infos()
@@ -163,6 +164,7 @@ class Engine(Submitter):
 
     def get(self, task_id: int) -> TaskInfo | None:
         """Return a picture of one task, None if there is none or it is forgotten (see ``history``)."""
+        _checks.positive_int("task_id", task_id)
         with self._core.registry.lock:
             task = self._core.registry.live.get(task_id)
         if task is not None:
@@ -177,6 +179,7 @@ class Engine(Submitter):
         """
         if id is None and name is None:
             raise _checks.wrong("id or name", "given", None, "use stop() to end everything")
+        _checked(id=id, name=name)
         with self._core.registry.lock:
             tasks = [
                 task
@@ -220,6 +223,14 @@ class Engine(Submitter):
             "expected picklable arguments, got an Engine: a process task cannot submit to its parent's engine; "
             "return what is to be done next, or use lane='thread'"
         )
+
+
+def _checked(*, id: int | None = None, name: str | None = None) -> None:
+    """Refuse what can be no id and no name."""
+    if id is not None:
+        _checks.positive_int("id", id)
+    if name is not None:
+        _checks.instance("name", name, str, "a string")
 
 
 def _state(value: TaskState | str | None) -> TaskState | None:

@@ -168,13 +168,20 @@ class MapResults(Generic[T]):
             waiters.append(self._something)
         if self._pull is not None and len(self._tasks) < self._window:
             waiters.append(self._pull)
-        mine = self._engine._core.room() if room else None
+        core = self._engine._core
+        mine = core.room() if room else None
+        lender = core.scheduler.waiters.lend() if room else None
         if mine is not None:
-            self._engine._core.pass_room_on()
+            core.pass_room_on()
             waiters.append(mine)
         try:
             await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            if mine is not None and mine.done():
+                core.pass_room_on()  # the room we were given is somebody else's now
+            raise
         finally:
+            core.scheduler.waiters.reclaim(lender)
             if mine is not None and not mine.done():
                 mine.cancel()
 

@@ -12,7 +12,7 @@ Guarantees
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ class Registry:
         self.waiting = 0  #: accepted, not claimed by a lane, first attempt: what max_pending bounds
         self.counts: dict[Lane, dict[TaskState, int]] = {lane: dict.fromkeys(TaskState, 0) for lane in Lane}
         self.history: deque[tuple[Any, ...]] = deque(maxlen=history)
-        self.room_waiters: deque[Callable[[], object]] = deque()
+        self.room_waiters: OrderedDict[Callable[[], object], None] = OrderedDict()  #: a set in order of arrival
         self.quiet_waiters: list[Callable[[], object]] = []
         self.last_id = 0
         self.exempt: set[int] = set()  #: tasks from which the engine is being stopped
@@ -94,7 +94,7 @@ class Registry:
     def room_opened_locked(self) -> Callable[[], object] | None:
         """Return a waiter for room to call, if there is one and there is room for it."""
         if self.room_waiters and (self.max_pending is None or self.waiting < self.max_pending):
-            return self.room_waiters.popleft()
+            return self.room_waiters.popitem(last=False)[0]
         return None
 
     def is_full(self) -> bool:

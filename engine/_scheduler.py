@@ -155,6 +155,11 @@ class Scheduler:
                 self.registry.slots[lane].park()
             return ready
 
+    def park(self, lane: LaneName) -> None:
+        """Have ``lane`` woken at the next submit."""
+        with self.registry.lock:
+            self.registry.slots[lane].park()
+
     def begin(self, attempt: Attempt, at: float) -> bool:
         """Record the start of ``attempt``; False if its task settled meanwhile."""
         with self.registry.lock:
@@ -247,6 +252,9 @@ class Scheduler:
             if attempt.over or attempt.abandoned:
                 return False
             refilled = attempt.abandoned = slots.abandon()
+            if refilled and attempt.waits:  # its slot was lent: it is given away once, not twice
+                attempt.waits = 0
+                slots.reclaim()
             self.registry.attempts.discard(attempt)  # nobody waits for it any more
             self.counters.abandoned += 1
             if task._state not in TERMINAL:

@@ -112,6 +112,7 @@ class Submitter:
                 return core.scheduler.submit(call, args, kwargs)
             except EngineFull:
                 room = core.room()
+            lender = core.scheduler.waiters.lend()
             try:
                 core.pass_room_on()  # room may have opened between the refusal and our registration
                 await room
@@ -119,6 +120,8 @@ class Submitter:
                 if room.done() and not room.cancelled():
                     core.pass_room_on()  # the room we were given is somebody else's now
                 raise
+            finally:
+                core.scheduler.waiters.reclaim(lender)
 
     @overload
     def map(

@@ -220,7 +220,11 @@ class Task(Generic[T_co]):
 
     def __await__(self) -> Generator[Any, None, T_co]:
         if self._state not in TERMINAL:
-            yield self  # the asyncio task that awaits adds its wake-up as a done callback
+            lender = self._scheduler.waiters.lend()
+            try:
+                yield self  # the asyncio task that awaits adds its wake-up as a done callback
+            finally:
+                self._scheduler.waiters.reclaim(lender)
         if self._state not in TERMINAL:
             raise RuntimeError("await was not used with a task of asyncio")
         try:

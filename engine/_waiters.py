@@ -77,7 +77,7 @@ class Waiters:
         with self._registry.lock:
             if task._state in TERMINAL:
                 return False
-            if lender is not None and (lender.over or lender.task is task):
+            if lender is not None and (lender.over or lender.abandoned or lender.task is task):
                 lender = None
             if lender is not None:
                 wake = self._lend_locked(lender)
@@ -87,6 +87,30 @@ class Waiters:
         if wake is not None:
             wake()
         return True
+
+    def lend(self) -> Attempt | None:
+        """Lend the slot of the attempt that runs here, which is about to wait; ``reclaim`` what this returns.
+
+        Raises:
+            NestedDeadlock: too many attempts wait already. ``await task`` asks here first: asyncio cannot bear a raise
+                in ``add_done_callback``, and would never wake the caller.
+        """
+        lender = self.running_attempt()
+        if lender is None:
+            return None
+        with self._registry.lock:
+            if lender.over or lender.abandoned:
+                return None
+            wake = self._lend_locked(lender)
+        if wake is not None:
+            wake()
+        return lender
+
+    def reclaim(self, lender: Attempt | None) -> None:
+        """End one ``lend``."""
+        if lender is not None:
+            with self._registry.lock:
+                self._registry.waited_locked(lender)
 
     def _lend_locked(self, lender: Attempt) -> Callable[[], None] | None:
         bound = _LENT_PER_THREAD * (self._registry.slots[Lane.THREAD].limit or 1)

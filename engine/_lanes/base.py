@@ -95,7 +95,10 @@ class Front(Protocol):
         """Take the next attempt for ``lane``; None parks the lane: its ``wake`` is called once at the next submit."""
 
     def has_ready(self, lane: LaneName) -> int:
-        """Count the tasks that wait to be claimed by ``lane``."""
+        """Count the tasks that wait to be claimed by ``lane``; none parks it, as a claim does."""
+
+    def park(self, lane: LaneName) -> None:
+        """Have the lane's ``wake`` called at the next submit, though tasks may wait already."""
 
     def begin(self, attempt: Attempt, at: float) -> bool:
         """Record that ``attempt`` starts at monotonic ``at``. False: it was cancelled meanwhile, do not run it."""

@@ -2,7 +2,8 @@
 
 Guarantees
     ``_running`` belongs to the home loop, which claims and hands out; a coroutine of another loop is started and
-    stopped through that loop's mailbox, and ended by us if that loop is closed under it. Every asyncio task is strongly referenced by its attempt.
+    stopped through that loop's mailbox, and ended by us if that loop is closed under it.
+    Every asyncio task is strongly referenced by its attempt.
     No exception of user code passes an asyncio task's own step, so no SystemExit can end a loop.
 """
 

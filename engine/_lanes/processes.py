@@ -49,7 +49,7 @@ class ProcessLane:
         self._claim_lock = threading.Lock()
         self._pool = Pool(
             front, home.loop, settings, self.counters,
-            claim_lock=self._claim_lock, dispatch=self._send_next, events=self,
+            claim_lock=self._claim_lock, dispatch=self._send_next, give_back_rest=self._give_back_rest, events=self,
         )  # fmt: skip
 
     # -- from any thread
@@ -124,7 +124,7 @@ class ProcessLane:
 
     def on_answer(self, worker: Worker, frame: Frame) -> None:
         """A task was answered: the worker gets its next one first, then the answer is decoded."""
-        attempt = worker.take(frame.number)
+        attempt = worker.take(frame.number, frame.ended - frame.started)
         if attempt is None:
             self.counters.late += 1
             return
@@ -202,6 +202,8 @@ class ProcessLane:
             worker.timers[number] = self._pool.later(max(attempt.grace, 0.01), self._force, worker, number)
             return
         self._give_back_rest(worker)
+        if worker.has_begun_after(number):  # it took the next one meanwhile: so this one is over, its answer on the way
+            return
         worker.doomed.add(number)
         self.counters.killed += 1
         worker.kill()

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-__all__ = ["main"]
+__all__ = ["INTERRUPTED", "PIPE_CLOSED", "main"]
 
 INTERRUPTED = 130  #: 128 + SIGINT, as shells count
 PIPE_CLOSED = 141  #: 128 + SIGPIPE

@@ -15,7 +15,7 @@ from typing import Any
 
 from engine import EngineError, __version__
 
-from . import report
+from . import INTERRUPTED, report
 from .demo_run import DemoRun, Refused, Work
 from .progress import is_live
 from .result_file import ResultFile
@@ -53,7 +53,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
         except OSError as error:
             print(f"engine demo: cannot write {plain(arguments.json)}: {error.strerror}", file=sys.stderr)
             return 1
-    return 130 if interrupted else 0
+    return INTERRUPTED if interrupted else 0
 
 
 def _checked_result_file(path: str | None) -> ResultFile | None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import platform
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TextIO
 
 from engine import Engine, Lane, __version__
 
+from . import INTERRUPTED
 from .comparison import Comparison, run_in_sequence, take_sample
 from .lane_times import LaneTimes
 from .progress import Progress
@@ -63,7 +65,10 @@ class DemoRun:
         Raises:
             Refused: there is no .py file to measure.
         """
-        sample, engine_seconds = asyncio.run(self._run())
+        try:
+            sample, engine_seconds = asyncio.run(self._run())
+        except asyncio.CancelledError:  # by _obey_ctrl_c
+            raise KeyboardInterrupt from None
         if not sample:
             return
         totals, seconds = run_in_sequence(self.work.root, sample)  # no loop runs here, so Ctrl-C ends it at once
@@ -79,6 +84,7 @@ class DemoRun:
 
     async def _run(self) -> tuple[list[str], float]:
         """Measure all files, then a sample of them once more; return the sample and its seconds."""
+        _obey_ctrl_c()
         async with Engine(processes=self.work.processes) as engine:
             await self._measure_all(engine)
             sample = self._sample()
@@ -142,3 +148,24 @@ class DemoRun:
         if not self.totals.files or not run_seconds or not self.work.sample:
             return []
         return take_sample(self.totals.files, self.work.sample, self.totals.size_bytes / run_seconds)
+
+
+def _obey_ctrl_c() -> None:
+    """Have the first Ctrl-C cancel the task that runs here, and the second one end this process at once.
+
+    asyncio's own handler would raise KeyboardInterrupt the second time, wherever the loop is just then, and what it
+    hits there is logged with a traceback. Worker processes end with us in any case: the kernel sees to it.
+    """
+    main = asyncio.current_task()
+    assert main is not None
+    presses = 0
+
+    def obey() -> None:
+        nonlocal presses
+        presses += 1
+        if presses > 1:
+            os._exit(INTERRUPTED)
+        main.cancel()
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in the background of a shell script: it stays so
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, obey)

@@ -53,7 +53,6 @@ class Runner:
         """Accept one task; see ``BackgroundTaskManager.submit_task``. Never suspends."""
 
         def admit(home: Home) -> tuple[Job, list[Job]]:
-            self._ledger.check_open_locked()
             job = Job(BackgroundTask(task_id, coroutine), kwargs, home)
             return job, self._ledger.admit_locked(job)
 
@@ -66,15 +65,19 @@ class Runner:
         self.notice_closed_loops()
         while True:
             # Made outside the lock, in case it is needed; it costs nothing until it is opened.
-            candidate = Home(self._ledger.limit, self._home_ends) if self._home is None else None
+            has_loop = asyncio._get_running_loop() is not None
+            candidate = Home(self._ledger.limit, self._home_ends) if self._home is None and has_loop else None
             with self._ledger.lock:
+                self._ledger.check_open_locked()
                 home = self._home or candidate
-                if home is None:  # another thread's loop ended since we looked
-                    continue
-                taken = step(home)
-                if home is candidate:
-                    self._home = home
-                    self._homes.append(home)
+                if home is not None:
+                    taken = step(home)
+                    if home is candidate:
+                        self._home = home
+                        self._homes.append(home)
+            if home is None:
+                asyncio.get_running_loop()  # raises; if a loop runs here, another thread's ended since we looked
+                continue
             if home is candidate:
                 await home.open()
             return taken

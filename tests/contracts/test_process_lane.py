@@ -104,7 +104,12 @@ class FakeFront:
 
     def has_ready(self, lane: Lane) -> int:
         with self.lock:
+            self.is_parked = self.is_parked or not self.ready
             return len(self.ready)
+
+    def park(self, lane: Lane) -> None:
+        with self.lock:
+            self.is_parked = True
 
     def begin(self, attempt: Attempt, at: float) -> bool:
         return True
@@ -823,8 +828,6 @@ async def test_no_task_is_lost_or_run_twice_while_workers_are_killed_at_random(
             else:
                 assert isinstance(outcome.error, WorkerCrashed)
                 assert runs[n] <= 1
-
-
 
 
 # -- the parent ends, forks, or has another loop

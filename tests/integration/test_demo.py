@@ -14,7 +14,7 @@ import sys
 import termios
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -272,14 +272,14 @@ def test_a_reader_that_leaves_ends_it_quietly(command: Command, tmp_path: Path) 
 class Terminal:
     """The command on a terminal of its own, 80 columns wide, in a process group of its own."""
 
-    def __init__(self, command: Command, *arguments: str) -> None:
+    def __init__(self, command: Command, *arguments: str, before: Callable[[], object] | None = None) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.text = ""
         try:
             self.process = subprocess.Popen(
                 command.line(*arguments), cwd=command.folder, env=command.environment, start_new_session=True,
-                stdin=slave, stdout=slave, stderr=slave,
+                stdin=slave, stdout=slave, stderr=slave, preexec_fn=before,
             )  # fmt: skip
         finally:
             os.close(slave)
@@ -376,3 +376,14 @@ def test_two_ctrl_c_in_a_row_leave_neither_traceback_nor_process(command: Comman
         code = terminal.end()
     assert "Traceback" not in terminal.text
     assert code == 130
+
+
+def test_ctrl_c_stays_ignored_where_a_shell_ignores_it(command: Command, tmp_path: Path) -> None:
+    make_long_work(tmp_path, 20)
+    with Terminal(
+        command, "tree", "--sample", "0", before=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ) as terminal:
+        eventually(lambda: "of 20 files" in terminal.read(), 30)
+        terminal.interrupt()
+        assert terminal.end() == 0
+    assert "Measured 20 files" in terminal.text

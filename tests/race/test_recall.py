@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from engine import Engine, EngineFull, Task, TaskState
@@ -25,6 +26,7 @@ async def frozen_worker(engine: Engine) -> int:
     """Start the one worker, and freeze it; return its pid."""
     pid = await engine.run(os.getpid)
     os.kill(pid, signal.SIGSTOP)
+    await eventually_async(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, STUCK)
     return pid
 
 

@@ -168,7 +168,7 @@ def test_nested_waits_lend_their_slots_and_wake_takers() -> None:
 
 @pytest.mark.usefixtures("switching")
 def test_many_nested_waits_at_once_never_starve() -> None:
-    """N13: eight trees at once in two slots."""
+    """N13: six trees at once in two slots: 18 wait at once, within the 20 that may."""
     with Engine(threads=2, default_lane="thread") as engine:
 
         def tree(depth: int) -> int:
@@ -176,8 +176,8 @@ def test_many_nested_waits_at_once_never_starve() -> None:
                 return 1
             return sum(task.result(STUCK) for task in [engine.submit(tree, depth - 1) for _ in range(2)])
 
-        tasks = [engine.submit(tree, 2) for _ in range(8)]
-        assert [task.result(STUCK) for task in tasks] == [4] * 8
+        tasks = [engine.submit(tree, 2) for _ in range(6)]
+        assert [task.result(STUCK) for task in tasks] == [4] * 6
         slots = engine._engine._core.registry.slots[Lane.THREAD]
         eventually(lambda: slots.taken == slots.lent == 0, STUCK)
         assert isinstance(engine._engine._core.lanes[Lane.THREAD], ThreadLane)

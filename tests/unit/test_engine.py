@@ -170,12 +170,12 @@ async def test_a_bad_name_to_look_for_is_refused(value: Any) -> None:
                 look(name=value)
 
 
-@pytest.mark.parametrize("value", ["1", 1.0, True, None])
+@pytest.mark.parametrize("value", ["1", 1.0, True, None, 0, -1])
 async def test_a_bad_id_to_look_for_is_refused(value: Any) -> None:
     async with small() as engine:
         with pytest.raises(ValueError, match="^expected task_id to be .+, got"):
             engine.get(value)
-        with pytest.raises(ValueError, match="^expected id.* to be .+, got"):
+        with pytest.raises(ValueError, match="^expected id( or name)? to be .+, got"):
             engine.cancel(id=value)
 
 
@@ -855,9 +855,31 @@ async def test_a_timeout_while_waiting_for_room_leaves_nothing(gate: Gate) -> No
         for _ in range(50):
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(engine.run(abs, -2), 0.001)
-        assert len(engine._core.registry.room_waiters) == 0
+        await eventually_async(lambda: not engine._core.registry.room_waiters)
         gate.opened.set()
         await asyncio.gather(held, queued)
+
+
+async def test_a_task_that_waits_for_room_lends_its_slot(gate: Gate) -> None:
+    """Row N13: or what fills the queue could never leave it."""
+    async with small(max_pending=1) as engine:
+
+        async def outer() -> int:
+            await gate.hold_loop()
+            return await engine.run(on("loop", abs), -1) + sum([n async for n in engine.map(on("loop", abs), [-2, -3])])
+
+        def outer_thread() -> int:
+            gate.hold_thread()
+            return asyncio.run(outer())
+
+        for function, lane in ((outer, "loop"), (outer_thread, "thread")):
+            gate.opened.clear()
+            gate.started.clear()
+            task = engine.submit(function)
+            await eventually_async(gate.started.is_set)
+            queued = engine.submit(on(lane, abs), -7)
+            gate.opened.set()
+            assert await asyncio.wait_for(asyncio.gather(task, queued), 30) == [6, 7]
 
 
 async def test_those_who_wait_for_room_are_told_when_the_engine_stops(gate: Gate) -> None:

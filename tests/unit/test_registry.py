@@ -223,7 +223,7 @@ def test_the_registry_is_quiet_when_nothing_is_live_and_no_attempt_runs() -> Non
 
 def test_a_waiter_for_room_is_called_only_where_there_is_room() -> None:
     shared = registry(max_pending=1)
-    shared.room_waiters.append(nothing)
+    shared.room_waiters[nothing] = None
     with shared.lock:
         shared.admit_locked(task_of())
         assert shared.room_opened_locked() is None

@@ -6,6 +6,7 @@ Guarantees
     The table holds the function itself, so a number can never come to mean another one that got its ``id``.
 """
 
+import math
 import pickle
 import sys
 import threading
@@ -24,7 +25,7 @@ MAX_FUNCTIONS = 500  #: the least recently used is forgotten beyond this
 class Function:
     """One function, ready to be sent."""
 
-    __slots__ = ("definition", "error", "fn", "name", "number")
+    __slots__ = ("definition", "error", "fn", "name", "number", "seconds")
 
     def __init__(self, number: int, fn: Callable[..., Any]) -> None:
         self.number = number
@@ -32,6 +33,14 @@ class Function:
         self.name = ""  #: what its tasks are called unless they say otherwise
         self.definition = b""
         self.error: BaseException | None = None  #: why it cannot be pickled
+        self.seconds = math.inf  #: what one run takes: the recent peak, infinite until measured
+
+    def measure(self, seconds: float) -> None:
+        """Note the duration of one run: a longer one counts at once, shorter ones by and by."""
+        if seconds > self.seconds or self.seconds == math.inf:
+            self.seconds = seconds
+        else:
+            self.seconds += 0.1 * (seconds - self.seconds)
 
 
 def is_importable(fn: Any) -> bool:

@@ -3,9 +3,8 @@
 Guarantees
     Home loop only, but for ``workers``: a tuple that is replaced as a whole under ``_lock`` and never changed, so any
     thread may read it.
-    No waiting task is forgotten: after ``pump`` and ``refill`` either the front has answered None to a claim, and so
-    wakes us at the next submit, or every worker that may run is busy and asks for more when it is done, or workers are
-    starting, and then we look again soon.
+    No waiting task is forgotten: after ``pump`` and ``refill`` either we are parked at the front, and so are woken at
+    the next submit, or every worker that may run is busy and asks for more when it is done.
 """
 
 import asyncio
@@ -25,7 +24,10 @@ from .worker import Worker
 
 __all__ = ["Pool"]
 
-SEND_AHEAD = 1  #: tasks that a worker holds at once, the running one included
+SEND_AHEAD = 1  #: tasks that a worker holds at once, the running one included, whatever they cost
+TINY_AHEAD = 16  #: the same, while all of them are of functions measured as tiny
+AHEAD_SECONDS = 0.001  #: the measured work that may lie in a worker: so long a more urgent task may have to wait
+STUCK_SECONDS = 0.002  #: what lies behind a task that takes longer than this is taken back
 
 
 class Pool:
@@ -40,6 +42,7 @@ class Pool:
         *,
         claim_lock: threading.Lock,
         dispatch: Callable[[Worker], bool],
+        give_back_rest: Callable[[Worker], None],
         events: Events,
     ) -> None:
         self.workers: tuple[Worker, ...] = ()
@@ -50,6 +53,7 @@ class Pool:
         self._settings = settings
         self._counters = counters
         self._dispatch = dispatch  #: sends one task to a worker; False: there is none
+        self._give_back_rest = give_back_rest
         self._events = events
         self._lock = threading.Lock()
         self._starter = Starter(settings, loop, self, claim_lock)
@@ -58,6 +62,7 @@ class Pool:
         self._is_closed = False
         self._idle_timer: Any = None
         self._look_timer: Any = None
+        self._strand_timer: Any = None
         self._waiters: list[asyncio.Future[None]] = []  #: who waits for a start, or for the last worker to end
 
     # -- work for workers
@@ -72,29 +77,52 @@ class Pool:
             worker.state = "busy"
             self.busy += 1
         self._grow()
-        if SEND_AHEAD > 1 and self.busy >= self._settings.processes:
-            self._send_ahead()
+        if SEND_AHEAD > 1:
+            for worker in self.workers:
+                self._fill(worker)
 
-    def _send_ahead(self) -> None:
-        """Give busy workers what they are to run next."""
-        for worker in self.workers:
-            while worker.state == "busy" and worker.count() < SEND_AHEAD and not (worker.is_unwanted or worker.doomed):
-                if not self._dispatch(worker):
-                    return
+    def _fill(self, worker: Worker) -> None:
+        while worker.state == "busy" and worker.count() < SEND_AHEAD and not (worker.is_unwanted or worker.doomed):
+            if self._is_closed or not self._dispatch(worker):
+                return
 
     def refill(self, worker: Worker) -> None:
         """Send what comes next to a worker that has room, or let it rest."""
         if worker.state != "busy":
             return
         if not worker.is_unwanted and not worker.doomed:
-            while worker.count() < SEND_AHEAD and not self._is_closed:
-                if not self._dispatch(worker):
-                    break
+            self._fill(worker)
+            if 0 < worker.count() <= TINY_AHEAD // 2:
+                self._send_ahead(worker)
         if not worker.count():
             self.busy -= 1
             self._rest(worker)
         if len(self.workers) < self._settings.processes:
             self._grow()
+
+    def _send_ahead(self, worker: Worker) -> None:
+        """Send tiny tasks behind tiny ones, while more of them wait than there are workers."""
+        limit = self._settings.max_tasks_per_worker
+        most = TINY_AHEAD if limit is None else min(TINY_AHEAD, limit - worker.tasks_done)
+        cost = worker.cost_ahead()
+        if cost > AHEAD_SECONDS or worker.count() >= most:
+            return
+        ready = self._front.has_ready(Lane.PROCESS) - self._settings.processes
+        while ready > 0 and worker.count() < most and cost <= AHEAD_SECONDS and self._dispatch(worker):
+            ready -= 1
+            cost += worker.last_cost
+        if worker.count() > 1 and self._strand_timer is None:
+            self._strand_timer = self.later(STUCK_SECONDS, self._unstrand)
+
+    def _unstrand(self) -> None:
+        """Take back what lies behind a task that takes unexpectedly long, so that another worker may run it."""
+        self._strand_timer = None
+        ahead = [worker for worker in self.workers if worker.count() > 1]
+        for worker in ahead:
+            if worker.is_stuck(STUCK_SECONDS):
+                self._give_back_rest(worker)
+        if ahead:
+            self._strand_timer = self.later(STUCK_SECONDS, self._unstrand)
 
     def _rest(self, worker: Worker) -> None:
         """Put a worker without a task where it belongs."""
@@ -120,22 +148,15 @@ class Pool:
         if self._is_closed:
             return
         size = self._settings.processes
-        while self._present() < size:
-            ready, starting = self._front.has_ready(Lane.PROCESS), self._starter.count
-            if ready and not self._starter.may_start():
+        while self._present() < size and (ready := self._front.has_ready(Lane.PROCESS)):
+            if not self._starter.may_start():
                 self._look_again(self._starter.pause())
                 break
-            if ready > starting:
-                if not self._starter.start():
-                    break
-            elif ready:  # those that start now will take them; but more may come meanwhile, and nobody would tell us
-                self._look_again()
+            if ready <= self._starter.count:  # those that start now will take them; but more may come meanwhile
+                self._front.park(Lane.PROCESS)
                 break
-            else:
-                attempt = self._front.claim(Lane.PROCESS)
-                if attempt is None:
-                    break
-                self._front.give_back(attempt)
+            if not self._starter.start():
+                break
         idle_or_starting = len(self._idle) + self._starter.count
         needs_spare = self._is_armed and self.busy and not idle_or_starting and self._present() <= size
         if needs_spare and self._starter.may_start():
@@ -154,6 +175,7 @@ class Pool:
         self.pump()
 
     def later(self, delay: float, call: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
+        """Have ``call(*args)`` called on the home loop, in a context of its own."""
         return self._loop.call_later(delay, call, *args, context=contextvars.Context())
 
     def _expire(self) -> None:
@@ -194,9 +216,7 @@ class Pool:
             self._starter.resume()
             self.tell_waiters(error)
             self._front.fail_ready(Lane.PROCESS, error)
-            attempt = self._front.claim(Lane.PROCESS)  # park
-            if attempt is not None:
-                self._front.give_back(attempt)
+            if self._front.has_ready(Lane.PROCESS):
                 self._look_again()
             return
         self.tell_waiters()
@@ -230,6 +250,7 @@ class Pool:
         self.pump()
 
     def tell_waiters(self, error: BaseException | None = None) -> None:
+        """Wake who waits for a start or an end; ``error`` is why no start can be had."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -260,7 +281,7 @@ class Pool:
         """Let all workers leave, kill those that have not after ``grace`` seconds, and reap every one."""
         self._is_closed = True
         self._idle.clear()
-        for timer in (self._idle_timer, self._look_timer):
+        for timer in (self._idle_timer, self._look_timer, self._strand_timer):
             if timer is not None:
                 timer.cancel()
         for worker in self.workers:
@@ -269,6 +290,7 @@ class Pool:
         for worker in self.workers:
             worker.kill()
         await self._wait_until_gone(5.0)
+
     async def _wait_until_gone(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while self.workers and (left := end - time.monotonic()) > 0:

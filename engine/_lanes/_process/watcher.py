@@ -207,4 +207,3 @@ def _refusal(body: bytes) -> Any:
         return pickle.loads(body)  # three texts, by ``_worker.main``
     except Exception:  # cut short by its death
         return ("Exception", "unknown", "")
-

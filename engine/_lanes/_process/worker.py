@@ -13,9 +13,11 @@ Guarantees
 """
 
 import collections
+import math
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +26,7 @@ from ..._wire.frames import CANCEL, CONTROL, SETUP, STACKS, STREAM, TASK
 from ..base import Attempt, WorkerInfo
 from .child import Child
 from .encoder import Encoded, bulk_frame, definition_frame, forget_frame, header
+from .functions import Function
 from .outbox import Outbox
 from .reader import Reader
 from .usage import usage_of
@@ -62,6 +65,8 @@ class Worker:
         self._is_open = True
         self._last = 0
         self._in_flight: dict[int, Attempt] = {}
+        self._functions: dict[int, Function] = {}  #: of what is in flight, to measure and foresee; home loop only
+        self.last_cost = math.inf  #: what the task that was sent last is expected to take, in seconds
         self._backlog: collections.deque[bytes] = collections.deque()
         self._is_watching = False
 
@@ -84,10 +89,36 @@ class Worker:
         with self._lock:
             return next((a for a in self._in_flight.values() if a.task_id == task_id), None)
 
-    def take(self, number: int) -> Attempt | None:
-        """Take out the attempt that was answered."""
+    def cost_ahead(self) -> float:
+        """Return the seconds that what is in flight is expected to take; infinite where one is not known."""
+        if len(self._functions) > 64:  # those of recalled tasks stay behind
+            self._functions = {n: f for n, f in self._functions.items() if n in self._in_flight}
+        known = self._functions
+        return sum([known[n].seconds if n in known else math.inf for n in list(self._in_flight)])
+
+    def is_stuck(self, seconds: float) -> bool:
+        """Say whether the running task takes longer than that; its function then counts as slow."""
+        number = next(iter(self._in_flight), 0)
+        started = self.started(number) if number else None
+        elapsed = time.monotonic() - started if started is not None else 0.0
+        if elapsed <= seconds:
+            return False
+        if number in self._functions:
+            self._functions[number].measure(elapsed)
+        return True
+
+    def has_begun_after(self, number: int) -> bool:
+        """Say whether a task behind ``number`` is in the worker's hands; asked after ``recall_all``."""
+        with self._lock:
+            return any(other > number for other in self._in_flight)
+
+    def take(self, number: int, seconds: float) -> Attempt | None:
+        """Take out the attempt that was answered, and note how long its function took."""
         with self._lock:
             attempt = self._in_flight.pop(number, None)
+        function = self._functions.pop(number, None)
+        if function is not None:
+            function.measure(seconds)
         if attempt is not None:
             attempt.lane_data = OVER
         return attempt
@@ -121,6 +152,10 @@ class Worker:
             attempt.worker = self.label
             if self._backlog or not self._put(packet):
                 self._backlog.append(packet)
+        self.last_cost = math.inf
+        if function is not None:
+            self._functions[number] = function
+            self.last_cost = function.seconds
         if bulk:
             self.outbox.push(bulk_frame(number, bulk), *bulk)
         if self._backlog:
