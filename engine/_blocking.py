@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._blocking_calls import BlockingCalls
 from ._states import TaskState
+from .errors import EngineForked
 
 if TYPE_CHECKING:
     from ._engine import Engine
@@ -97,12 +98,16 @@ class BlockingEngine(BlockingCalls):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop(timeout=None if error is None else 0)
+        if not self._engine._core.scheduler.forked:  # else the engine, its loop and its workers are the parent's
+            self.stop(timeout=None if error is None else 0)
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("expected a call from another thread than the engine's own loop, which it would block")
+        if self._engine._core.scheduler.forked:
+            coroutine.close()
+            raise EngineForked
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 

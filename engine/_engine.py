@@ -15,7 +15,7 @@ from ._snapshot import Snapshot, take_snapshot
 from ._states import Lane, TaskState
 from ._stop import ShutdownReport, Stopper
 from ._submit import Calls, EngineView, Submitter, not_started
-from .errors import EngineClosed, PickleError
+from .errors import EngineClosed, EngineForked, PickleError
 
 if TYPE_CHECKING:
     from ._blocking import BlockingEngine
@@ -110,6 +110,8 @@ class Engine(Submitter):
         core, stopper = self._running, self._stopper
         if core is None or stopper is None:
             raise not_started()
+        if core.scheduler.forked:
+            raise EngineForked
         if asyncio.get_running_loop() is core.loop:
             return await stopper.stop(timeout, cancel_pending)
         if core.loop.is_closed():
@@ -124,7 +126,8 @@ class Engine(Submitter):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.stop(timeout=None if error is None else 0)
+        if not self._core.scheduler.forked:  # else the engine, and its workers, are the parent's
+            await self.stop(timeout=None if error is None else 0)
 
     def __enter__(self) -> BlockingEngine:
         from ._blocking import BlockingEngine

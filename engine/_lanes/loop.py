@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from types import FrameType
 from typing import Any
 
 from .. import _current
@@ -135,8 +136,7 @@ class LoopLane:
         for attempt in list(self._running):
             task: asyncio.Task[Any] | None = attempt.lane_data
             if task is not None:
-                frames = task.get_stack()
-                lines = [line for frame in frames for line in traceback.format_stack(frame, 1)]
+                lines = [line for frame in _suspended_in(task) for line in traceback.format_stack(frame, 1)]
                 found[f"loop task {attempt.task_id} {attempt.name}"] = "".join(lines)
         return found
 
@@ -153,6 +153,16 @@ class LoopLane:
 
     def kill(self) -> None:
         """Do nothing: a coroutine cannot be killed."""
+
+
+def _suspended_in(task: asyncio.Task[Any]) -> list[FrameType]:
+    """Return the frames of a suspended task, outermost first; its own ``get_stack`` knows only that one."""
+    frames = []
+    awaited: Any = task.get_coro()
+    while (frame := getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)) is not None:
+        frames.append(frame)
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return frames
 
 
 async def _drive(attempt: Attempt) -> Outcome:

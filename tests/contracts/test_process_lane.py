@@ -56,6 +56,7 @@ from tests.contracts.process_tasks import (
     make_exits_when_pickled,
     make_sleeps_when_loaded,
     nest,
+    pass_gate,
     pid,
     prepare,
     raise_cancelled,
@@ -633,6 +634,36 @@ async def test_an_interrupt_of_a_task_that_has_not_begun_keeps_it_from_running(
         assert outcome.started_at is None
         assert (await front.outcome(first)).value == "done"
         assert not (tmp_path / "runs").exists()
+
+
+async def test_a_slow_task_does_not_strand_those_sent_behind_it(tmp_path: Path) -> None:
+    async with lane_of(processes=2) as (front, lane):
+        await lane.warm_up()
+        for attempt in [front.submit(pass_gate, "") for _ in range(200)]:
+            await front.outcome(attempt)
+        gate = tmp_path / "gate"
+        quick = [front.submit(pass_gate, "") for _ in range(20)]
+        slow = front.submit(pass_gate, str(gate))
+        quick += [front.submit(pass_gate, "") for _ in range(200)]
+        for attempt in quick:
+            assert (await front.outcome(attempt)).error is None
+        assert slow.task_id not in front.outcomes
+        gate.touch()
+        assert (await front.outcome(slow)).error is None
+
+
+async def test_a_function_of_unknown_cost_has_nothing_sent_behind_it(tmp_path: Path) -> None:
+    async with lane_of(processes=1) as (front, lane):
+        await lane.warm_up()
+        slow = front.submit(pass_gate, str(tmp_path / "gate"))
+        for _ in range(50):
+            front.submit(pass_gate, "")
+        await started(lane, slow)
+        assert lane.workers()[0].task_id == slow.task_id
+        assert len(front.ready) == 50
+        (tmp_path / "gate").touch()
+        await front.outcome(slow)
+        await eventually_async(lambda: len(front.outcomes) == 51)
 
 
 async def test_a_spare_takes_the_place_of_a_killed_worker(tmp_path: Path) -> None:
