@@ -49,15 +49,21 @@ def row_source(iterables: tuple[Any, ...]) -> Iterator[Row] | AsyncIterator[Row]
 
 
 async def _async_rows(iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...]) -> AsyncIterator[Row]:
+    """Draw rows; when that ends or is broken off, close the sources, so that a map over a map cancels both windows."""
     sources = [aiter(i) if isinstance(i, AsyncIterable) else iter(i) for i in iterables]
-    while True:
-        row = []
+    try:
+        while True:
+            row = []
+            for source in sources:
+                try:
+                    row.append(await anext(source) if isinstance(source, AsyncIterator) else next(source))
+                except (StopIteration, StopAsyncIteration):
+                    return
+            yield tuple(row)
+    finally:
         for source in sources:
-            try:
-                row.append(await anext(source) if isinstance(source, AsyncIterator) else next(source))
-            except (StopIteration, StopAsyncIteration):
-                return
-        yield tuple(row)
+            if isinstance(source, AsyncIterator) and hasattr(source, "aclose"):
+                await source.aclose()
 
 
 class MapResults(Generic[T]):

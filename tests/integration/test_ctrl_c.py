@@ -1,0 +1,71 @@
+"""One Ctrl-C: the parent unwinds once, the workers ignore it, and nothing stays behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support import eventually
+
+ASYNC = """
+import asyncio, os, sys, time
+from pathlib import Path
+from engine import Engine
+
+def busy(path):
+    Path(path).write_text(str(os.getpid()))
+    while True:
+        pass
+
+async def main():
+    async with Engine(processes=1, threads=1) as engine:
+        engine.submit(busy, sys.argv[1])
+        engine.options(lane="thread").submit(time.sleep, 0.01)
+        await engine.submit(asyncio.sleep, 60)
+
+asyncio.run(main())
+"""
+
+BLOCKING = """
+import os, sys
+from pathlib import Path
+from engine import Engine
+
+def busy(path):
+    Path(path).write_text(str(os.getpid()))
+    while True:
+        pass
+
+with Engine(processes=1) as engine:
+    engine.run(busy, sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("program", [ASYNC, BLOCKING], ids=["async", "blocking"])
+def test_one_ctrl_c_ends_the_program_with_one_traceback_and_no_process_left(program: str, tmp_path: Path) -> None:
+    """Section 8: workers ignore SIGINT, the parent unwinds once. The whole group gets it, as from a terminal."""
+    began = tmp_path / "began"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(began)], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        eventually(lambda: began.exists() and began.read_text() != "", 30.0)
+        worker = psutil.Process(int(began.read_text()))
+        os.killpg(process.pid, signal.SIGINT)
+        at = time.monotonic()
+        _, stderr = process.communicate(timeout=30)
+        assert time.monotonic() - at < 10  # the promise is 3 s on a quiet machine
+        assert stderr.count("Traceback (most recent call last)") <= 2, stderr  # asyncio's KeyboardInterrupt has a cause
+        assert stderr.rstrip().endswith("KeyboardInterrupt"), stderr
+        assert "engine" not in stderr.rpartition("KeyboardInterrupt")[2]
+        assert process.returncode in (-signal.SIGINT, 130, 1), process.returncode
+        eventually(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 10.0)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)

@@ -1,0 +1,106 @@
+"""``engine.snapshot()``: frozen, and right."""
+
+import asyncio
+import dataclasses
+import os
+import threading
+
+import pytest
+
+from engine import Engine, Lane, Snapshot, TaskState
+from tests.support import eventually_async
+
+
+def fail() -> None:
+    raise ValueError("on purpose")
+
+
+async def test_a_fresh_engine_has_done_nothing() -> None:
+    async with Engine(threads=3, coroutines=5, processes=2) as engine:
+        snapshot = engine.snapshot()
+        assert {lane: part.slots for lane, part in snapshot.lanes.items()} == {
+            Lane.LOOP: 5, Lane.THREAD: 3, Lane.PROCESS: 2,
+        }  # fmt: skip
+        assert [snapshot.count(state) for state in TaskState] == [0, 0, 0, 0, 0]
+        assert snapshot.workers == ()
+        assert (snapshot.queue_depth, snapshot.retries, snapshot.crashes, snapshot.timeouts, snapshot.abandoned,
+                snapshot.recycled, snapshot.late, snapshot.phase) == (0, 0, 0, 0, 0, 0, 0, "running")  # fmt: skip
+
+
+async def test_counts_follow_the_tasks() -> None:
+    go = threading.Event()
+    async with Engine(threads=1, default_lane="thread") as engine:
+        await engine.run(abs, -1)
+        with pytest.raises(ValueError, match="on purpose"):
+            await engine.run(fail)
+        engine.submit(go.wait, 30)
+        queued = [engine.submit(abs, -1) for _ in range(3)]
+        queued.pop().cancel()
+        await eventually_async(lambda: engine.snapshot().count(TaskState.RUNNING) == 1)
+        thread = engine.snapshot().lanes[Lane.THREAD]
+        assert (thread.pending, thread.running, thread.completed, thread.failed, thread.cancelled, thread.queued) == (
+            2, 1, 1, 1, 1, 2,
+        )  # fmt: skip
+        assert engine.snapshot().queue_depth == 2
+        go.set()
+        await asyncio.gather(*queued)
+        assert engine.snapshot().count(TaskState.COMPLETED) == 4
+
+
+async def test_a_worker_thread_is_described() -> None:
+    go = threading.Event()
+    async with Engine(threads=1, default_lane="thread") as engine:
+        await engine.run(abs, -1)
+        task = engine.options(name="named").submit(go.wait, 30)
+        await eventually_async(lambda: task.state is TaskState.RUNNING)
+        (worker,) = engine.snapshot().workers
+        assert (worker.name, worker.lane, worker.pid, worker.state) == ("thread-1", Lane.THREAD, None, "busy")
+        assert (worker.task_id, worker.task_name, worker.tasks_done) == (task.id, "named", 1)
+        go.set()
+        await task
+        await eventually_async(lambda: engine.snapshot().workers[0].state == "idle")
+        (worker,) = engine.snapshot().workers
+        assert (worker.task_id, worker.task_name, worker.tasks_done) == (None, None, 2)
+
+
+async def test_a_worker_process_is_described() -> None:
+    async with Engine(processes=1) as engine:
+        pid = await engine.run(os.getpid)
+        await eventually_async(lambda: engine.snapshot().workers[0].state == "idle")
+        (worker,) = engine.snapshot().workers
+        assert (worker.lane, worker.pid, worker.tasks_done) == (Lane.PROCESS, pid, 1)
+        assert worker.rss_bytes is not None
+        assert worker.rss_bytes > 1_000_000
+        assert worker.cpu_seconds is not None
+
+
+async def test_a_snapshot_is_frozen_and_stays_as_it_was() -> None:
+    async with Engine(threads=1, default_lane="thread") as engine:
+        before = engine.snapshot()
+        await engine.run(abs, -1)
+        assert before.count(TaskState.COMPLETED) == 0
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            before.retries = 5  # type: ignore[misc]  # that it is frozen is what is tested
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            before.lanes[Lane.LOOP].pending = 5  # type: ignore[misc]  # as above
+
+
+async def test_a_snapshot_may_be_taken_on_any_thread_and_after_the_end() -> None:
+    async with Engine(threads=1, default_lane="thread") as engine:
+        await engine.run(abs, -1)
+        taken: Snapshot = await asyncio.to_thread(engine.snapshot)
+        assert taken.count(TaskState.COMPLETED) == 1
+    assert engine.snapshot().phase == "closed"
+    assert engine.snapshot().count(TaskState.COMPLETED) == 1
+    assert engine.snapshot().workers == ()
+
+
+async def test_a_snapshot_prints_as_a_table() -> None:
+    async with Engine(threads=1, default_lane="thread") as engine:
+        await engine.run(abs, -1)
+        lines = str(engine.snapshot()).splitlines()
+        assert lines[0].split() == ["lane", "pending", "running", "completed", "failed", "cancelled"]
+        assert [line.split() for line in lines[1:4]] == [
+            ["loop", "0", "0", "0", "0", "0"], ["thread", "0", "0", "1", "0", "0"], ["process", "0", "0", "0", "0", "0"],
+        ]  # fmt: skip
+        assert lines[4].endswith("running")
