@@ -104,7 +104,7 @@ class TaskGroup:
         self._closed = True
         if cancelled is not None and not self._errors:
             raise cancelled
-        if error is not None and not isinstance(error, asyncio.CancelledError):
+        if error is not None and not isinstance(error, asyncio.CancelledError) and error not in self._errors:
             self._errors.append(error)
         if self._errors:
             try:

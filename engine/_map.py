@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -91,20 +92,24 @@ class MapResults(Generic[T]):
         self._pull: asyncio.Task[Row | None] | None = None
         self._finished: deque[Task[Any]] = deque()
         self._something: asyncio.Future[None] | None = None
+        self._told = _weakly(self._on_done)  # or the tasks would keep us, and dropping us would not cancel them
 
     def __aiter__(self) -> MapResults[T]:
         return self
 
     async def __anext__(self) -> T:
+        given = False
         try:
             while True:
                 room = self._fill()
+                if given and not room:
+                    self._engine._core.pass_room_on()  # we may not have used what we were given
                 task = self._next_done()
                 if task is not None:
                     return self._take(task)
                 if not self._tasks and self._exhausted:
                     raise StopAsyncIteration
-                await self._wait(room)
+                given = await self._wait(room)
         except BaseException:
             await self.aclose()
             raise
@@ -124,7 +129,7 @@ class MapResults(Generic[T]):
                 return True
             self._tasks[task] = None
             if not self._ordered:
-                task.add_done_callback(self._on_done)
+                task.add_done_callback(self._told)
         return False
 
     def _next_row(self) -> Row | None:
@@ -158,19 +163,19 @@ class MapResults(Generic[T]):
         result: T = task.result()
         return result
 
-    async def _wait(self, room: bool) -> None:
-        """Wait until there may be something to do: a result, a row, or room."""
+    async def _wait(self, room: bool) -> bool:
+        """Wait until there may be something to do: a result, a row, or room. True: we were given room."""
         head = next(iter(self._tasks), None)
         if self._ordered and head is not None and self._pull is None and not room:
             await _until_done(head)
-            return
+            return False
         waiters: list[Any] = []
         if self._ordered and head is not None:
             waiters.append(head)
         elif not self._ordered:
             self._something = asyncio.get_running_loop().create_future()
             if self._finished:
-                return
+                return False
             waiters.append(self._something)
         if self._pull is not None and len(self._tasks) < self._window:
             waiters.append(self._pull)
@@ -188,8 +193,8 @@ class MapResults(Generic[T]):
             raise
         finally:
             core.scheduler.waiters.reclaim(lender)
-            if mine is not None and not mine.done():
-                mine.cancel()
+            given = mine is not None and not mine.cancel()
+        return given
 
     def _on_done(self, task: Task[Any]) -> None:
         if task in self._tasks:
@@ -224,6 +229,16 @@ class MapResults(Generic[T]):
                 pull.get_loop().call_soon_threadsafe(pull.cancel)
         except RuntimeError:  # the loop is closed, and nothing of it runs any more
             pass
+
+
+def _weakly(method: Callable[[Task[Any]], None]) -> Callable[[Task[Any]], None]:
+    reference = weakref.WeakMethod(method)
+
+    def call(task: Task[Any]) -> None:
+        if (found := reference()) is not None:
+            found(task)
+
+    return call
 
 
 async def _pulled(rows: AsyncIterator[Row]) -> Row | None:

@@ -70,17 +70,16 @@ class Runner:
             with self._ledger.lock:
                 self._ledger.check_open_locked()
                 home = self._home or candidate
-                if home is not None:
-                    taken = step(home)
-                    if home is candidate:
-                        self._home = home
-                        self._homes.append(home)
-            if home is None:
+                answer = (step(home),) if home is not None else None
+                if home is not None and home is candidate:
+                    self._home = home
+                    self._homes.append(home)
+            if home is None or answer is None:
                 asyncio.get_running_loop()  # raises; if a loop runs here, another thread's ended since we looked
                 continue
             if home is candidate:
                 await home.open()
-            return taken
+            return answer[0]
 
     def _home_ends(self, home: Home) -> None:
         """Start nothing more at ``home``: its loop is about to end, or its manager stops."""
@@ -131,7 +130,7 @@ class Runner:
             self._hand_over(job)
             return
         try:
-            job.home.loop.call_soon_threadsafe(self._hand_over, job, context=contextvars.Context())
+            job.home.loop.call_soon_threadsafe(self._hand_over, job)
         except RuntimeError:
             self.notice_closed_loops()
 
@@ -149,8 +148,7 @@ class Runner:
         with self._ledger.lock:
             job.record.asyncio_task = task
             is_live = job.is_live
-        # In a context of its own: called from inside another task, it would lend that task's slot to us.
-        contextvars.Context().run(task.add_done_callback, functools.partial(self._engine_ended, job))
+        task.add_done_callback(functools.partial(self._engine_ended, job))
         if not is_live:
             task.cancel()
 

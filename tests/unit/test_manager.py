@@ -485,6 +485,19 @@ async def test_a_queued_task_can_be_awaited_and_cancelled_through_asyncio_task()
         assert gate.entered == 2
 
 
+async def test_a_claimed_task_cancelled_through_asyncio_task_before_it_ran_gives_its_place_back() -> None:
+    gate = Gate()
+    async with managed(1) as manager:
+        await manager.submit_task("a", gate.wait)
+        first = manager.tasks["a"].asyncio_task
+        assert first is not None
+        assert first.cancel()
+        await until(manager, "a", TaskStatus.CANCELLED)
+        await manager.submit_task("b", double, n=1)
+        assert await manager.wait_for_task("b", timeout=5) == 2
+        assert gate.entered == 0
+
+
 # -- waiting ----------------------------------------------------------------------------------------------------------
 
 
