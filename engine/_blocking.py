@@ -88,7 +88,8 @@ class BlockingEngine(BlockingCalls):
         finally:
             with self._stop_lock:
                 self._stopping -= 1
-                self._report = self._report or report
+                if report is not None:
+                    self._report = report
                 if self._report is not None and not self._stopping:  # the loop outlives everyone who asked it to stop
                     loop.call_soon_threadsafe(loop.stop)
         if thread is not threading.current_thread():

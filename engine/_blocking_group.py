@@ -86,7 +86,7 @@ class BlockingTaskGroup:
             self._closed = True
         if error is not None and not isinstance(error, Exception):
             return  # KeyboardInterrupt and the like go on as they are
-        if error is not None:
+        if error is not None and not any(each is error for each in errors):  # else the block asked for that result
             errors.append(error)
         if errors:
             raise BaseExceptionGroup(f"{len(errors)} task(s) of the group failed", errors)

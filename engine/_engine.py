@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,6 +80,7 @@ class Engine(Submitter):
         super().__init__(Calls(Lane(default_lane), grace), DEFAULT)
         self._running: Core | None = None
         self._stopper: Stopper | None = None
+        self._tie: Any = None  # an asynchronous generator
         self._blocking: BlockingEngine | None = None
 
     # -- from start to stop -------------------------------------------------------------------------------------
@@ -94,7 +95,16 @@ class Engine(Submitter):
             raise RuntimeError("expected an engine that has not been started, got one that was; create a new Engine")
         self._running = Core(self._settings)
         self._stopper = Stopper(self._running)
+        self._tie = self._until_the_loop_ends()
+        await anext(self._tie)
         return self
+
+    async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
+        """Stop at once when the loop shuts its asynchronous generators down: nothing outlives it unnoticed."""
+        try:
+            yield
+        finally:
+            await self.stop(timeout=0)
 
     async def stop(self, timeout: float | None = None, *, cancel_pending: bool = False) -> ShutdownReport:
         """Refuse new work, wait for what was accepted, then end every worker. Idempotent.
@@ -113,7 +123,11 @@ class Engine(Submitter):
         if core.scheduler.forked:
             raise EngineForked
         if asyncio.get_running_loop() is core.loop:
-            return await stopper.stop(timeout, cancel_pending)
+            report = await stopper.stop(timeout, cancel_pending)
+            tie, self._tie = self._tie, None
+            if tie is not None and not tie.ag_running:
+                await tie.aclose()
+            return report
         if core.loop.is_closed():
             raise EngineClosed("expected the engine's event loop to be open, got a closed one; stop it on its own loop")
         return await asyncio.wrap_future(

@@ -104,7 +104,8 @@ class TaskGroup:
         self._closed = True
         if cancelled is not None and not self._errors:
             raise cancelled
-        if error is not None and not isinstance(error, asyncio.CancelledError) and error not in self._errors:
+        known = any(each is error for each in self._errors)  # the block awaited the task that failed
+        if error is not None and not known and not isinstance(error, asyncio.CancelledError):
             self._errors.append(error)
         if self._errors:
             try:

@@ -264,8 +264,8 @@ class Scheduler:
             if refilled and self.registry.ready[attempt.lane]:
                 wake = slots.to_wake()
             quiet = self.registry.quiet_locked()
-        log.warning("task %d %s did not stop within %s s and was abandoned; it still runs in %s",
-                    attempt.task_id, attempt.name, attempt.grace, attempt.worker)  # fmt: skip
+        log.warning("task %d %s was asked to stop, did not, and was abandoned; it still runs in %s",
+                    attempt.task_id, attempt.name, attempt.worker)  # fmt: skip
         callbacks, attempt.callbacks = attempt.callbacks, None
         for fn in callbacks or ():
             fn()

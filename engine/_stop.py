@@ -25,12 +25,13 @@ _ROUNDS = 2  #: the second is for what an abandoned attempt submitted while the 
 
 @dataclass(frozen=True, slots=True)
 class ShutdownReport:
-    """How an engine ended. ``submitted == completed + failed + cancelled``, whatever happened."""
+    """How an engine ended. ``submitted == completed + failed + cancelled + stopping``, whatever happened."""
 
     submitted: int  #: tasks accepted in the engine's life
     completed: int
     failed: int
     cancelled: int  #: all cancelled tasks, those that the stop cancelled included
+    stopping: int  #: tasks that asked for the stop themselves, and so could not end before it
     cancelled_by_stop: int
     abandoned: int  #: attempts that could not be stopped; their threads end when their functions return
     killed: int  #: worker processes that had to be killed because they did not leave in time
@@ -181,6 +182,7 @@ class Stopper:
                 completed=totals[TaskState.COMPLETED],
                 failed=totals[TaskState.FAILED],
                 cancelled=totals[TaskState.CANCELLED],
+                stopping=totals[TaskState.PENDING] + totals[TaskState.RUNNING],
                 cancelled_by_stop=self._by_stop,
                 abandoned=core.scheduler.counters.abandoned,
                 killed=killed,

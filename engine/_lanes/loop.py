@@ -21,7 +21,7 @@ from .._states import Lane as LaneName
 from ..errors import EngineClosed, TaskCancelled
 from ._errors import arrived
 from .base import Attempt, Front, Outcome, WorkerInfo
-from .running import RunningTask
+from .running import RunningTask, give_up_later
 
 __all__ = ["LoopLane"]
 
@@ -114,17 +114,13 @@ class LoopLane:
             return
         attempt.interrupted = True
         attempt.loop.post(self._cancel, attempt)
-        self._home.loop.call_later(attempt.grace, self._give_up, attempt)
+        give_up_later(attempt, self._home, self._front)
 
     @staticmethod
     def _cancel(attempt: Attempt) -> None:
         task: asyncio.Task[Any] | None = attempt.lane_data
         if task is not None:
             task.cancel(attempt.task._cancel_message if attempt.task is not None else None)
-
-    def _give_up(self, attempt: Attempt) -> None:
-        if not attempt.over:
-            self._front.abandon(attempt)
 
     def workers(self) -> list[WorkerInfo]:
         """Describe nothing: the loop lane has no workers of its own."""
@@ -147,7 +143,9 @@ class LoopLane:
         """Return at once: there is nothing to replace."""
 
     async def close(self, grace: float) -> None:
-        """Return at once: the engine has waited for every coroutine already."""
+        """Stop looking at other loops: the engine has waited for every coroutine already."""
+        if self._looker is not None:
+            self._looker.cancel()
         if self._looker is not None:
             self._looker.cancel()
 

@@ -1,8 +1,9 @@
-"""What ``current_task()`` answers in the loop and thread lanes."""
+"""What attempts of the loop and thread lanes share: what ``current_task()`` answers, and giving up on one."""
 
+from .._mailbox import Mailbox
 from .base import Attempt, Front
 
-__all__ = ["RunningTask"]
+__all__ = ["RunningTask", "give_up_later"]
 
 
 class RunningTask:
@@ -50,3 +51,21 @@ class RunningTask:
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Report how far the task is."""
         self.front.progress(self._attempt, done, total, message)
+
+
+def give_up_later(attempt: Attempt, home: Mailbox, front: Front) -> None:
+    """Abandon an interrupted ``attempt`` after its grace, unless it is over by then. Home loop only.
+
+    The timer takes the place of the timeout's, so that it is forgotten with the attempt and holds nothing longer.
+    """
+    if attempt.timer is not None:
+        attempt.timer.cancel()
+    attempt.timer = home.loop.call_later(attempt.grace, _give_up, attempt, front)
+    if attempt.over:  # it ended on its own thread meanwhile, and saw the old timer
+        attempt.timer.cancel()
+        attempt.timer = None
+
+
+def _give_up(attempt: Attempt, front: Front) -> None:
+    if not attempt.over:
+        front.abandon(attempt)

@@ -4,7 +4,7 @@ A thread claims for itself, so a task goes from ``submit`` to a thread without p
 claimed can still be cancelled or overtaken.
 
 Guarantees
-    Shared: ``_threads``.  Guarded by: ``_lock``, held for one set operation.  Callers: any thread.
+    Shared: ``_threads``, ``_is_closed``.  Guarded by: ``_lock``, held for one set operation.  Callers: any thread.
     Lock order: the lane's lock is taken with no other held, and none is taken under it.
     A wake-up is a token in ``_tokens``; a thread that found nothing takes one before it looks again. The registry
     counts parked threads under its lock in the same step in which it finds its queue empty, so a submit after that
@@ -27,7 +27,7 @@ from .._states import Lane as LaneName
 from ..errors import TaskCancelled, WorkerStartupError
 from ._errors import arrived
 from .base import Attempt, Front, Outcome, WorkerInfo
-from .running import RunningTask
+from .running import RunningTask, give_up_later
 
 __all__ = ["ThreadLane"]
 
@@ -60,6 +60,7 @@ class ThreadLane:
         self._tokens: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads: set[_Worker] = set()
+        self._is_closed = False
         self._numbers = itertools.count(1)
 
     # -- taking work --------------------------------------------------------------------------------------------
@@ -75,6 +76,8 @@ class ThreadLane:
             target=self._run, args=(worker,), name=f"{self._prefix}-{worker.name}", daemon=True
         )
         with self._lock:
+            if self._is_closed:
+                return  # decided before the last task settled: nothing is left to run
             self._threads.add(worker)
         try:
             worker.thread.start()
@@ -134,11 +137,7 @@ class ThreadLane:
         if attempt.interrupted or attempt.over:
             return
         attempt.interrupted = attempt.cancel_requested = True
-        self._home.loop.call_later(attempt.grace, self._give_up, attempt)
-
-    def _give_up(self, attempt: Attempt) -> None:
-        if not attempt.over:
-            self._front.abandon(attempt)
+        give_up_later(attempt, self._home, self._front)
 
     def workers(self) -> list[WorkerInfo]:
         """Describe every thread."""
@@ -166,12 +165,14 @@ class ThreadLane:
     async def close(self, grace: float) -> None:
         """End the idle threads and wait up to ``grace`` seconds for them; an abandoned one ends with its function."""
         with self._lock:
+            self._is_closed = True
             workers = list(self._threads)
-        for _ in workers:
+        for _ in workers:  # one that is being started this instant finds its token when it gets there
             self._tokens.put(_STOP)
         for worker in workers:
-            if worker.thread is not None and worker.attempt is None and worker.thread is not threading.current_thread():
-                worker.thread.join(max(grace, 1.0))
+            thread = worker.thread
+            if thread is not None and worker.attempt is None and thread.is_alive():
+                thread.join(max(grace, 1.0))
 
     def kill(self) -> None:
         """Tell idle threads to end; a running function cannot be killed."""
