@@ -79,11 +79,11 @@ class Verdict:
 def check(promises: Iterable[Promise], executions: Iterable[Execution]) -> Verdict:
     """Compare what was promised with what was done.
 
-    ``lost``: COMPLETED, but never executed to its end · ``unexpected``: executed, but not accepted, or another's token
-    · ``duplicated``: begun more often than attempts were made or allowed · ``overlapped``: two executions of one call at
-    once · ``ghost``: CANCELLED before it started, and executed all the same · ``hung``: accepted, and no terminal state
-    · ``double_terminal``: two terminal states, or more or less than one round of callbacks · ``resurrected``: ``cancel``
-    answered True and the call COMPLETED · ``wrong``: COMPLETED with another call's value.
+    ``lost``: COMPLETED, but never executed to its end · ``unexpected``: executed, but not accepted, or with another's
+    token · ``duplicated``: begun more often than attempts were made or allowed · ``overlapped``: two executions of one
+    call at once · ``ghost``: CANCELLED before it started, and executed all the same · ``hung``: accepted, and no
+    terminal state · ``double_terminal``: two terminal states, or not one round of callbacks · ``resurrected``:
+    ``cancel`` answered True and the call COMPLETED · ``wrong``: COMPLETED with another call's value.
     """
     faults: dict[str, list[int]] = defaultdict(list)
     by_number: dict[int, list[Execution]] = defaultdict(list)

@@ -22,6 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psutil
@@ -219,6 +220,10 @@ class Hammer:
 
     # -- an event loop
 
+    def on_a_loop(self, number: int) -> None:
+        """Do what ``loop`` does, on a new one."""
+        asyncio.run(self.loop(number))
+
     async def loop(self, number: int) -> None:
         """Do what coroutines do with tasks, on a loop of its own; stay until every callback was heard here."""
         rng = random.Random(f"{self.seed} loop {number}")
@@ -240,7 +245,7 @@ class Hammer:
                 if pair is not None:
                     made.append(pair)
                     mine.append(pair[0])
-            tasks = [task for _, task in made]
+            tasks: list[Any] = [task for _, task in made]
             draw = rng.random()
             if draw < 0.4:
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -300,8 +305,9 @@ def hammer(seconds: float, seed: int, threads: int) -> dict[str, Any]:
         before = _belongings(me)
         engine = Engine(threads=4, processes=2, coroutines=50, max_pending=500, grace=0.1, history=100).__enter__()
         run = Hammer(engine, path, seed)
-        crew = [threading.Thread(target=_guarded, args=(run, lambda n=n: run.thread(n)), daemon=True) for n in range(threads)]  # type: ignore[misc]  # a lambda's default  # fmt: skip  # noqa: E501
-        crew += [threading.Thread(target=_guarded, args=(run, lambda n=n: asyncio.run(run.loop(n))), daemon=True) for n in range(2)]  # type: ignore[misc]  # as above  # fmt: skip  # noqa: E501
+        bodies = [partial(run.thread, number) for number in range(threads)]
+        bodies += [partial(run.on_a_loop, number) for number in range(2)]
+        crew = [threading.Thread(target=_guarded, args=(run, body), daemon=True) for body in bodies]
         for thread in crew:
             thread.start()
         time.sleep(seconds)  # the length of the run

@@ -1,5 +1,7 @@
-"""One suite for the three lanes, through the real Engine: what a task of any lane may rely on (SCENARIOS W4, N1, A2, A5,
-A6, A8, A9, A12, R3)."""
+"""One suite for the three lanes, through the real Engine: what a task of any lane may rely on.
+
+SCENARIOS W4, N1, A2, A5, A6, A8, A9, A12, R3.
+"""
 
 import asyncio
 import gc
@@ -113,7 +115,7 @@ async def test_cancelled_error_raised_by_the_task_itself(kit: Kit) -> None:
     """W4: a coroutine that raises CancelledError is CANCELLED; from a plain function it is a RemoteError."""
     async with kit.engine() as engine:
         task = kit.submit(engine, "throw", asyncio.CancelledError())
-        await asyncio.wait_for(asyncio.wait([task]), STUCK)
+        await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), STUCK)
         if kit.lane is Lane.LOOP:
             assert task.cancelled()
         else:
@@ -146,6 +148,7 @@ async def test_progress_is_seen_from_outside(kit: Kit, tmp_path: Path) -> None:
     async with kit.engine() as engine:
         task = kit.submit(engine, "report", str(tmp_path), "one")
         progress = await eventually_async(lambda: task.progress, STUCK)
+        assert progress is not None
         assert (progress.done, progress.total, progress.message) == (3, 10, "three of ten")
         info = engine.get(task.id)
         assert info is not None
@@ -190,7 +193,7 @@ async def test_arguments_of_a_cancelled_task_are_freed(kit: Kit, tmp_path: Path)
         del blobs
         for task in (*tasks, holder):
             assert task.cancel()
-        await asyncio.wait([*tasks, holder])
+        await asyncio.gather(*tasks, holder, return_exceptions=True)
         await eventually_async(
             lambda: gc.collect() is not None and not any(ref() for ref in given), STUCK, "the arguments are freed"
         )
@@ -238,7 +241,7 @@ async def test_cancel_answers_true_only_for_what_never_completes(kit: Kit, tmp_p
         fresh = kit.submit(engine, "touch", str(tmp_path / "fresh"))  # still in the queue: this loop has not turned
         fresh.cancel()
         fresh.cancel()
-        await asyncio.wait([fresh])
+        await asyncio.gather(fresh, return_exceptions=True)
         assert fresh.cancelled()
 
         waits = kit.submit(engine.options(retry=Retry(max_attempts=2, base_delay=60)), "fail", "once")
@@ -478,7 +481,7 @@ async def test_stop_with_cancel_pending_lets_the_running_end(kit: Kit, tmp_path:
     await begun(tmp_path, "running")
     queued = kit.submit(engine, "touch", str(tmp_path / "queued"))
     stopping = asyncio.ensure_future(engine.stop(cancel_pending=True))
-    await asyncio.wait([queued])
+    await asyncio.gather(queued, return_exceptions=True)
     assert queued.cancelled()
     (tmp_path / "go").touch()
     report = await asyncio.wait_for(stopping, STUCK)

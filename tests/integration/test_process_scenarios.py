@@ -15,6 +15,7 @@ import threading
 import types
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,21 @@ STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
 
 async def failure(task: Task[Any]) -> BaseException:
     """Wait for ``task``, which must fail, and return its error."""
-    await asyncio.wait_for(asyncio.wait([task]), STUCK)
+    await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), STUCK)
     error = task.exception()
     assert error is not None
     return error
 
 
+def _are_done(tasks: list[Task[Any]], count: int) -> bool:
+    return sum(task.done() for task in tasks) >= count
+
+
 async def is_healthy(engine: Engine) -> bool:
-    return await asyncio.wait_for(engine.run(functions.give, 42), STUCK) == 42
+    return bool(await asyncio.wait_for(engine.run(functions.give, 42), STUCK) == 42)
 
 
-# -- W: a worker dies ---------------------------------------------------------------------------------------------------
+# -- W: a worker dies -----------------------------------------------------------------------------------------------
 
 
 async def test_killed_workers_cost_only_the_task_they_ran(tmp_path: Path) -> None:
@@ -53,7 +58,7 @@ async def test_killed_workers_cost_only_the_task_they_ran(tmp_path: Path) -> Non
     path, count, kills = str(tmp_path / "ran"), 300, 8
     killed: list[int] = []
     async with Engine(processes=2) as engine:
-        tasks = [engine.submit(does.work, path, str(number), 0.002) for number in range(count)]
+        tasks: list[Task[Any]] = [engine.submit(does.work, path, str(number), 0.002) for number in range(count)]
         while len(killed) < kills and not all(task.done() for task in tasks):
             busy = [worker.pid for worker in engine.snapshot().workers if worker.state == "busy" and worker.pid]
             if busy:
@@ -62,11 +67,12 @@ async def test_killed_workers_cost_only_the_task_they_ran(tmp_path: Path) -> Non
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             done = sum(task.done() for task in tasks)
-            await eventually_async(lambda done=done: sum(t.done() for t in tasks) > done + rng.randrange(20), STUCK)
+            wanted = done + 1 + rng.randrange(20)
+            await eventually_async(partial(_are_done, tasks, wanted), STUCK)
             if sum(task.done() for task in tasks) > count - 40:
                 break
         assert await is_healthy(engine)
-        await asyncio.wait(tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
         ran = Counter(line.split()[0] for line in Path(path).read_text().splitlines())
         failed = [task for task in tasks if task.state is TaskState.FAILED]
         for task in failed:
@@ -116,7 +122,7 @@ async def test_an_exit_in_the_middle_of_a_task_is_a_crash(fn: Callable[[int], No
 
 @pytest.mark.parametrize(
     "error",
-    [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(1), asyncio.CancelledError(), BaseException("b")],
+    [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(1), asyncio.CancelledError(), BaseException()],
     ids=lambda error: type(error).__name__,
 )
 async def test_what_ends_loops_ends_neither_worker_nor_loop(error: BaseException) -> None:
@@ -327,7 +333,7 @@ async def test_a_cancelled_running_task_is_truly_killed(tmp_path: Path, fn: Call
 
 def _is_alive(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
@@ -357,7 +363,7 @@ async def test_cancel_of_a_task_whose_worker_is_on_to_the_next() -> None:
                 await asyncio.sleep(0)
             said = first.cancel()
             assert await asyncio.wait_for(second, STUCK) == number
-            await asyncio.wait([first])
+            await asyncio.gather(first, return_exceptions=True)
             assert first.cancelled() == said
 
 
@@ -402,7 +408,7 @@ async def test_a_process_task_that_would_submit_to_its_parents_engine_gets_a_cle
     async with Engine(processes=1) as engine:
 
         def nested() -> int:
-            return engine.submit(functions.give, 1).result()
+            return int(engine.submit(functions.give, 1).result())
 
         error = await failure(engine.submit(nested))
         assert isinstance(error, PickleError)

@@ -75,7 +75,7 @@ async def test_no_argument_is_dropped_under_the_lock(how: str) -> None:
         elif how == "cancel running":
             await eventually_async(lambda: task.started_at is not None, STUCK)
             task.cancel()
-        await asyncio.wait([task])
+        await asyncio.gather(task, return_exceptions=True)
         task._retrieved = True
         go.set()
         if blocker is not None:

@@ -3,7 +3,8 @@
 import asyncio
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -38,7 +39,8 @@ async def on_a_loop(engine: BlockingEngine, seed: int) -> None:
         elif kind == 2:
             task = engine.submit(give, number)
             task.add_done_callback(lambda _: called.append(asyncio.get_running_loop()))
-            done, _ = await asyncio.wait([task, engine.submit(where)])
+            both: list[Any] = [task, engine.submit(where)]
+            done, _ = await asyncio.wait(both)
             assert len(done) == 2
         else:
             with pytest.raises(TimeoutError):
@@ -61,6 +63,10 @@ def test_many_threads_and_two_loops_on_one_engine(rng: random.Random) -> None:
         together(*[thread] * 32, loop(rng.getrandbits(32)), loop(rng.getrandbits(32)))
 
 
+def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(main())
+
+
 @pytest.mark.usefixtures("switching")
 def test_two_loops_and_a_thread_wait_for_the_same_tasks() -> None:
     """N15: a Task belongs to every loop: each awaiter is woken on its own."""
@@ -77,7 +83,8 @@ def test_two_loops_and_a_thread_wait_for_the_same_tasks() -> None:
             def read(tasks: list[Task[Any]] = tasks, expected: list[Any] = expected) -> None:
                 assert [task.result(STUCK) for task in tasks] == expected
 
-            together(lambda gather=gather: asyncio.run(gather()), lambda gather=gather: asyncio.run(gather()), read, go.set)  # type: ignore[misc]  # a lambda's default  # fmt: skip  # noqa: E501
+            run = partial(_run, gather)
+            together(run, run, read, go.set)
 
 
 def test_one_of_two_loops_that_await_a_task_cancels_it() -> None:

@@ -128,7 +128,7 @@ async def test_a_cancel_that_loses_to_a_dying_worker_ends_the_task_all_the_same(
 async def test_of_two_that_take_a_sent_task_back_the_slower_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A5: 1. Both see "sent". 2. One recalls it: True. 3. The other recalls it: False, and settles. 4. The first goes on.
+    """A5: 1. Both see "sent". 2. One recalls it: True. 3. The other: False, and settles. 4. The first goes on.
 
     The attempt must leave its lane all the same, or the engine never becomes quiet and cannot stop.
     """
@@ -184,7 +184,7 @@ async def test_a_recall_that_comes_after_the_worker_took_the_packet_ends_the_run
             for _ in range(number % 7):
                 await asyncio.sleep(0)
             answer = task.cancel()
-            await asyncio.wait([task])
+            await asyncio.gather(task, return_exceptions=True)
             outcomes.append(answer)
             assert task.cancelled() == answer, task
             if task.started_at is None:

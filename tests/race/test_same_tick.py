@@ -64,7 +64,9 @@ def test_wait_for_cancel_timeout_and_completion_in_one_tick(
     seen: Counter[str] = Counter()
 
     async def one(engine: Engine) -> None:
-        tick = lambda: rng.choice([0, 1, 1, 2])  # noqa: E731
+        def tick() -> int:
+            return rng.choice([0, 1, 1, 2])
+
         outcome = rng.choice(["value", "value", "fail", "swallow"])
         timeout = rng.choice([None, None, 1, 2])
         retry = rng.choice([None, None, Retry(max_attempts=2, base_delay=1, jitter=0)])
@@ -85,7 +87,8 @@ def test_wait_for_cancel_timeout_and_completion_in_one_tick(
             loop.call_later(tick(), lambda: asked.append(waiter.cancel()))
         if rng.random() < 0.4:
             loop.call_later(tick(), lambda: answers.append(task.cancel()))
-        await asyncio.wait([waiter, task])
+        both: list[Any] = [waiter, task]
+        await asyncio.wait(both)
         while not rounds or (asked == [] and len(answers) == 0 and not waiter.done()):
             await asyncio.sleep(1)
         await asyncio.sleep(4)  # every timer has fired by now

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -56,7 +57,7 @@ def test_cancel_against_complete_against_timeout(rng: random.Random, lane: str) 
         tasks: list[Task[Any]] = []
         for _ in range(count):
             view = engine.options(timeout=rng.uniform(0.0005, 0.004))
-            task: Task[Any] = view.submit(sleep if lane == "thread" else sleep_async, rng.uniform(0, 0.003))  # type: ignore[arg-type]  # one or the other
+            task: Task[Any] = view.submit(sleep if lane == "thread" else sleep_async, rng.uniform(0, 0.003))
             task.add_done_callback(lambda task: rounds.update([task.id]))
             tasks.append(task)
 
@@ -69,7 +70,7 @@ def test_cancel_against_complete_against_timeout(rng: random.Random, lane: str) 
                     eventually(lambda n=number: tasks[n].started_at or tasks[n].done(), STUCK)  # type: ignore[misc]  # a lambda's default
                 answers[number].append(tasks[number].cancel())
 
-        together(*[lambda seed=rng.getrandbits(32): cancel(seed) for _ in range(3)])  # type: ignore[misc]  # as above
+        together(*[partial(cancel, rng.getrandbits(32)) for _ in range(3)])
         report = engine.stop()
     states = Counter(task.state for task in tasks)
     assert sum(states.values()) == report.submitted == count
@@ -145,7 +146,7 @@ def test_a_retry_against_a_cancel_leaves_one_outcome(rng: random.Random) -> None
                 cancelled[number] = tasks[number].cancel()
                 at_cancel[number] = runs[number]
 
-        together(*[lambda k=k: cancel(range(k, len(tasks), 4)) for k in range(4)])  # type: ignore[misc]  # as above
+        together(*[partial(cancel, range(k, len(tasks), 4)) for k in range(4)])
         engine.stop()
     for number, task in enumerate(tasks):
         assert task.cancelled() == cancelled[number]

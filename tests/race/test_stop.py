@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -67,6 +68,10 @@ def test_what_a_stop_accepted_it_accounts_for(rng: random.Random, stop: dict[str
             engine.submit(nothing, 1)
 
 
+def _stop(engine: BlockingEngine, reports: list[ShutdownReport]) -> None:
+    reports.append(engine.stop())
+
+
 @pytest.mark.usefixtures("switching")
 def test_whoever_stops_at_the_same_time_gets_the_same_report() -> None:
     """Idempotent, also when many do it at once: the private loop must not end under one that still waits for it."""
@@ -74,7 +79,7 @@ def test_whoever_stops_at_the_same_time_gets_the_same_report() -> None:
         engine = Engine(threads=1, default_lane="thread").__enter__()
         engine.submit(nothing, 1)
         reports: list[ShutdownReport] = []
-        together(*[lambda engine=engine, reports=reports: reports.append(engine.stop()) for _ in range(6)])  # type: ignore[misc]  # lambda defaults
+        together(*[partial(_stop, engine, reports)] * 6)
         assert len(reports) == 6
         assert len(set(reports)) == 1
 

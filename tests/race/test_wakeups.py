@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -149,7 +150,7 @@ async def test_a_mailbox_calls_each_once_and_in_the_order_of_its_poster() -> Non
         for number in range(count):
             assert mailbox.post(seen.append, (poster, number))
 
-    await asyncio.to_thread(together, *[lambda poster=poster: post(poster) for poster in range(posters)])  # type: ignore[misc]  # a lambda's default
+    await asyncio.to_thread(together, *[partial(post, poster) for poster in range(posters)])
     await eventually_async(lambda: len(seen) == count * posters, STUCK)
     for poster in range(posters):
         assert [number for who, number in seen if who == poster] == list(range(count))
