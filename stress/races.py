@@ -10,6 +10,7 @@ compared with what every submitter was told. With faults it prints the calls con
 
 import argparse
 import asyncio
+import concurrent.futures
 import contextlib
 import json
 import logging
@@ -161,6 +162,8 @@ class Hammer:
                 self.group(rng)
             elif draw < 0.98:
                 self.look()
+            elif draw < 0.995:
+                self.burst()
             else:
                 self.kill(rng)
             if len(mine) > 50:
@@ -189,6 +192,22 @@ class Hammer:
             pass
         results.close()
         self.did["maps"] += 1
+
+    def burst(self) -> None:
+        """Submit and cancel tiny tasks as fast as can be: most of the time goes by inside the engine's own steps."""
+        view = self.engine.options(lane="thread")
+        try:
+            tasks = [view.submit(_echo, number) for number in range(150)]
+        except EngineFull:
+            return
+        answers = {number: tasks[number].cancel() for number in range(0, 150, 3)}
+        for number, task in enumerate(tasks):
+            try:
+                if task.result(PATIENCE) != number or answers.get(number):
+                    self.errors.append(f"burst: {task} gave {task.result()}, cancel said {answers.get(number)}")
+            except concurrent.futures.CancelledError:
+                pass
+        self.did["bursts"] += 1
 
     def group(self, rng: random.Random) -> None:
         """Run a group, some of whose tasks fail."""
@@ -281,7 +300,13 @@ class Hammer:
                 promise.right_value = task.result() == promise.number
             elif task.state is TaskState.FAILED:
                 task.exception()  # or its failure would be logged as one that nobody asked for
+        ids = Counter(task.id for _, task in self._promises.values() if task is not None)
+        self.errors += [f"{count} tasks have the id {number}" for number, count in ids.items() if count > 1]
         return [promise for promise, _ in self._promises.values()]
+
+
+def _echo(number: int) -> int:
+    return number
 
 
 def _maybe_fail(fails: bool, number: int) -> int:
@@ -377,14 +402,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="what to draw from")
     parser.add_argument("--threads", type=int, default=8, help="submitting threads, besides two loops (default: 8)")
     options = parser.parse_args(arguments)
-    logging.getLogger("engine").setLevel(logging.CRITICAL)  # crashes and failures are what this is about
+    log = logging.getLogger("engine")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # crashes and failures are what this is about
     print(f"machine {machine()}\nseed {options.seed}", flush=True)
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-4)
+    sys.setswitchinterval(1e-5)
     try:
         result = hammer(options.seconds, options.seed, max(8, options.threads))
     finally:
         sys.setswitchinterval(interval)
+        log.setLevel(level)
     trials = result["accepted"]
     print(json.dumps({"script": "races", "seed": options.seed, "seconds": options.seconds, **result}))
     if not result["ok"]:

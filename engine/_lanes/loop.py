@@ -10,6 +10,7 @@ Guarantees
 from __future__ import annotations
 
 import asyncio
+import inspect
 import traceback
 from types import FrameType
 from typing import Any
@@ -67,6 +68,11 @@ class LoopLane:
     def _end_without_loop(self, attempt: Attempt) -> None:
         error = EngineClosed("expected the loop that submitted the coroutine to be open, got a closed one; "
                              "await tasks before their loop ends")  # fmt: skip
+        task, attempt.lane_data = attempt.lane_data, None
+        if task is not None:  # asyncio would complain when it is collected; our error says it already
+            task._log_destroy_pending = False
+            if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:
+                task.get_coro().close()
         self._forget(attempt)
         self._front.end(attempt, Outcome(error=error, started_at=attempt.started_at, retryable=False))
 

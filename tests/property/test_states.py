@@ -1,5 +1,6 @@
 """Whatever moves are asked for, the table lets only legal ones through, and the counts stay right."""
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,7 +32,7 @@ def test_a_walk_through_the_table_ends_with_its_first_terminal_state(asked: list
         state = wanted
         path.append(state)
     assert all(each not in TERMINAL for each in path[:-1])
-    assert all(after in MOVES[before] for before, after in zip(path, path[1:], strict=False))
+    assert all(after in MOVES[before] for before, after in itertools.pairwise(path))
     if path[-1] is TaskState.COMPLETED:
         assert path[-2] is TaskState.RUNNING  # nothing completes that did not run
 

@@ -30,7 +30,7 @@ def test_what_is_not_a_number_of_seconds_is_refused(value: object) -> None:
 
 def test_zero_seconds_are_taken_only_where_zero_makes_sense() -> None:
     assert _checks.seconds("n", 0, zero=True) == 0.0
-    with pytest.raises(ValueError, match="expected n to be a finite number of seconds, more than zero.*, got 0"):
+    with pytest.raises(ValueError, match=r"expected n to be a finite number of seconds, more than zero.*, got 0"):
         _checks.seconds("n", 0)
 
 

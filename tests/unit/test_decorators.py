@@ -61,7 +61,7 @@ def test_a_bad_option_is_refused_at_the_decorator(decorator: Any, name: str, val
 
 def test_a_wrong_name_is_refused_at_the_decorator() -> None:
     wrong: Any = engine.task
-    with pytest.raises(TypeError, match="expected options to be among .*, got 'timout'"):
+    with pytest.raises(TypeError, match=r"expected options to be among .*, got 'timout'"):
         wrong(timout=5)
 
 

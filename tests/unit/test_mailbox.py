@@ -29,7 +29,7 @@ async def test_calls_of_one_thread_run_in_the_order_posted() -> None:
     assert seen == list(range(100))
 
 
-async def test_a_burst_wakes_the_loop_once() -> None:
+async def test_a_burst_wakes_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
     wakes = []
     mailbox = Mailbox(loop)
@@ -39,7 +39,7 @@ async def test_a_burst_wakes_the_loop_once() -> None:
         wakes.append(1)
         return original(*args, **kwargs)
 
-    loop.call_soon_threadsafe = counted  # type: ignore[method-assign]  # to count what crosses threads
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
     seen: list[int] = []
     in_thread(lambda: [mailbox.post(seen.append, n) for n in range(1000)])
     await asyncio.sleep(0)

@@ -101,7 +101,7 @@ async def test_unordered_results_come_as_they_are_ready() -> None:
 async def test_nothing_in_nothing_out() -> None:
     async with small() as engine:
         for ordered in (True, False):
-            assert [n async for n in engine.map(abs, [], ordered=ordered)] == []
+            assert await _collected(engine.map(int, [], ordered=ordered)) == []
             assert [n async for n in engine.map(abs, numbers(0), ordered=ordered)] == []
 
 
@@ -238,10 +238,14 @@ async def test_the_first_failure_is_raised_and_cancels_the_rest(ordered: bool, a
     async with small() as engine:
         source: Any = numbers() if asynchronous else Counting()
         results = engine.map(fail_at_five, source, ordered=ordered, window=4)
-        found = []
-        with pytest.raises(ValueError, match="five"):
+        found: list[int] = []
+
+        async def take_all() -> None:
             async for number in results:
                 found.append(number)
+
+        with pytest.raises(ValueError, match="five"):
+            await take_all()
         assert not ordered or found == [0, 1, 2, 3, 4]
         with pytest.raises(StopAsyncIteration):
             await anext(results)
@@ -379,7 +383,7 @@ async def test_a_bad_window_is_refused_before_anything_is_read(window: Any) -> N
     """Row T5."""
     async with small() as engine:
         source = Counting()
-        with pytest.raises(ValueError, match="^expected window to be a positive integer, .*got"):
+        with pytest.raises(ValueError, match=r"^expected window to be a positive integer, .*got"):
             engine.map(abs, source, window=window)
         assert source.read == 0
 

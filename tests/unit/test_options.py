@@ -27,7 +27,7 @@ def test_a_bad_option_is_refused_where_it_enters(name: str, value: object) -> No
 
 
 def test_a_name_that_is_no_option_is_refused_with_those_that_are() -> None:
-    with pytest.raises(TypeError, match="expected options to be among grace, lane, name, .*, got 'timout'"):
+    with pytest.raises(TypeError, match=r"expected options to be among grace, lane, name, .*, got 'timout'"):
         merge_options(DEFAULT, {"timout": 5})
 
 
@@ -65,7 +65,9 @@ def test_a_mark_stays_on_the_function_itself() -> None:
 
 
 def test_what_takes_no_attributes_cannot_be_marked() -> None:
-    with pytest.raises(TypeError, match=r"expected fn to be a function that takes attributes, got .*; wrap it in a def"):
+    with pytest.raises(
+        TypeError, match=r"expected fn to be a function that takes attributes, got .*; wrap it in a def"
+    ):
         mark(len, DEFAULT)
 
 

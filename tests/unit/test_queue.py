@@ -66,13 +66,14 @@ def test_an_item_is_removed_once_wherever_it_stands() -> None:
 def test_removed_items_hold_no_memory(count: int) -> None:
     queue: ReadyQueue[Item] = ReadyQueue()
     queue.push(Item("stays"), 0)
-    dead = []
-    for number in range(count):
+
+    def push_and_remove(number: int) -> weakref.ref[Item]:
         item = Item()
         queue.push(item, number % 7)
-        dead.append(weakref.ref(item))
         queue.remove(item)
-    del item
+        return weakref.ref(item)
+
+    dead = [push_and_remove(number) for number in range(count)]
     gc.collect()
     assert sum(ref() is not None for ref in dead) <= 66  # marked, until they outnumber the live ones by 64
     assert drained(queue) == ["stays"]

@@ -114,7 +114,7 @@ def test_a_coroutine_object_is_refused_without_a_warning_that_nobody_awaited_it(
     called: Any = coroutine()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(TypeError, match="expected fn to be a callable, got.*pass the function, not its call"):
+        with pytest.raises(TypeError, match=r"expected fn to be a callable, got.*pass the function, not its call"):
             route(called, None, Lane.PROCESS)
         del called
 
@@ -122,5 +122,6 @@ def test_a_coroutine_object_is_refused_without_a_warning_that_nobody_awaited_it(
 def test_a_class_is_called_not_awaited_even_if_its_instances_are_async() -> None:
     assert not is_async_callable(AsyncCall)
     assert is_async_callable(AsyncCall())
-    assert asyncio.iscoroutine(made := AsyncCall()())
-    made.close()
+    called = AsyncCall()()
+    assert asyncio.iscoroutine(called)
+    called.close()

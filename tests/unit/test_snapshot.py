@@ -101,6 +101,8 @@ async def test_a_snapshot_prints_as_a_table() -> None:
         lines = str(engine.snapshot()).splitlines()
         assert lines[0].split() == ["lane", "pending", "running", "completed", "failed", "cancelled"]
         assert [line.split() for line in lines[1:4]] == [
-            ["loop", "0", "0", "0", "0", "0"], ["thread", "0", "0", "1", "0", "0"], ["process", "0", "0", "0", "0", "0"],
-        ]  # fmt: skip
+            ["loop", "0", "0", "0", "0", "0"],
+            ["thread", "0", "0", "1", "0", "0"],
+            ["process", "0", "0", "0", "0", "0"],
+        ]
         assert lines[4].endswith("running")

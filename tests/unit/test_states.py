@@ -37,4 +37,4 @@ def test_every_state_has_a_row_and_no_terminal_state_has_a_way_out() -> None:
 
 def test_priorities_are_ordered() -> None:
     assert Priority.LOW < Priority.NORMAL < Priority.HIGH
-    assert Priority.NORMAL == 0
+    assert int(Priority.NORMAL) == 0

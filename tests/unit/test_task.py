@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import functools
 import gc
 import itertools
 import logging
@@ -20,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from engine import Engine, Lane, PickleError, Task, TaskState
+from engine import Engine, Lane, PickleError, Task, TaskInfo, TaskState
 from tests.support import eventually, eventually_async
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
@@ -108,7 +109,7 @@ async def test_result_on_a_loops_thread_never_waits(gate: Gate) -> None:
     async with Engine(threads=1) as engine:
         task = engine.options(lane="thread").submit(gate.hold, 5)
         for ask in (task.result, task.exception):
-            with pytest.raises(asyncio.InvalidStateError, match="expected task 1 to be done, got .*; use await"):
+            with pytest.raises(asyncio.InvalidStateError, match=r"expected task 1 to be done, got .*; use await"):
                 ask()
         gate.opened.set()
         await task
@@ -128,14 +129,16 @@ def test_result_on_a_plain_thread_waits(gate: Gate) -> None:
         assert task.exception() is None
 
 
-@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), 1e18, True, "1", 10**400], ids=lambda v: str(v)[:9])
+@pytest.mark.parametrize(
+    "timeout", [-1, float("nan"), float("inf"), 1e18, True, "1", 10**400], ids=lambda v: str(v)[:9]
+)
 def test_a_bad_timeout_is_refused_whether_or_not_the_task_is_done(gate: Gate, timeout: Any) -> None:
     """Row T5."""
     with Engine(threads=1) as engine:
         task = engine.options(lane="thread").submit(gate.hold)
         for _ in range(2):
             for ask in (task.result, task.exception):
-                with pytest.raises(ValueError, match="^expected timeout to be .+, got .+"):
+                with pytest.raises(ValueError, match=r"^expected timeout to be .+, got .+"):
                     ask(timeout=timeout)
             gate.opened.set()
             task.result(timeout=10)
@@ -206,11 +209,13 @@ async def test_timestamps_are_strictly_ordered_also_for_tasks_that_take_no_time(
         tasks += [thread.submit(abs, n) for n in range(100)]
         await asyncio.gather(*tasks)
         after = time.time()
-        for task in [*tasks, *engine.tasks()]:
-            assert task.started_at is not None
-            assert task.completed_at is not None
-            assert task.created_at < task.started_at < task.completed_at
-            assert before - 1 < task.created_at < after + 1
+        seen: list[Task[Any] | TaskInfo] = [*tasks, *engine.tasks()]
+        for each in seen:
+            assert each.started_at is not None
+            assert each.completed_at is not None
+            assert each.created_at < each.started_at < each.completed_at
+            assert before - 1 < each.created_at < after + 1
+        assert len(seen) == 400
 
 
 async def test_a_task_that_never_started_has_no_start(gate: Gate) -> None:
@@ -250,14 +255,18 @@ async def test_a_task_does_not_pickle_and_says_what_to_do() -> None:
 async def test_callbacks_run_in_order_on_the_loop_that_added_them_in_their_context(gate: Gate) -> None:
     seen: list[tuple[int, str, int]] = []
     here = threading.get_ident()
+
+    def look(number: int, _: Task[Any]) -> None:
+        seen.append((number, variable.get(), threading.get_ident()))
+
     async with Engine(threads=1) as engine:
         task = engine.options(lane="thread").submit(gate.hold)
         for number in range(3):
             variable.set(f"value {number}")
-            task.add_done_callback(lambda _, n=number: seen.append((n, variable.get(), threading.get_ident())))
+            task.add_done_callback(functools.partial(look, number))
         context = contextvars.copy_context()
         context.run(variable.set, "given")
-        task.add_done_callback(lambda _: seen.append((3, variable.get(), threading.get_ident())), context=context)
+        task.add_done_callback(functools.partial(look, 3), context=context)
         variable.set("later")
         gate.opened.set()
         await task
