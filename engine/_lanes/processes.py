@@ -70,10 +70,12 @@ class ProcessLane:
                 attempt.lane_data = OVER
                 return True
             worker, number = attempt.lane_data
-        if worker is None or not worker.recall(number):
+        if worker is None:
             return False
-        self._home.post(self._pool.refill, worker)
-        return True
+        is_back, others = worker.recall(number)
+        if is_back or others:
+            self._home.post(self._give_back, worker, others)
+        return is_back
 
     def snapshot_function(self, fn: Callable[..., Any], name: str = "") -> None:
         """Pickle ``fn`` now, if that has not been done; what goes wrong is raised on its tasks when they are sent."""
@@ -161,7 +163,8 @@ class ProcessLane:
         for number, attempt in reversed(worker.take_all()):
             self._forget_timer(worker, number)
             if number > last:
-                self._give_back(attempt)
+                attempt.lane_data = None
+                self._give_back_unsent(attempt)
                 continue
             outcome = Outcome(started_at=worker.started(number), completed_at=time.monotonic(), worker=worker.label)
             if number in worker.doomed:
@@ -181,9 +184,11 @@ class ProcessLane:
         if worker is None:
             return
         self._pool.arm_spare()
-        if worker.recall(number):
+        is_back, others = worker.recall(number)
+        if is_back:
             self._front.end(attempt, Outcome(cancelled=True))
-            self._pool.refill(worker)
+        if is_back or others:
+            self._give_back(worker, others)
         elif number not in worker.timers and number not in worker.doomed:
             if attempt.grace > 0:
                 worker.ask_to_stop(number, attempt.grace)
@@ -209,12 +214,23 @@ class ProcessLane:
         worker.kill()
 
     def _give_back_rest(self, worker: Worker) -> None:
+        """Give back what ``worker`` has not received."""
         for attempt in reversed(worker.recall_all()):
-            self._give_back(attempt)
+            self._give_back_unsent(attempt)
 
-    def _give_back(self, attempt: Attempt) -> None:
+    def _give_back(self, worker: Worker, others: list[Attempt]) -> None:
+        """Give back what came along with a recalled task; its worker has room now."""
+        for attempt in reversed(others):
+            self._give_back_unsent(attempt)
+        self._pool.refill(worker)
+
+    def _give_back_unsent(self, attempt: Attempt) -> None:
+        """Give back an attempt that is in no worker, unless it was recalled since it left one."""
+        with self._claim_lock:
+            if attempt.lane_data is not None:
+                return
+            attempt.lane_data = OVER
         self.counters.given_back += 1
-        attempt.lane_data = None
         self._front.give_back(attempt)
 
     def _forget_timer(self, worker: Worker, number: int) -> None:

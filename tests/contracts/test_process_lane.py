@@ -123,6 +123,7 @@ class FakeFront:
     def give_back(self, attempt: Attempt) -> None:
         with self.lock:
             self.given_back.append(attempt.task_id)
+            attempt.lane_data = None  # the engine makes a new Attempt for each claim
             self.ready.appendleft(attempt)
 
     def abandon(self, attempt: Attempt) -> bool:

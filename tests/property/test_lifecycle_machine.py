@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
 from engine import (
     BlockingEngine,
@@ -41,10 +41,10 @@ from tests.support import eventually
 
 LONG = os.environ.get("ENGINE_PROPERTY") == "long"
 PATIENCE = 30.0  #: seconds that a task which nothing holds has to end
-SLOTS = 2  #: of each lane
-MAX_PENDING = 8
+SLOTS = {Lane.LOOP: 1, Lane.THREAD: 1, Lane.PROCESS: 2}  #: few, so that one too many is soon there
+MAX_PENDING = 5
 
-KINDS = ["quick", "fail", "flaky", "hold", "timeout", "total_timeout", "crash", "crash_once"]
+KINDS = ["quick", "hold", "fail", "flaky", "timeout", "total_timeout", "crash", "crash_once"]
 
 
 class Work:
@@ -111,18 +111,28 @@ class Lifecycle(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="engine-lifecycle-"))
         self.work = Work()
-        self.process_work = ProcessWork(str(self.folder), SLOTS)
+        self.process_work = ProcessWork(str(self.folder), SLOTS[Lane.PROCESS])
         self.all: list[Record] = []
         self.submits = 0
         self.engine: BlockingEngine | None = None
         self.is_stopped = False
 
-    @initialize()
-    def start(self) -> None:
+    @initialize(
+        target=records,
+        burst=st.lists(st.tuples(st.sampled_from(Lane), st.sampled_from(KINDS)), min_size=2, max_size=10),
+    )
+    def start(self, burst: list[tuple[Lane, str]]) -> Any:
+        """Start an engine that has work from the first moment."""
         engine = Engine(
-            processes=SLOTS, threads=SLOTS, coroutines=SLOTS, max_pending=MAX_PENDING, grace=0.3, history=1000
+            processes=SLOTS[Lane.PROCESS],
+            threads=SLOTS[Lane.THREAD],
+            coroutines=SLOTS[Lane.LOOP],
+            max_pending=MAX_PENDING,
+            grace=0.3,
+            history=10_000,
         )
         self.engine = engine.__enter__()
+        return multiple(*[self._submit(lane, kind, Priority.NORMAL) for lane, kind in burst])
 
     @property
     def running(self) -> BlockingEngine:
@@ -135,10 +145,14 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(
         target=records,
         lane=st.sampled_from(Lane),
-        kind=st.sampled_from(KINDS),
+        kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=8),
         priority=st.sampled_from(Priority),
     )
-    def submit(self, lane: Lane, kind: str, priority: Priority) -> Record | None:
+    def submit(self, lane: Lane, kinds: list[str], priority: Priority) -> Any:
+        """Submit a burst; what is refused is a None, so that the machine draws the same whatever the timing."""
+        return multiple(*[self._submit(lane, kind, priority) for kind in kinds])
+
+    def _submit(self, lane: Lane, kind: str, priority: Priority) -> Record | None:
         if kind.startswith("crash"):
             lane = Lane.PROCESS
         number = self.submits
@@ -333,10 +347,11 @@ class Lifecycle(RuleBasedStateMachine):
     @invariant()
     def limits_hold(self) -> None:
         """Measured inside the tasks; the process lane's own files fail the task that would be one too many."""
-        assert max(self.work.most.values()) <= SLOTS
+        for lane, most in self.work.most.items():
+            assert most <= SLOTS[lane]
         if self.engine is not None:
-            for lane in self.running.snapshot().lanes.values():
-                assert lane.running <= SLOTS
+            for lane, part in self.running.snapshot().lanes.items():
+                assert part.running <= SLOTS[lane]
             assert 0 <= self.running._engine._core.registry.waiting <= MAX_PENDING
 
     def teardown(self) -> None:
@@ -361,7 +376,7 @@ class Lifecycle(RuleBasedStateMachine):
 
 
 Lifecycle.TestCase.settings = settings(
-    max_examples=500 if LONG else 25,
+    max_examples=500 if LONG else 40,
     stateful_step_count=60 if LONG else 20,
     deadline=None,
     print_blob=True,

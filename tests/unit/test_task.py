@@ -218,6 +218,20 @@ async def test_timestamps_are_strictly_ordered_also_for_tasks_that_take_no_time(
         assert len(seen) == 400
 
 
+async def test_timestamps_tell_how_long_it_waited_and_ran() -> None:
+    go = threading.Event()
+    async with Engine(threads=1) as engine:
+        thread = engine.options(lane="thread")
+        first, second = thread.submit(go.wait, 0.05), thread.submit(abs, -1)
+        await second
+        for seen in (first, engine.tasks()[0]):
+            assert seen.started_at is not None
+            assert seen.completed_at is not None
+            assert seen.completed_at - seen.started_at > 0.045
+        assert second.started_at is not None
+        assert second.started_at - second.created_at > 0.045
+
+
 async def test_a_task_that_never_started_has_no_start(gate: Gate) -> None:
     async with Engine(threads=1) as engine:
         thread = engine.options(lane="thread")

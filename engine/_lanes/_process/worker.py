@@ -8,8 +8,7 @@ Guarantees
     ``recall``, ``started``, ``ask_to_stop``, ``kill``, ``describe`` may be called from any thread; the rest is the
     home loop's. Lock order: innermost; no callback runs under it.
     A packet leaves the socket once: either the worker received it, or ``recall`` did. So a recalled task never runs.
-    ``recall`` takes out all packets and sends the others again in their order before the lock is free, so the worker
-    sees rising numbers.
+    ``recall`` takes out all packets and sends none of them again, so the worker sees rising numbers.
 """
 
 import collections
@@ -202,23 +201,34 @@ class Worker:
             page = self.child.page
             return page.started(number) if page is not None else None
 
-    def recall(self, number: int) -> bool:
-        """Take task ``number`` back from the kernel. True: the worker never saw it and never will."""
+    def recall(self, number: int) -> tuple[bool, list[Attempt]]:
+        """Take task ``number`` back from the kernel, and with it all that the worker has not received.
+
+        Return whether the task was among them (then the worker never saw it and never will), and the others, oldest
+        first, which are unsent again.
+        """
         with self._lock:
             if number not in self._in_flight or not self._is_open:
-                return False
-            packets = self._drain_packets()
-            kept = [packet for packet in packets if TASK.unpack_from(packet)[_NUMBER] != number]
-            for packet in kept:
-                if self._backlog or not self._put(packet):
-                    self._backlog.append(packet)
-            if len(kept) == len(packets):
-                return False
-            self._in_flight.pop(number).lane_data = OVER
-            return True
+                return False, []
+            wanted = self._in_flight[number]
+            taken = self._take_back()
+            if wanted not in taken:
+                return False, taken
+            wanted.lane_data = OVER
+            taken.remove(wanted)
+            return True, taken
 
-    def _drain_packets(self) -> list[bytes]:
-        """Receive what the worker has not; the kernel decides who gets which packet."""
+    def recall_all(self) -> list[Attempt]:
+        """Take back everything that the worker has not received, oldest first."""
+        with self._lock:
+            return self._take_back() if self._is_open else []
+
+    def _take_back(self) -> list[Attempt]:
+        """Receive what the worker has not: the kernel decides, packet by packet, who gets which.
+
+        The worker may receive one between two of ours. So none is sent again: behind that one it would come with a
+        lower number, and the start page tells by rising numbers what has begun.
+        """
         packets: list[bytes] = []
         try:
             while True:
@@ -227,14 +237,10 @@ class Worker:
             pass
         packets.extend(self._backlog)
         self._backlog.clear()
-        return packets
-
-    def recall_all(self) -> list[Attempt]:
-        """Take back everything that has not begun, oldest first."""
-        with self._lock:
-            numbers = list(self._in_flight)
-        attempts = [(number, self.attempt(number)) for number in numbers]
-        return [attempt for number, attempt in attempts if attempt is not None and self.recall(number)]
+        attempts = [self._in_flight.pop(TASK.unpack_from(packet)[_NUMBER]) for packet in packets]
+        for attempt in attempts:
+            attempt.lane_data = None
+        return attempts
 
     # -- stopping
 
