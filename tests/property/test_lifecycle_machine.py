@@ -44,7 +44,7 @@ PATIENCE = 30.0  #: seconds that a task which nothing holds has to end
 SLOTS = {Lane.LOOP: 1, Lane.THREAD: 1, Lane.PROCESS: 2}  #: few, so that one too many is soon there
 MAX_PENDING = 5
 
-KINDS = ["quick", "hold", "fail", "flaky", "timeout", "total_timeout", "crash", "crash_once"]
+KINDS = ["quick", "hold", "swallow", "fail", "flaky", "timeout", "total_timeout", "crash", "crash_once"]
 
 
 class Work:
@@ -82,8 +82,12 @@ class Work:
 
     async def loop(self, kind: str, number: int) -> int:
         with self._inside(Lane.LOOP):
-            while kind == "hold" and not self.gates[number].is_set():
-                await asyncio.sleep(0.001)
+            try:
+                while kind in ("hold", "swallow") and not self.gates[number].is_set():
+                    await asyncio.sleep(0.001)
+            except asyncio.CancelledError:
+                if kind == "hold":
+                    raise
             return self._step(kind, number)
 
 
@@ -166,7 +170,7 @@ class Lifecycle(RuleBasedStateMachine):
             retry=Retry(max_attempts=2, base_delay=0) if kind in ("flaky", "crash_once") else None,
             name=f"{kind}-{number}",
         )
-        does = "hold" if "timeout" in kind else kind
+        does = "hold" if "timeout" in kind or (kind == "swallow" and lane is not Lane.LOOP) else kind
         function: Callable[..., Any]
         arguments: tuple[object, ...]
         if lane is Lane.PROCESS:
@@ -212,7 +216,7 @@ class Lifecycle(RuleBasedStateMachine):
         if record is None:
             return
         for other in self.all:
-            if other.lane is record.lane and other.kind == "hold":
+            if other.lane is record.lane and other.kind in ("hold", "swallow"):
                 self._release(other)
         try:
             result: object = record.task.result(timeout=PATIENCE)
@@ -284,7 +288,7 @@ class Lifecycle(RuleBasedStateMachine):
             assert record.is_cancelled or record.met_the_stop, f"nobody cancelled {record}"
         elif state is TaskState.COMPLETED:
             assert not record.is_cancelled, f"it was cancelled: {record}"
-            assert kind in ("quick", "flaky", "hold", "crash_once", "timeout", "total_timeout")
+            assert kind in ("quick", "flaky", "hold", "swallow", "crash_once", "timeout", "total_timeout")
             assert "timeout" not in kind or record.is_released
             assert record.task.attempt == (2 if kind in ("flaky", "crash_once") else 1)
         elif kind == "fail":

@@ -158,7 +158,9 @@ def test_a_coroutine_whose_loop_was_closed_under_it_still_ends(
             loop.stop()  # this turn is the loop's last one: the first step of the coroutine would be in the next
 
         monkeypatch.setattr(LoopLane, "_start", last)
+        core.loop.call_soon_threadsafe(go.wait, STUCK)  # as above
         task = loop.run_until_complete(submit())
+        go.set()
         loop.run_forever()
         monkeypatch.undo()
         assert task.state is TaskState.RUNNING
