@@ -72,12 +72,10 @@ class BlockingEngine(BlockingCalls):
         await self._engine.start()
 
     def stop(self, timeout: float | None = None, *, cancel_pending: bool = False) -> ShutdownReport:
-        """Stop as ``Engine.stop`` does, and end the private loop. Idempotent; any thread."""
+        """Stop as ``Engine.stop`` does, and end the private loop. Idempotent; any thread; before the start too."""
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
-            raise RuntimeError(
-                "expected an engine that was started, got one that was not; use 'with Engine() as engine:'"
-            )
+            return nothing_done()
         with self._stop_lock:
             if self._report is not None:
                 return self._report
@@ -139,9 +137,6 @@ class BlockingEngine(BlockingCalls):
     def restart_workers(self) -> None:
         """Replace every worker process: the idle ones now, the busy ones when their task is over."""
         self._on_loop(self._engine.restart_workers())
-
-    def __repr__(self) -> str:
-        return f"<Blocking{repr(self._engine)[1:]}"
 
     def __reduce__(self) -> Any:
         return self._engine.__reduce__()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ._options import merge_options
 from ._states import Lane
-from ._submit import EngineView, Submitter
+from ._submit import Submitter
 from ._task import Task
 from .errors import EngineFull
 from .retry import Retry
@@ -59,9 +59,9 @@ class BlockingCalls:
                 return self._inner.submit(fn, *args, **kwargs)
             except EngineFull:
                 opened = threading.Event()
+            lender = core.scheduler.waiters.lend()  # first: where it refuses, no room must be kept for us
             with core.registry.lock:
                 core.registry.room_waiters[opened.set] = None
-            lender = core.scheduler.waiters.lend()
             try:
                 core.pass_room_on()  # room may have opened between the refusal and our registration
                 opened.wait()
@@ -107,14 +107,16 @@ class BlockingCalls:
         """Return the same engine with these options for what is submitted through it, as ``Engine.options`` does."""
         given = {"lane": lane, "timeout": timeout, "total_timeout": total_timeout, "retry": retry,
                  "priority": priority, "grace": grace, "name": name}  # fmt: skip
-        inner = self._inner
-        return BlockingCalls(EngineView(inner, inner._calls, merge_options(inner._options, given)))
+        return BlockingCalls(self._inner._view(merge_options(self._inner._options, given)))
 
     def group(self) -> BlockingTaskGroup:
         """Return a structured group for a plain ``with``; see ``Engine.group``."""
         from ._blocking_group import BlockingTaskGroup
 
-        return BlockingTaskGroup(self)
+        return BlockingTaskGroup(self._inner)
+
+    def __repr__(self) -> str:
+        return f"<Blocking{repr(self._inner)[1:]}"
 
 
 def wait_anywhere(task: Task[Any]) -> None:

@@ -48,6 +48,9 @@ class BlockingTaskGroup:
         task: Task[Any] = self._engine.submit(fn, *args, **kwargs)
         with self._lock:
             self._tasks.append(task)
+            failed = self._failed
+        if failed:  # meanwhile, and the siblings were cancelled without this one
+            task.cancel()
         if not self._engine._inner._core.scheduler.waiters.add(task, self._settled):
             self._settled(task)
         return task

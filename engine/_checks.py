@@ -10,7 +10,7 @@ def shown(value: object) -> str:
     """Return a short, single-line, printable form of ``value`` that cannot itself fail."""
     try:
         text = ascii(value)
-    except Exception as error:  # a repr of user code may raise anything; the message must still be made
+    except BaseException as error:  # a repr of user code may raise anything; the message must still be made
         text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
 

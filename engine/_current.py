@@ -40,7 +40,7 @@ class CurrentTask(Protocol):
         """Say whether the task was cancelled or timed out and should end soon."""
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Report how far the task is; seen in ``Task.progress``, ``Engine.tasks`` and ``Engine.snapshot``."""
+        """Report how far the task is; seen in ``Task.progress``, ``Engine.tasks`` and ``Engine.get``."""
 
 
 class _Nobody:
@@ -54,6 +54,9 @@ class _Nobody:
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Do nothing: nobody watches."""
+
+    def __repr__(self) -> str:
+        return "<no task runs here>"
 
 
 #: The view of the running attempt in the loop and thread lanes (a ``_scheduler.RunningTask``).

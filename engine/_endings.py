@@ -50,6 +50,7 @@ class Endings:
     def expire_total(self, task: Task[Any]) -> None:
         """End ``task``, whose total_timeout is over."""
         call = task._call
+        self._scheduler.observe(task)
         error = TaskTimeout(
             f"task {task.id} {call.name} did not end within total_timeout={call.total_timeout} s",
             task_id=task.id,

@@ -36,7 +36,10 @@ class Engine(Submitter):
         coroutines: how many coroutines may run at once.
         max_pending: how many accepted tasks may wait for a slot; None for no bound. Retries are not counted.
         default_lane: "process" or "thread", for plain functions that say nothing themselves.
-        initializer, initargs: called once in every worker process before its first task.
+        initializer, initargs: called once in every worker process before its first task. Functions of ``__main__``,
+            closures and lambdas are snapshots taken at their first submit: they see no later change of the globals
+            they use and share none in the worker, so put an initializer and the functions that use what it loads
+            into a module.
         max_tasks_per_worker: replace a worker after that many tasks; None for never.
         worker_idle_timeout: seconds after which an idle worker leaves.
         worker_start_timeout: seconds in which a started worker must be ready, initializer included.
@@ -109,6 +112,9 @@ class Engine(Submitter):
     async def stop(self, timeout: float | None = None, *, cancel_pending: bool = False) -> ShutdownReport:
         """Refuse new work, wait for what was accepted, then end every worker. Idempotent.
 
+        Of an engine that never started nothing is to be ended; its report is all zero, so that ``finally`` is a place
+        for it.
+
         Args:
             timeout: seconds to wait; what then still waits or runs is cancelled, and killed after ``grace``. So it
                 returns within ``timeout + grace + 1`` seconds, provided the loop turns. None waits for all.
@@ -119,7 +125,7 @@ class Engine(Submitter):
         _checks.flag("cancel_pending", cancel_pending)
         core, stopper = self._running, self._stopper
         if core is None or stopper is None:
-            raise not_started()
+            return nothing_done()
         if core.scheduler.forked:
             raise EngineForked
         if asyncio.get_running_loop() is core.loop:

@@ -97,6 +97,12 @@ class MapResults(Generic[T]):
     def __aiter__(self) -> MapResults[T]:
         return self
 
+    if not TYPE_CHECKING:  # where types are checked, the missing method says it
+
+        def __iter__(self):
+            raise TypeError("expected 'async for ... in engine.map(...)', got a plain iteration; use "
+                            "'[r async for r in engine.map(...)]', or BlockingEngine, whose map is a plain iterator")  # fmt: skip
+
     async def __anext__(self) -> T:
         given = False
         try:
@@ -180,8 +186,8 @@ class MapResults(Generic[T]):
         if self._pull is not None and len(self._tasks) < self._window:
             waiters.append(self._pull)
         core = self._engine._core
+        lender = core.scheduler.waiters.lend() if room else None  # first: see Submitter._submit_when_room
         mine = core.room() if room else None
-        lender = core.scheduler.waiters.lend() if room else None
         if mine is not None:
             core.pass_room_on()
             waiters.append(mine)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from . import _checks
+from ._routing import unwrapped
 from ._states import Lane
 from .retry import Retry
 
@@ -54,6 +55,8 @@ def over(base: TaskOptions, stronger: TaskOptions) -> TaskOptions:
 
 def mark(fn: Callable[..., Any], options: TaskOptions) -> None:
     """Remember ``options`` on ``fn`` itself, so that pickle still finds it by name and it stays a plain callable."""
+    if isinstance(fn, (staticmethod, classmethod)):
+        fn = fn.__func__
     try:
         setattr(fn, MARK, options)
     except (AttributeError, TypeError) as error:
@@ -64,8 +67,11 @@ def mark(fn: Callable[..., Any], options: TaskOptions) -> None:
 
 
 def decorated_options(fn: Callable[..., Any]) -> TaskOptions:
-    """Return what a decorator said of ``fn``, or the default."""
-    found = getattr(fn, MARK, DEFAULT)
+    """Return what a decorator said of ``fn``, of the function in a partial, or of an object's ``__call__``."""
+    fn = unwrapped(fn)
+    found = getattr(fn, MARK, None)
+    if not isinstance(found, TaskOptions) and not isinstance(fn, type):
+        found = getattr(getattr(type(fn), "__call__", None), MARK, None)  # noqa: B004  # its attribute is wanted
     return found if isinstance(found, TaskOptions) else DEFAULT
 
 

@@ -56,7 +56,7 @@ def describe_error(error: BaseException | None) -> str | None:
         return None
     try:
         text = str(error)
-    except Exception as broken:  # user code; the description must still be made
+    except BaseException as broken:  # user code, which may even exit; the description must still be made
         text = f"<its str() raised {type(broken).__name__}>"
     line = " ".join(f"{type(error).__name__}: {text[:400]}".split())
     return line if len(line) <= 200 else line[:197] + "..."

@@ -8,7 +8,9 @@ from typing import Any
 from . import _checks
 from ._states import Lane
 
-__all__ = ["is_async_callable", "route"]
+__all__ = ["is_async_callable", "route", "unwrapped"]
+
+_PARTIALS_MOST = 100
 
 
 def route(fn: Callable[..., Any], asked: Lane | None, default: Lane) -> Lane:
@@ -46,12 +48,12 @@ def route(fn: Callable[..., Any], asked: Lane | None, default: Lane) -> Lane:
 
 def is_async_callable(fn: Callable[..., Any]) -> bool:
     """Say whether calling ``fn`` gives a coroutine: also through ``partial`` and an async ``__call__``."""
-    fn = _unwrapped(fn)
+    fn = unwrapped(fn)
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(_call_of(fn))
 
 
 def _is_generator_callable(fn: Callable[..., Any]) -> bool:
-    fn = _unwrapped(fn)
+    fn = unwrapped(fn)
     return any(
         test(candidate)
         for candidate in (fn, _call_of(fn))
@@ -59,10 +61,13 @@ def _is_generator_callable(fn: Callable[..., Any]) -> bool:
     )
 
 
-def _unwrapped(fn: Callable[..., Any]) -> Callable[..., Any]:
-    while isinstance(fn, functools.partial):
+def unwrapped(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function inside nested partials."""
+    for _ in range(_PARTIALS_MOST):
+        if not isinstance(fn, functools.partial):
+            return fn
         fn = fn.func
-    return fn
+    raise TypeError(f"expected fn to be at most {_PARTIALS_MOST} partials deep, got more, or one that holds itself")
 
 
 def _call_of(fn: Callable[..., Any]) -> Any:

@@ -103,7 +103,8 @@ class Scheduler:
         """Let the process lane take its snapshot of the function, at its first submit."""
         if len(self._prepared) >= _PREPARED_MOST:
             self._prepared.clear()
-        self._prepared.add(call)
+        if getattr(call.fn, "__closure__", None) is None:  # or remembering it would keep what it captured alive
+            self._prepared.add(call)
         self.snapshot_function(call.fn)
 
     def check_open(self) -> None:

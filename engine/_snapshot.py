@@ -57,7 +57,7 @@ class Snapshot:
             )
         rows.append(
             f"workers {len(self.workers)}, retries {self.retries}, crashes {self.crashes}, timeouts {self.timeouts}, "
-            f"abandoned {self.abandoned}, late {self.late}, {self.phase}"
+            f"abandoned {self.abandoned}, late {self.late}, engine {self.phase}"
         )
         return "\n".join(rows)
 

@@ -9,8 +9,8 @@ import enum
 __all__ = ["MOVES", "TERMINAL", "Lane", "Priority", "TaskState", "check_move"]
 
 
-class TaskState(enum.Enum):
-    """Where a task is in its life. PENDING and RUNNING are live, the other three are final."""
+class TaskState(enum.StrEnum):
+    """Where a task is in its life. PENDING and RUNNING are live, the other three are final. Each equals its string."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -18,17 +18,17 @@ class TaskState(enum.Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
-    __hash__ = object.__hash__  # members are singletons; Enum's own hash is a Python call, 0.1 µs on every look-up
+    __hash__ = str.__hash__  # cached; Enum's own hash is a Python call, 0.1 µs on every look-up
 
 
-class Lane(enum.Enum):
-    """Where a task runs: on an event loop, in a pool thread, or in a worker process."""
+class Lane(enum.StrEnum):
+    """Where a task runs: on an event loop, in a pool thread, or in a worker process. Each equals its string."""
 
     LOOP = "loop"
     THREAD = "thread"
     PROCESS = "process"
 
-    __hash__ = object.__hash__  # as above
+    __hash__ = str.__hash__  # as above
 
 
 class Priority(enum.IntEnum):

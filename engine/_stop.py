@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ShutdownReport", "Stopper"]
 
-_ROUNDS = 2  #: the second is for what an abandoned attempt submitted while the first ended
-
 
 @dataclass(frozen=True, slots=True)
 class ShutdownReport:
@@ -34,7 +32,7 @@ class ShutdownReport:
     stopping: int  #: tasks that asked for the stop themselves, and so could not end before it
     cancelled_by_stop: int
     abandoned: int  #: attempts that could not be stopped; their threads end when their functions return
-    killed: int  #: worker processes that had to be killed because they did not leave in time
+    killed: int  #: worker processes that were killed during the stop, because their task did not end within its grace
     seconds: float  #: how long the stop took
 
     @property
@@ -48,7 +46,7 @@ class Stopper:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._began = now()
+        self._began: float | None = None
         self._deadline: float | None = None
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[ShutdownReport] | None = None
@@ -57,6 +55,7 @@ class Stopper:
     async def stop(self, timeout: float | None, cancel_pending: bool) -> ShutdownReport:
         """Stop within ``timeout + grace + 1`` seconds; None waits for all accepted work. Home loop only."""
         core = self._core
+        self._began = self._began or now()
         running = _current.running.get()
         with core.registry.lock:
             if core.scheduler.phase == "running":
@@ -75,16 +74,19 @@ class Stopper:
 
     async def _run(self) -> ShutdownReport:
         core = self._core
-        killed = 0
+        killed_before = core.processes.counters.killed
         try:
             await self._drain()
-            for _ in range(_ROUNDS):
-                if self._close_if_quiet():
-                    break
-                killed += await self._end_the_rest()
-            self._close_phase()
+            grace = core.settings.grace
+            while not self._close_if_quiet():
+                if self._is_late():
+                    ends = now() + grace
+                    await self._end_the_rest()
+                    grace = max(0.1, ends - now())
+                else:
+                    await self._drain()
             for lane in core.lanes.values():
-                await lane.close(core.settings.grace)
+                await lane.close(grace)
         except BaseException:
             self._close_phase()
             for lane in core.lanes.values():
@@ -92,16 +94,17 @@ class Stopper:
             raise
         finally:
             core.forget()
-        return self._report(killed)
+        return self._report(core.processes.counters.killed - killed_before)
 
-    async def _end_the_rest(self) -> int:
-        """Cancel all, wait out the grace, force; return how many worker processes had to be killed."""
-        self._cancel(TaskState.PENDING, TaskState.RUNNING)
-        if await self._until_quiet(self._core.settings.grace + 0.1):
-            return 0
-        killed = self._force()
-        await self._until_quiet(0.5)
-        return killed
+    def _is_late(self) -> bool:
+        return self._deadline is not None and now() >= self._deadline
+
+    async def _end_the_rest(self) -> None:
+        """Refuse everybody and cancel all; wait out the grace, then force."""
+        self._close_phase()
+        if not await self._until_quiet(self._core.settings.grace + 0.1):
+            self._force()
+            await self._until_quiet(0.5)
 
     def _close_if_quiet(self) -> bool:
         """Close in the critical section that finds all quiet: an abandoned attempt may submit until then."""
@@ -160,18 +163,16 @@ class Stopper:
             if task.state in states:
                 self._by_stop += task.cancel("the engine was stopped")
 
-    def _force(self) -> int:
-        """Give up on coroutines and threads, kill worker processes; return how many of these."""
+    def _force(self) -> None:
+        """Give up on coroutines and threads, kill worker processes."""
         core = self._core
         with core.registry.lock:
             attempts = [a for a in core.registry.attempts if a.task_id not in core.registry.exempt]
-        killed = sum(attempt.lane is Lane.PROCESS for attempt in attempts)
-        if killed:
-            core.lanes[Lane.PROCESS].kill()
         for attempt in attempts:
             if attempt.lane is not Lane.PROCESS:
                 core.scheduler.abandon(attempt)
-        return killed
+        if any(attempt.lane is Lane.PROCESS for attempt in attempts):
+            core.processes.kill()
 
     def _report(self, killed: int) -> ShutdownReport:
         core = self._core
@@ -186,7 +187,7 @@ class Stopper:
                 cancelled_by_stop=self._by_stop,
                 abandoned=core.scheduler.counters.abandoned,
                 killed=killed,
-                seconds=now() - self._began,
+                seconds=now() - (self._began or now()),
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from dataclasses import fields
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -11,7 +12,7 @@ from ._records import Call
 from ._routing import route
 from ._states import Lane, Priority
 from ._task import Task
-from .errors import EngineClosed, EngineFull
+from .errors import EngineClosed, EngineFull, NestedDeadlock
 from .retry import Retry
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Calls:
 
     def of(self, fn: Callable[..., Any], options: TaskOptions) -> Call:
         """Return the Call for ``fn`` under ``options``, which win over its decorator's."""
-        plain = isinstance(fn, (FunctionType, BuiltinFunctionType))
+        plain = isinstance(fn, (FunctionType, BuiltinFunctionType)) and not is_closure(fn)
         call = self._cache.get((options, fn)) if plain else None
         if call is None:
             call = self._make(fn, over(decorated_options(fn), options))
@@ -59,6 +60,11 @@ class Calls:
             priority=options.priority if options.priority is not None else int(Priority.NORMAL),
             grace=options.grace if options.grace is not None else self._grace,
         )
+
+
+def is_closure(fn: Callable[..., Any]) -> bool:
+    """Say whether ``fn`` holds variables: then remembering it would keep them alive."""
+    return getattr(fn, "__closure__", None) is not None
 
 
 def _name_of(fn: Callable[..., Any]) -> str:
@@ -103,7 +109,12 @@ class Submitter:
     async def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Wait for room, submit, and wait for the result. Cancelling it cancels the task."""
         call = self._calls.of(fn, self._options)
-        return await (await self._submit_when_room(call, args, kwargs or None))
+        task = await self._submit_when_room(call, args, kwargs or None)
+        try:
+            return await task
+        except NestedDeadlock:  # perhaps of our own wait: then nobody else has this task
+            task.cancel()
+            raise
 
     async def _submit_when_room(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Task[Any]:
         core = self._core
@@ -111,8 +122,8 @@ class Submitter:
             try:
                 return core.scheduler.submit(call, args, kwargs)
             except EngineFull:
-                room = core.room()
-            lender = core.scheduler.waiters.lend()
+                lender = core.scheduler.waiters.lend()  # first: where it refuses, no room must be kept for us
+            room = core.room()
             try:
                 core.pass_room_on()  # room may have opened between the refusal and our registration
                 await room
@@ -145,8 +156,9 @@ class Submitter:
         """Call ``fn`` on each item and iterate over the results: ``async for r in engine.map(fn, items)``.
 
         Several iterables go side by side, as with the built-in ``map``. They may be infinite or asynchronous; at most
-        ``window`` items are read ahead of the results you have taken (default: four per slot, at least 32). A plain
-        iterator is read on the event loop: one that blocks belongs in an async iterable.
+        ``window`` items are read ahead of the results you have taken (default: four per slot, at least 32). There is
+        no chunk size to choose: tiny calls share packets by themselves. A plain iterator is read on the event loop:
+        one that blocks belongs in an async iterable.
 
         ``ordered=False`` gives results as they come. The first failure is raised and cancels the rest, unless
         ``return_exceptions`` gives it as a result. ``break`` cancels what is in the window.
@@ -161,7 +173,16 @@ class Submitter:
     ) -> Submitter:  # fmt: skip
         """Return the same engine with these options for what is submitted through it.
 
-        They win over the function's decorator; what is not said here stays as it was.
+        They win over the function's decorator; what is not said here, or is None, stays as it was.
+
+        Args:
+            lane: "process", "thread" or "loop"; by default the kind of function and ``default_lane`` decide.
+            timeout: seconds for each attempt, from its start.
+            total_timeout: seconds from submit to the end, over queueing, all attempts and the pauses between them.
+            retry: a ``Retry``; without one there is one attempt.
+            priority: ``Priority`` or an int from -1000 to 1000, higher first; first in, first out within one.
+            grace: seconds between asking the task to stop and killing or abandoning it; by default the engine's.
+            name: what ``tasks()``, logs and errors call it; by default the function's qualified name.
 
         Raises:
             ValueError: a value is out of range.
@@ -194,6 +215,16 @@ class EngineView(Submitter):
 
     def _view(self, options: TaskOptions) -> Submitter:
         return EngineView(self._parent, self._calls, options)
+
+    def __repr__(self) -> str:
+        return f"{repr(self._parent)[:-1]} with {_said(self._options)}>"
+
+
+def _said(options: TaskOptions) -> str:
+    """Return what ``options`` say, as it was written: "lane='thread', timeout=5.0"."""
+    said = [(field.name, getattr(options, field.name)) for field in fields(options)]
+    written = (f"{name}={str(value) if isinstance(value, Lane) else value!r}" for name, value in said if value is not None)
+    return ", ".join(written) or "no options"
 
 
 def not_started() -> EngineClosed:

@@ -155,7 +155,7 @@ class Task(Generic[T_co]):
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        return f"<Task {self.id} {self.name} {self._state.value} in {self.lane.value}>"
+        return f"<Task {self.id} {self.name} {self.state.value} in {self.lane.value}>"
 
     # -- its outcome --------------------------------------------------------------------------------------------
 
@@ -265,7 +265,7 @@ class Task(Generic[T_co]):
             return
         if asyncio._get_running_loop() is not None:
             raise asyncio.InvalidStateError(
-                f"expected task {self.id} to be done, got {self._state.value}; use await on a thread that runs a loop"
+                f"expected task {self.id} to be done, got {self.state.value}; use await on a thread that runs a loop"
             )
         done = threading.Event()
 
@@ -275,7 +275,7 @@ class Task(Generic[T_co]):
         if self._scheduler.waiters.add(self, wake) and not done.wait(timeout):
             self._scheduler.waiters.remove(self, wake)
             if self._state not in TERMINAL:
-                raise TimeoutError(f"expected task {self.id} to be done within {timeout} s, got {self._state.value}")
+                raise TimeoutError(f"expected task {self.id} to be done within {timeout} s, got {self.state.value}")
 
     def __reduce__(self) -> Any:
         raise TypeError(f"expected picklable arguments, got {self!r}; pass the task's result instead")

@@ -29,5 +29,5 @@ def arrived(error: BaseException) -> BaseException:
 def _formatted(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception as broken:  # a __str__ of user code; the task must still end
+    except BaseException as broken:  # a __str__ of user code, which may even exit; the task must still end
         return f"<its traceback could not be formatted: {type(broken).__name__}>"

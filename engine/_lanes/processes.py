@@ -75,7 +75,7 @@ class ProcessLane:
         is_back, others = worker.recall(number)
         if is_back or others:
             self._home.post(self._give_back, worker, others)
-        return is_back
+        return bool(is_back)
 
     def snapshot_function(self, fn: Callable[..., Any], name: str = "") -> None:
         """Pickle ``fn`` now, if that has not been done; what goes wrong is raised on its tasks when they are sent."""
@@ -90,8 +90,9 @@ class ProcessLane:
         return self._stacks.collect(self._pool.workers, self._pool.watchers)
 
     def kill(self) -> None:
-        """Kill every worker and its process group."""
+        """Kill every worker and its process group; what they run ends cancelled, not crashed."""
         for worker in self._pool.workers:
+            self.counters.killed += worker.doom()
             worker.kill()
 
     def forget_in_child(self) -> None:

@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -281,6 +282,17 @@ async def test_a_queued_task_that_is_cancelled_never_runs(lane: str, gate: Gate)
         await asyncio.gather(first, other)
     assert ran == [2]
     assert (queued.attempt, queued.started_at) == (0, None)
+
+
+async def test_a_process_task_that_is_cancelled_while_its_worker_starts_never_runs(tmp_path: Path) -> None:
+    """Rows A5 and A6: in spawn; a worker takes 20 ms and more to start."""
+    async with small(default_lane="process") as engine:
+        marker = tmp_path / "ran"
+        task = engine.submit(marker.touch)
+        assert task.cancel()
+        assert (task.state, task.attempt) == (TaskState.CANCELLED, 0)
+        assert await engine.run(abs, -1) == 1
+        assert not marker.exists()
 
 
 @pytest.mark.parametrize("lane", LANES)
@@ -1100,7 +1112,7 @@ async def test_a_task_reports_its_progress(lane: str, gate: Gate) -> None:
         assert silent.progress is None
 
 
-async def test_arguments_of_a_process_task_are_pickled_after_submit_returns(tmp_path: Any) -> None:
+async def test_arguments_of_a_process_task_are_pickled_after_submit_returns(tmp_path: Path) -> None:
     """Row S14: as in the standard executors, so what changes before the task starts is seen."""
     lock, started = tmp_path / "go", tmp_path / "started"
     async with small() as engine:

@@ -38,6 +38,9 @@ _HARMLESS = frozenset({
 _HARMFUL_BUILTINS = frozenset({"eval", "exec", "compile", "open", "input", "breakpoint", "__import__", "exit", "quit"})
 
 
+_CAUSE: Any = BaseException.__dict__["__cause__"]
+
+
 class _NotHere(Exception):
     """The pickle names something that is not to be run on the loop."""
 
@@ -95,7 +98,10 @@ class _Helper:
         while not self.is_left and (job := self._jobs.get()) is not None:
             job.began = time.monotonic()
             self.job = job
-            job.work()
+            try:
+                job.work()
+            except BaseException as error:  # user code in what it touched; the helper must go on
+                job.outcome.error = _decode_error(job.attempt, error)
             self.job = None
             if job.take():
                 self._end(job.attempt, job.outcome)
@@ -211,7 +217,7 @@ class _Report:
         """Return the error to raise here, with the remote traceback as the innermost cause."""
         cause: BaseException = RemoteTraceback(self._trace)
         if isinstance(original, BaseException):
-            original.__cause__ = cause
+            _CAUSE.__set__(original, cause)  # past a __setattr__ or a property of user code (a frozen dataclass)
             cause = original
         if self.kind in (NOT_DECODED, NOT_ENCODED):
             result = self._pickle_error()

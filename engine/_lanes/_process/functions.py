@@ -1,7 +1,7 @@
 """Functions as workers know them: pickled once, then named by a number.
 
 Guarantees
-    Shared: ``_entries``.  Guarded by: ``_lock``, held for a few dict operations, never across pickling, which runs
+    Shared: ``_entries``, ``_closures``.  Guarded by: ``_lock``, held for a few dict operations, never across pickling, which runs
     user code. Callers: any thread. Of two snapshots taken at once the first stored wins.
     The table holds the function itself, so a number can never come to mean another one that got its ``id``.
 """
@@ -20,6 +20,7 @@ from ..._wire.pickling import dumps_by_value
 __all__ = ["Function", "Functions", "is_importable"]
 
 MAX_FUNCTIONS = 500  #: the least recently used is forgotten beyond this
+MAX_CLOSURES = 16  #: the same for closures: the table keeps alive, here and in the workers, what they captured
 
 
 class Function:
@@ -65,19 +66,21 @@ class Functions:
     def __init__(self, limit: int = MAX_FUNCTIONS) -> None:
         self._lock = threading.Lock()
         self._entries: OrderedDict[Any, Function] = OrderedDict()
+        self._closures: OrderedDict[Any, Function] = OrderedDict()
         self._limit = limit
         self._last = 0
         self._forgotten: list[int] = []
 
     def get(self, fn: Callable[..., Any], name: str) -> Function | None:
         """Return the entry of ``fn``, taking its snapshot if this is the first time; None if it has no number."""
-        with self._lock:
-            entry = self._entries.get(fn) if is_keyed(fn) else None
-            if entry is not None:
-                self._entries.move_to_end(fn)
-                return entry
         if not is_keyed(fn):
             return None
+        with self._lock:
+            entries = self._table_of(fn)
+            entry = entries.get(fn)
+            if entry is not None:
+                entries.move_to_end(fn)
+                return entry
         entry = Function(0, fn)
         entry.name = name
         try:
@@ -89,13 +92,17 @@ class Functions:
 
     def _store(self, entry: Function) -> Function:
         with self._lock:
-            first = self._entries.setdefault(entry.fn, entry)
+            entries = self._table_of(entry.fn)
+            first = entries.setdefault(entry.fn, entry)
             if first is entry:
                 self._last += 1
                 entry.number = self._last
-                if len(self._entries) > self._limit:
-                    self._forgotten.append(self._entries.popitem(last=False)[1].number)
+                if len(entries) > (self._limit if entries is self._entries else MAX_CLOSURES):
+                    self._forgotten.append(entries.popitem(last=False)[1].number)
             return first
+
+    def _table_of(self, fn: Any) -> OrderedDict[Any, Function]:
+        return self._entries if getattr(fn, "__closure__", None) is None else self._closures
 
     def take_forgotten(self) -> list[int]:
         """Return the numbers that fell out since the last call: workers need not remember them."""

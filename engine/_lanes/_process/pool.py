@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..._states import Lane
+from ...errors import EngineClosed
 from ..base import Front
 from .child import ExitStatus
 from .settings import Counters, ProcessSettings
@@ -63,7 +64,9 @@ class Pool:
         self._idle_timer: Any = None
         self._look_timer: Any = None
         self._strand_timer: Any = None
-        self._waiters: list[asyncio.Future[None]] = []  #: who waits for a start, or for the last worker to end
+        self._waiters: list[
+            asyncio.Future[BaseException | None]
+        ] = []  #: who waits for a start, or for the last worker to end
 
     # -- work for workers
 
@@ -212,6 +215,9 @@ class Pool:
     def on_start_failure(self, error: BaseException, *, is_final: bool) -> None:
         """A worker could not start; when it is final, no worker can."""
         self._counters.start_failures += 1
+        if self._is_closed:
+            self.tell_waiters()
+            return
         if is_final and not self.busy and not self._idle:
             self._starter.resume()
             self.tell_waiters(error)
@@ -219,7 +225,7 @@ class Pool:
             if self._front.has_ready(Lane.PROCESS):
                 self._look_again()
             return
-        self.tell_waiters()
+        self.tell_waiters(error if is_final else None)
         self._look_again()
 
     def welcome(self, worker: Worker) -> None:
@@ -254,19 +260,29 @@ class Pool:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
-                waiter.set_exception(error) if error is not None else waiter.set_result(None)
+                waiter.set_result(error)
 
     # -- all of them
 
     async def warm_up(self) -> None:
-        """Start every worker and wait until they said hello. WorkerStartupError: none can start."""
-        while not self._is_closed and self.busy + len(self._idle) < self._settings.processes:
+        """Start every worker and wait until they said hello.
+
+        Raises:
+            WorkerStartupError: they cannot start.
+            EngineClosed: the lane was closed meanwhile.
+        """
+        while self.busy + len(self._idle) < self._settings.processes:
+            if self._is_closed:
+                raise EngineClosed("expected the engine to run until its workers are ready, got one that was stopped")
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
             while self._present() < self._settings.processes and self._starter.may_start():
                 if not self._starter.start():
                     break
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
+            await asyncio.wait([waiter], timeout=None if self._starter.count else self._starter.pause())
+            error = waiter.result() if waiter.done() else None
+            if error is not None:
+                raise error
 
     async def restart(self) -> None:
         """Let idle workers leave now, and busy ones after their task; new ones start as they are needed."""

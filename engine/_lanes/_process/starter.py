@@ -7,7 +7,6 @@ import pickle
 import threading
 from typing import Any, Protocol
 
-from ...errors import PickleError
 from .child import Child, ExitStatus, collect_setup
 from .crash import startup_error
 from .encoder import pack_initializer
@@ -70,7 +69,7 @@ class Starter:
     def _start(self) -> bool:
         try:
             worker = self._new_worker()
-        except (OSError, ImportError, PickleError) as error:
+        except Exception as error:  # no process, no descriptor, no directory, or user code in what is pickled
             self._not_before = self._loop.time() + 0.05
             self._report(startup_error(None, (None, None), "", error))
             return False
@@ -82,16 +81,19 @@ class Starter:
     def _new_worker(self) -> Worker:
         settings = self._settings
         if self._env is None:
-            self._env = thread_limits(settings)
             if settings.initializer is not None:
                 self._initializer = pack_initializer(settings.initializer, settings.initargs)
+            self._env = thread_limits(settings)
         setup = pickle.dumps(collect_setup(self._initializer, settings.max_tasks_per_worker), 5)
         worker = Worker(f"process-{next(self._names)}", Child(self._env), self._loop, self._claim_lock)
         worker.set_up(setup)
         return worker
 
     def _give_up(self, worker: Worker) -> None:
-        worker.failure = f"a worker process did not start within {self._settings.worker_start_timeout} s"
+        seconds = self._settings.worker_start_timeout
+        worker.failure = (
+            f"a worker process was not ready within worker_start_timeout={seconds} s (is its initializer slow?)"
+        )
         worker.kill()
 
     def succeeded(self, worker: Worker) -> None:

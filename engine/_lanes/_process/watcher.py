@@ -7,6 +7,7 @@ Guarantees
 """
 
 import asyncio
+import logging
 import pickle
 import socket
 import struct
@@ -20,6 +21,8 @@ from .reports import forward_print, forward_report, read_fields
 from .worker import Worker
 
 __all__ = ["Events", "Watcher"]
+
+log = logging.getLogger("engine")
 
 _MESSAGE_BYTES = CONTROL_BYTES + 4096
 _MANY = 256  # reads in one turn, so that a worker that never stops talking does not hold the loop
@@ -175,7 +178,15 @@ class Watcher:
             if fields is not None:
                 self._events.on_progress(worker, number, *fields)
         else:
-            forward_report(kind, number, body, worker.name)
+            self._forward(lambda: forward_report(kind, number, body, worker.name))
+
+    @staticmethod
+    def _forward(report: Callable[[], None]) -> None:
+        """Pass on what a worker said; a handler, filter or stream of user code that raises costs nothing else."""
+        try:
+            report()
+        except Exception:
+            log.exception("what a worker process said could not be passed on")
 
     # -- stderr and death
 
@@ -184,7 +195,7 @@ class Watcher:
         if not is_open:
             self._unwatch(self.worker.child.stderr)
         if lines:
-            forward_print(2, lines, f"[{self.worker.name}] ")
+            self._forward(lambda: forward_print(2, lines, f"[{self.worker.name}] "))
 
     def _notice_death(self) -> None:
         worker = self.worker
@@ -197,7 +208,7 @@ class Watcher:
         self._drain_control()
         lines = self.stderr.drain()
         if lines:
-            forward_print(2, lines, f"[{self.worker.name}] ")
+            self._forward(lambda: forward_print(2, lines, f"[{self.worker.name}] "))
         self.stop()
         self._events.on_death(self.worker)
 

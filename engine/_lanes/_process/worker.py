@@ -262,6 +262,13 @@ class Worker:
                 return False
             return True
 
+    def doom(self) -> bool:
+        """Note that everything in it dies by our hand. False: there is nothing in it, or it was doomed before."""
+        with self._lock:
+            is_new = bool(self._in_flight) and not self.doomed
+            self.doomed.update(self._in_flight)
+            return is_new
+
     def kill(self) -> None:
         """End the process and its group now."""
         with self._lock:
