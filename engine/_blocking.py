@@ -75,6 +75,8 @@ class BlockingEngine(BlockingCalls):
         """Stop as ``Engine.stop`` does, and end the private loop. Idempotent; any thread; before the start too."""
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
+            from ._engine import nothing_done
+
             return nothing_done()
         with self._stop_lock:
             if self._report is not None:

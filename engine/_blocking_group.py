@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any
 
-from ._blocking_calls import BlockingCalls, wait_anywhere
+from ._blocking_calls import wait_anywhere
+from ._group_calls import GroupCalls, failure_of
 from ._states import TaskState
+from ._submit import Submitter
 from ._task import Task
 
 __all__ = ["BlockingTaskGroup"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-class BlockingTaskGroup:
+class BlockingTaskGroup(GroupCalls):
     """Made by ``group()``: leaving the block waits for every task; a failure cancels the siblings."""
 
-    def __init__(self, engine: BlockingCalls) -> None:
-        self._engine = engine
+    def __init__(self, engine: Submitter) -> None:
+        super().__init__(engine)
         self._tasks: list[Task[Any]] = []
         self._lock = threading.Lock()
         self._failed = False
@@ -30,28 +29,21 @@ class BlockingTaskGroup:
     def __enter__(self) -> BlockingTaskGroup:
         return self
 
-    @overload
-    def submit(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
-    @overload
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
-        """Submit as the engine does, owned by this group.
-
-        Raises:
-            RuntimeError: the group has been left, or one of its tasks has failed already.
-        """
+    def _enter(
+        self, engine: Submitter, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Task[Any]:
         with self._lock:
             if self._closed:
                 raise RuntimeError("expected the group to be open, got one that was left; submit inside its block")
             if self._failed:
                 raise RuntimeError("expected the group to be healthy, got one that cancels its tasks after a failure")
-        task: Task[Any] = self._engine.submit(fn, *args, **kwargs)
+        task: Task[Any] = engine.submit(fn, *args, **kwargs)
         with self._lock:
             self._tasks.append(task)
             failed = self._failed
         if failed:  # meanwhile, and the siblings were cancelled without this one
             task.cancel()
-        if not self._engine._inner._core.scheduler.waiters.add(task, self._settled):
+        if not self._engine._core.scheduler.waiters.add(task, self._settled):
             self._settled(task)
         return task
 
@@ -79,7 +71,7 @@ class BlockingTaskGroup:
             seen += 1
             wait_anywhere(task)
             over = threading.Event()
-            if self._engine._inner._core.scheduler.when_over(task, over.set):
+            if self._engine._core.scheduler.when_over(task, over.set):
                 over.wait()
             if task._state is TaskState.FAILED:
                 failure = task.exception()
@@ -89,7 +81,11 @@ class BlockingTaskGroup:
             self._closed = True
         if error is not None and not isinstance(error, Exception):
             return  # KeyboardInterrupt and the like go on as they are
-        if error is not None and not any(each is error for each in errors):  # else the block asked for that result
-            errors.append(error)
-        if errors:
-            raise BaseExceptionGroup(f"{len(errors)} task(s) of the group failed", errors)
+        if errors or error is not None:
+            raise failure_of(errors, error)
+
+    def __repr__(self) -> str:
+        with self._lock:
+            state = "left" if self._closed else "failed" if self._failed else "open"
+            unfinished = sum(not task.done() for task in self._tasks)
+        return f"<BlockingTaskGroup {state}, {unfinished} unfinished>"

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-__all__ = ["flag", "instance", "member", "positive_int", "seconds", "shown", "text", "wrong"]
+__all__ = ["flag", "instance", "member", "positive_int", "seconds", "shown", "text", "unawaited", "wrong"]
 
 
 def shown(value: object) -> str:
@@ -67,3 +67,13 @@ def text(name: str, value: Any, *, most: int) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= most:
         raise wrong(name, f"a string of 1 to {most} characters", value)
     return value
+
+
+def unawaited(coroutine: Any) -> TypeError:
+    """Close a coroutine that a plain function returned, and build the error for its task."""
+    error = TypeError(
+        f"expected a plain function to return a value, got {shown(coroutine)}, which nobody awaits; submit the "
+        "coroutine function itself, and in a thread use engine.submit(...).result() in place of engine.run(...)"
+    )
+    coroutine.close()
+    return error

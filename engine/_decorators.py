@@ -1,15 +1,34 @@
 """``@task``, ``@cpu`` and ``@io``: options that a function carries with it."""
 
+import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, TypeVar, overload
 
-from ._options import DEFAULT, mark, merge_options
+from . import _checks
+from ._options import DEFAULT, TaskOptions, mark, merge_options
 from ._states import Lane
 from .retry import Retry
 
 __all__ = ["cpu", "io", "task"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _show_options(*, without: str = "") -> Callable[[F], F]:
+    """Give a decorator the signature that ``help`` shows: the fields of TaskOptions, which are written down once."""
+
+    def sign(decorator: F) -> F:
+        first = inspect.Parameter("fn", inspect.Parameter.POSITIONAL_ONLY, default=None)
+        options = (
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=field.type)
+            for field in fields(TaskOptions)
+            if field.name != without
+        )
+        vars(decorator)["__signature__"] = inspect.Signature([first, *options])
+        return decorator
+
+    return sign
 
 
 @overload
@@ -19,6 +38,7 @@ def task(
     *, lane: Lane | str | None = None, timeout: float | None = None, total_timeout: float | None = None,
     retry: Retry | None = None, priority: int | None = None, grace: float | None = None, name: str | None = None,
 ) -> Callable[[F], F]: ...  # fmt: skip
+@_show_options()
 def task(fn: Callable[..., Any] | None = None, /, **given: Any) -> Any:
     """Say how a function runs when it is submitted: ``@task`` or ``@task(lane="thread", timeout=5, ...)``.
 
@@ -38,9 +58,10 @@ def cpu(
     *, timeout: float | None = None, total_timeout: float | None = None, retry: Retry | None = None,
     priority: int | None = None, grace: float | None = None, name: str | None = None,
 ) -> Callable[[F], F]: ...  # fmt: skip
+@_show_options(without="lane")
 def cpu(fn: Callable[..., Any] | None = None, /, **given: Any) -> Any:
     """Mark a CPU-bound function: it runs in a worker process. The same as ``@task(lane="process", ...)``."""
-    return _marked(fn, {**given, "lane": Lane.PROCESS})
+    return _marked(fn, _with_lane("cpu", Lane.PROCESS, given))
 
 
 @overload
@@ -50,9 +71,19 @@ def io(
     *, timeout: float | None = None, total_timeout: float | None = None, retry: Retry | None = None,
     priority: int | None = None, grace: float | None = None, name: str | None = None,
 ) -> Callable[[F], F]: ...  # fmt: skip
+@_show_options(without="lane")
 def io(fn: Callable[..., Any] | None = None, /, **given: Any) -> Any:
     """Mark a function that waits for I/O: it runs in a thread. The same as ``@task(lane="thread", ...)``."""
-    return _marked(fn, {**given, "lane": Lane.THREAD})
+    return _marked(fn, _with_lane("io", Lane.THREAD, given))
+
+
+def _with_lane(decorator: str, lane: Lane, given: dict[str, Any]) -> dict[str, Any]:
+    if "lane" in given:
+        raise TypeError(
+            f"expected {decorator} to get no lane, which it says itself, got {_checks.shown(given['lane'])}; "
+            "use task(lane=...)"
+        )
+    return {**given, "lane": lane}
 
 
 def _marked(fn: Callable[..., Any] | None, given: dict[str, Any]) -> Any:

@@ -248,6 +248,14 @@ class Engine(Submitter):
         )
 
 
+def nothing_done() -> ShutdownReport:
+    """Build the report of an engine that never started."""
+    return ShutdownReport(
+        submitted=0, completed=0, failed=0, cancelled=0, stopping=0, cancelled_by_stop=0, abandoned=0, killed=0,
+        seconds=0.0,
+    )  # fmt: skip
+
+
 def _checked(*, id: int | None = None, name: str | None = None) -> None:
     """Refuse what can be no id and no name."""
     if id is not None:

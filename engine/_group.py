@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
+from ._group_calls import GroupCalls, failure_of
 from ._states import TaskState
 
 if TYPE_CHECKING:
@@ -15,15 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskGroup"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-class TaskGroup:
+class TaskGroup(GroupCalls):
     """Made by ``engine.group()``. A task's failure cancels its siblings and the block; cancellation of one does not."""
 
     def __init__(self, engine: Submitter) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._tasks: set[Task[Any]] = set()
         self._errors: list[BaseException] = []
         self._owner: asyncio.Task[Any] | None = None
@@ -36,21 +34,14 @@ class TaskGroup:
         self._owner = asyncio.current_task()
         return self
 
-    @overload
-    def submit(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
-    @overload
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
-        """Submit as the engine does, owned by this group. Call it on the group's own loop.
-
-        Raises:
-            RuntimeError: the group has been left, or one of its tasks has failed already.
-        """
+    def _enter(
+        self, engine: Submitter, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Task[Any]:
         if self._closed or self._owner is None:
             raise RuntimeError("expected the group to be open, got one that was left; submit inside its block")
         if self._errors:
             raise RuntimeError("expected the group to be healthy, got one that cancels its tasks after a failure")
-        task: Task[Any] = self._engine.submit(fn, *args, **kwargs)
+        task: Task[Any] = engine.submit(fn, *args, **kwargs)
         self._tasks.add(task)
         task.add_done_callback(self._settled)
         return task
@@ -104,11 +95,13 @@ class TaskGroup:
         self._closed = True
         if cancelled is not None and not self._errors:
             raise cancelled
-        known = any(each is error for each in self._errors)  # the block awaited the task that failed
-        if error is not None and not known and not isinstance(error, asyncio.CancelledError):
-            self._errors.append(error)
-        if self._errors:
+        block = None if isinstance(error, asyncio.CancelledError) else error
+        if self._errors or block is not None:
             try:
-                raise BaseExceptionGroup(f"{len(self._errors)} task(s) of the group failed", self._errors)
+                raise failure_of(self._errors, block)
             finally:
                 self._errors = []
+
+    def __repr__(self) -> str:
+        state = "left" if self._closed else "failed" if self._errors else "open" if self._owner else "not entered"
+        return f"<TaskGroup {state}, {sum(not task.done() for task in self._tasks)} unfinished>"

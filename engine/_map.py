@@ -100,8 +100,10 @@ class MapResults(Generic[T]):
     if not TYPE_CHECKING:  # where types are checked, the missing method says it
 
         def __iter__(self):
-            raise TypeError("expected 'async for ... in engine.map(...)', got a plain iteration; use "
-                            "'[r async for r in engine.map(...)]', or BlockingEngine, whose map is a plain iterator")  # fmt: skip
+            raise TypeError(
+                "expected 'async for' over engine.map(...), got a plain iteration; use "
+                "'[r async for r in engine.map(...)]', or BlockingEngine, whose map is a plain iterator"
+            )
 
     async def __anext__(self) -> T:
         given = False

@@ -122,7 +122,8 @@ class Submitter:
             try:
                 return core.scheduler.submit(call, args, kwargs)
             except EngineFull:
-                lender = core.scheduler.waiters.lend()  # first: where it refuses, no room must be kept for us
+                pass
+            lender = core.scheduler.waiters.lend()  # first: where it refuses, no room must be kept for us
             room = core.room()
             try:
                 core.pass_room_on()  # room may have opened between the refusal and our registration
@@ -223,8 +224,10 @@ class EngineView(Submitter):
 def _said(options: TaskOptions) -> str:
     """Return what ``options`` say, as it was written: "lane='thread', timeout=5.0"."""
     said = [(field.name, getattr(options, field.name)) for field in fields(options)]
-    written = (f"{name}={str(value) if isinstance(value, Lane) else value!r}" for name, value in said if value is not None)
-    return ", ".join(written) or "no options"
+    shown = [
+        f"{name}={value.value if isinstance(value, Lane) else value!r}" for name, value in said if value is not None
+    ]
+    return ", ".join(shown) or "no options"
 
 
 def not_started() -> EngineClosed:

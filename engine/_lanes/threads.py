@@ -19,8 +19,9 @@ import queue
 import sys
 import threading
 import traceback
+from types import CoroutineType
 
-from .. import _current
+from .. import _checks, _current
 from .._clock import now
 from .._mailbox import Mailbox
 from .._states import Lane as LaneName
@@ -188,7 +189,8 @@ def _call(front: Front, attempt: Attempt) -> Outcome:
     context = context.copy()  # each attempt gets a fresh one: nothing leaks from try to try
     context.run(_current.running.set, RunningTask(front, attempt))
     try:
-        return Outcome(value=context.run(fn, *attempt.args, **attempt.kwargs))
+        value = context.run(fn, *attempt.args, **attempt.kwargs)
+        return Outcome(error=_checks.unawaited(value)) if type(value) is CoroutineType else Outcome(value=value)
     except TaskCancelled:
         return Outcome(cancelled=True)
     except BaseException as error:  # SystemExit would end the pool thread; it is the task's outcome

@@ -8,6 +8,7 @@ Guarantees
     A Packer belongs to one thread at a time; being entered again (by a ``__reduce__`` that packs) is fine.
 """
 
+import functools
 import io
 import pickle
 from collections.abc import Sequence
@@ -17,9 +18,21 @@ from typing import Any, NamedTuple
 from .frames import MAX_SEGMENTS
 
 __all__ = [
-    "BYTEARRAY", "BYTES", "MEMORY", "RAW_BYTES", "Packed", "Packer", "dumps_by_value", "is_by_value", "lift",
+    "BYTEARRAY",
+    "BYTES",
+    "MEMORY",
+    "RAW_BYTES",
+    "Cached",
+    "Packed",
+    "Packer",
+    "dumps_by_value",
+    "is_by_value",
+    "lift",
     "lift_call",
 ]  # fmt: skip
+
+#: The type of functions under ``functools.cache`` or ``lru_cache``, which pickle only knows by name.
+Cached: Any = type(functools.cache(len))
 
 RAW_BYTES = 64 << 10
 KEEP_BYTES = 1 << 20  #: a pickler whose buffer grew beyond this is not kept
@@ -128,7 +141,7 @@ class _QuickPickler(pickle.Pickler, _Buffers):
         if obj is whole or obj is view:  # ours: harmless to load
             return NotImplemented
         self.plain = False
-        if (kind is FunctionType or isinstance(obj, type)) and is_by_value(obj):
+        if (kind is FunctionType or kind is Cached or isinstance(obj, type)) and is_by_value(obj):
             raise _NeedsCloudpickle
         return NotImplemented
 
@@ -182,7 +195,8 @@ def pack_by_value(obj: Any) -> Packed:
 
 def dumps_by_value(obj: Any) -> bytes:
     """Pickle ``obj`` with cloudpickle into one piece."""
-    import cloudpickle
+    from .by_value import WholePickler
 
-    pickled: bytes = cloudpickle.dumps(obj, protocol=5)
-    return pickled
+    file = io.BytesIO()
+    WholePickler(file).dump(obj)
+    return file.getvalue()

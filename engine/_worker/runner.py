@@ -6,9 +6,10 @@ import os
 import pickle
 import sys
 import time
+from types import CoroutineType
 from typing import Any
 
-from .. import _current
+from .. import _checks, _current
 from .._wire.frames import (
     ARGS_ONLY,
     CANCELLED,
@@ -138,6 +139,8 @@ class Runner:
 
     def _answer(self, kind: int, number: int, started: float, ended: float, value: Any) -> None:
         packed, plain = _NOTHING, PLAIN
+        if type(value) is CoroutineType:
+            kind, value = ERROR, _checks.unawaited(value)
         if kind == VALUE:
             try:
                 packed = self._packer.pack(lift(value))

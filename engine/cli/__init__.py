@@ -3,14 +3,19 @@
 This module stays small: worker processes import it on their way to ``engine.cli.metrics``.
 """
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 __all__ = ["INTERRUPTED", "PIPE_CLOSED", "main"]
 
 INTERRUPTED = 130  #: 128 + SIGINT, as shells count
 PIPE_CLOSED = 141  #: 128 + SIGPIPE
+#: What writing to an open stream may meet; our own files are named in their errors, and caught where they are written.
+_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,5 +32,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would raise once more
+        _silence(sys.stdout)
         return PIPE_CLOSED
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE or error.filename is not None:
+            raise
+        _silence(sys.stdout)
+        try:
+            print(f"engine: cannot write the output: {error.strerror}", file=sys.stderr)
+        except OSError:  # it goes to the same full disk
+            _silence(sys.stderr)
+        return 1
+
+
+def _silence(stream: TextIO) -> None:
+    """Send what ``stream`` still holds to nowhere: the flush at exit would raise once more."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -65,7 +65,7 @@ def _checked_result_file(path: str | None) -> ResultFile | None:
     try:
         file.check()
     except OSError as error:
-        raise Refused(f"expected --json to be a file that can be written, got {path}: {error.strerror}") from error
+        raise Refused(f"expected --json to be a file that can be written, got {path!r}: {error.strerror}") from error
     return file
 
 
@@ -76,12 +76,12 @@ def _checked_work(arguments: argparse.Namespace) -> Work:
     try:
         os.stat(root)
     except OSError as error:
-        raise Refused(f"{expected}, got {root}: {error.strerror}") from error
+        raise Refused(f"{expected}, got {root!r}: {error.strerror}") from error
     only = None
     root = os.path.abspath(root)
     if not os.path.isdir(root):
         if not root.endswith(".py"):
-            raise Refused(f"{expected}, got {path}, which is neither")
+            raise Refused(f"{expected}, got {path!r}, which is neither")
         root, only = os.path.split(root)
     return Work(
         root=root,

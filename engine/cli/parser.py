@@ -57,7 +57,7 @@ def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
         epilog=f"{SCHEMA}\n{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    demo.set_defaults(run=_run_demo)
+    demo.set_defaults(run=_run_demo, parser=demo)
     demo.add_argument("path", metavar="PATH", nargs="?", help="directory or .py file; default: Python's own library")
     demo.add_argument("--by", choices=sorted(ORDERS), default="branches", help="order of the top files (%(default)s)")
     demo.add_argument("--top", metavar="N", type=_positive, default=10, help="how many files to show (%(default)s)")
@@ -77,7 +77,7 @@ def _add_doctor(commands: "argparse._SubParsersAction[_Parser]") -> None:
         description="Print what this machine offers the engine and what it lacks, with a remedy for each lack.",
         epilog="exit codes: 0 all that is needed is there; 1 something needed is missing; 2 wrong usage",
     )
-    doctor.set_defaults(run=_run_doctor)
+    doctor.set_defaults(run=_run_doctor, parser=doctor)
     doctor.add_argument("--json", action="store_true", help="print JSON: {ok, engine, findings: [...]}")
 
 
@@ -88,7 +88,9 @@ def run_command(argv: Sequence[str] | None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
     parser = build_parser()
     try:
-        arguments = parser.parse_args(argv)
+        arguments, unknown = parser.parse_known_args(argv)
+        if unknown:
+            getattr(arguments, "parser", parser).error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as leaving:  # --help, --version and wrong usage end here
         return int(leaving.code or 0)
     if not hasattr(arguments, "run"):

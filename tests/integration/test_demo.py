@@ -231,8 +231,8 @@ def test_the_default_is_the_library_of_this_python(command: Command) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("nowhere", "expected PATH to be a directory or a .py file, got nowhere: No such file or directory"),
-        ("text.txt", "expected PATH to be a directory or a .py file, got text.txt, which is neither"),
+        ("nowhere", "expected PATH to be a directory or a .py file, got 'nowhere': No such file or directory"),
+        ("text.txt", "expected PATH to be a directory or a .py file, got 'text.txt', which is neither"),
         ("empty", "expected PATH to hold .py files, got none below"),
     ],
 )
@@ -249,7 +249,7 @@ def test_a_result_file_that_cannot_be_is_refused_before_the_work(command: Comman
     make_tree(tmp_path)
     run = command.run(".", "--json", "nowhere/result.json")
     assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr.startswith("engine demo: expected --json to be a file that can be written, got nowhere/result")
+    assert run.stderr.startswith("engine demo: expected --json to be a file that can be written, got 'nowhere/result")
 
 
 def test_a_reader_that_leaves_ends_it_quietly(command: Command, tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ from engine import (
     Engine,
     EngineClosed,
     EngineFull,
+    NestedDeadlock,
     PickleError,
     TaskState,
+    TaskTimeout,
     checkpoint,
 )
 from tests.support import eventually
@@ -94,8 +96,61 @@ def test_it_lives_once() -> None:
             engine.__enter__()
     with pytest.raises(RuntimeError, match="expected an engine that has not been started"):
         made.__enter__()
-    with pytest.raises(RuntimeError, match="expected an engine that was started"):
-        BlockingEngine(threads=1).stop()
+
+
+def test_stopping_one_that_never_started_reports_that_nothing_was_done() -> None:
+    engine = BlockingEngine(threads=1, default_lane="thread")
+    assert engine.stop(timeout=1).submitted == 0
+    with engine:
+        assert engine.run(abs, -1) == 1
+    assert engine.stop().submitted == 1
+
+
+def test_a_view_says_what_was_said() -> None:
+    with small(name="mine") as engine:
+        assert repr(engine) == "<BlockingEngine 'mine' running>"
+        view = engine.options(lane="thread", timeout=5).options(name="x")
+        assert repr(view) == "<BlockingEngine 'mine' running with lane='thread', timeout=5.0, name='x'>"
+        with view.group() as group:
+            assert repr(group) == "<BlockingTaskGroup open, 0 unfinished>"
+        assert repr(group) == "<BlockingTaskGroup left, 0 unfinished>"
+
+
+def test_the_options_of_a_group_are_for_what_is_submitted_through_them() -> None:
+    with small() as engine:
+        with pytest.raises(ExceptionGroup, match=r"^1 task\(s\) of the group failed") as caught:  # noqa: SIM117 - one statement each
+            with engine.group() as group:
+                sibling = group.submit(until_cancelled)
+                task = group.options(name="mine").options(timeout=0.05, lane="thread").submit(until_cancelled)
+        assert (task.name, sibling.name, sibling.cancelled()) == ("mine", "until_cancelled", True)
+        assert [type(error) for error in caught.value.exceptions] == [TaskTimeout]
+        with pytest.raises(RuntimeError, match="expected the group to be open"):
+            group.options(name="late").submit(abs, 1)
+
+
+def test_a_group_says_what_of_it_failed() -> None:
+    with small() as engine:
+        with pytest.raises(ExceptionGroup, match=r"^the block of the group failed$"), engine.group():
+            raise OSError("of the block")
+        with pytest.raises(ExceptionGroup, match=r"^the block of the group and 1 task\(s\) failed$"):  # noqa: SIM117 - one statement each
+            with engine.group() as group:
+                task = group.submit(fail)
+                eventually(task.done)
+                raise OSError("of the block")
+
+
+def test_a_refused_wait_cancels_the_child_that_run_submitted() -> None:
+    """The eleventh nested ``run`` of one thread raises NestedDeadlock; its child does not run on unseen."""
+
+    def nest(depth: int) -> None:
+        if depth:
+            engine.run(nest, depth - 1)
+
+    with small(threads=1) as engine:
+        with pytest.raises(NestedDeadlock):
+            engine.run(nest, 12)
+        last = max(engine.tasks(), key=lambda info: info.id)
+        assert (last.id, last.state, last.started_at) == (12, TaskState.CANCELLED, None)
 
 
 def test_an_error_is_raised_by_run() -> None:

@@ -125,3 +125,7 @@ async def test_the_last_report_of_progress_is_seen_while_the_task_runs_and_after
         go.set()
         await task
         assert task.progress is not None
+
+
+def test_the_task_that_is_none_says_so() -> None:
+    assert repr(current_task()) == "<no task runs here>"

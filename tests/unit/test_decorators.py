@@ -1,6 +1,8 @@
 """``@task``, ``@cpu``, ``@io``: the function stays what it is and carries its options."""
 
+import inspect
 import pickle
+import pydoc
 from typing import Any
 
 import pytest
@@ -83,3 +85,25 @@ async def test_what_the_engines_view_says_wins_over_the_decorator() -> None:
         task = running.options(lane="thread", name="other").submit(double, 4)
         assert (task.name, task.lane) == ("other", Lane.THREAD)
         assert await task == 8
+
+
+@pytest.mark.parametrize("decorator", [engine.cpu, engine.io])
+def test_a_decorator_that_says_its_lane_takes_no_other(decorator: Any) -> None:
+    with pytest.raises(TypeError, match=rf"expected {decorator.__name__} to get no lane, .*, got 'loop'; use task"):
+        decorator(lane="loop")
+
+
+def test_help_shows_the_options_by_name() -> None:
+    options = ["fn", "lane", "timeout", "total_timeout", "retry", "priority", "grace", "name"]
+    assert list(inspect.signature(engine.task).parameters) == options
+    for decorator in (engine.cpu, engine.io):
+        assert list(inspect.signature(decorator).parameters) == [name for name in options if name != "lane"]
+    assert "timeout: float | None = None" in pydoc.render_doc(engine.cpu)
+    assert list(inspect.signature(Engine.options).parameters)[1:] == options[1:]
+
+
+@pytest.mark.parametrize("decorator", [engine.task, engine.cpu, engine.io])
+def test_every_option_that_help_shows_is_taken(decorator: Any) -> None:
+    given = {"lane": "loop", "timeout": 1, "total_timeout": 2, "retry": Retry(), "priority": 3, "grace": 4, "name": "x"}
+    for name in list(inspect.signature(decorator).parameters)[1:]:
+        assert callable(decorator(**{name: given[name]}))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import dataclasses
 import functools
 import gc
 import itertools
@@ -224,9 +225,19 @@ async def test_an_engine_that_has_not_started_says_how_to_start_it() -> None:
     for use in (lambda: engine.submit(abs, 1), engine.tasks, engine.snapshot, lambda: engine.cancel(id=1)):
         with pytest.raises(EngineClosed, match="got one that has not started; use 'async with Engine"):
             use()
-    with pytest.raises(EngineClosed, match="has not started"):
-        await engine.stop()
     assert "not started" in repr(engine)
+
+
+async def test_stopping_an_engine_that_never_started_hides_no_error() -> None:
+    """``finally: await engine.stop()`` lets the error through that kept it from starting; it may start later."""
+    engine = small()
+    report = await engine.stop(timeout=1, cancel_pending=True)
+    assert {getattr(report, field.name) for field in dataclasses.fields(report)} == {0}
+    assert report.clean
+    with pytest.raises(ValueError, match="expected timeout to be"):
+        await engine.stop(timeout=-1)
+    async with engine:
+        assert await engine.run(abs, -1) == 1
 
 
 async def test_an_engine_lives_once() -> None:
@@ -1565,3 +1576,44 @@ async def test_a_flood_is_accounted_for_task_by_task() -> None:
         assert engine._core.registry.last_id == accepted
         assert len(engine.tasks()) == 50
         assert refused > 0
+
+
+async def test_a_view_says_what_was_said() -> None:
+    async with small(name="mine") as engine:
+        assert repr(engine.options()) == "<Engine 'mine' running with no options>"
+        view = engine.options(lane="thread", timeout=5).options(priority=3)
+        assert repr(view) == "<Engine 'mine' running with lane='thread', timeout=5.0, priority=3>"
+
+
+async def test_a_refused_wait_cancels_the_child_that_run_submitted() -> None:
+    """Ten tasks may wait with one thread; the child that the eleventh submitted does not run on unseen."""
+
+    async def nest(depth: int) -> None:
+        if depth:
+            await engine.run(nest, depth - 1)
+
+    async with small() as engine:
+        with pytest.raises(NestedDeadlock):
+            await asyncio.wait_for(engine.run(nest, 12), 30)
+        last = max(engine.tasks(), key=lambda info: info.id)
+        assert (last.id, last.state) == (12, TaskState.CANCELLED)
+        assert [info.state for info in engine.tasks()].count(TaskState.FAILED) == 11
+
+
+async def test_a_refused_wait_for_room_leaves_no_room_kept_for_it(gate: Gate) -> None:
+    """Or the next place in the queue would be given to who is not there, and who waits behind would wait for ever."""
+
+    async def nest(depth: int) -> None:
+        if depth:
+            await engine.run(nest, depth - 1)
+        else:
+            engine.submit(gate.hold_thread)
+            await eventually_async(gate.started.is_set)
+            engine.submit(abs, -1)
+            with pytest.raises(NestedDeadlock):
+                await engine.run(nest, 0)
+            assert not engine._core.registry.room_waiters
+            gate.opened.set()
+
+    async with small(max_pending=1) as engine:
+        await asyncio.wait_for(engine.run(nest, 10), 30)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine import Engine, Lane, TaskGroup, TaskState, checkpoint, current_task
+from engine import Engine, Lane, TaskGroup, TaskState, TaskTimeout, checkpoint, current_task
 from tests.support import eventually_async
 
 LANES = ["loop", "thread"]
@@ -293,3 +293,46 @@ async def test_a_group_inside_a_task_waits_with_one_slot() -> None:
 async def _double(number: int) -> int:
     await asyncio.sleep(0)
     return 2 * number
+
+
+async def test_the_options_of_a_group_are_for_what_is_submitted_through_them() -> None:
+    async with small() as engine:
+        with pytest.raises(ExceptionGroup, match=r"^1 task\(s\) of the group failed") as caught:
+            async with engine.group() as group:
+                sibling = group.submit(until_cancelled)
+                task = group.options(name="mine").options(timeout=0.05, lane="thread").submit(until_cancelled)
+        assert (task.name, sibling.name, sibling.cancelled()) == ("mine", "until_cancelled", True)
+        assert [type(error) for error in caught.value.exceptions] == [TaskTimeout]
+        with pytest.raises(RuntimeError, match="expected the group to be open"):
+            group.options(name="late").submit(abs, 1)
+
+
+async def test_a_group_says_what_of_it_failed() -> None:
+    async with small() as engine:
+        with pytest.raises(ExceptionGroup, match=r"^the block of the group failed$"):
+            async with engine.group():
+                raise OSError("of the block")
+        with pytest.raises(ExceptionGroup, match=r"^the block of the group and 1 task\(s\) failed$"):
+            async with engine.group() as group:
+                group.submit(fail)
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    raise OSError("of the block")
+
+
+async def test_a_group_says_how_it_is() -> None:
+    async with small(name="mine") as engine:
+        group = engine.group()
+        assert repr(group) == "<TaskGroup not entered, 0 unfinished>"
+        async with group:
+            group.submit(async_sleep_once)
+            assert repr(group) == "<TaskGroup open, 1 unfinished>"
+            assert repr(group.options(timeout=5)) == (
+                "<view of <TaskGroup open, 1 unfinished> through <Engine 'mine' running with timeout=5.0>>"
+            )
+        assert repr(group) == "<TaskGroup left, 0 unfinished>"
+
+
+async def async_sleep_once() -> None:
+    await asyncio.sleep(0)

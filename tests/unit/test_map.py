@@ -406,3 +406,13 @@ async def test_what_is_no_iterable_is_refused() -> None:
             engine.map(abs)
         with pytest.raises(TypeError, match="expected fn to be a plain function, got the generator function"):
             engine.map(numbers, [1])
+
+
+async def test_a_plain_loop_over_the_results_is_told_what_to_write() -> None:
+    async with small() as engine:
+        results: Any = engine.map(abs, [-1, -2])
+        with pytest.raises(TypeError, match=r"expected 'async for' over .*, got a plain iteration; use"):
+            list(results)
+        assert [result async for result in results] == [1, 2]
+        outer = engine.map(abs, engine.map(abs, [-1, -2]))  # a map over a map is asynchronous still
+        assert [result async for result in outer] == [1, 2]

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 import os
 import threading
 
@@ -105,4 +106,14 @@ async def test_a_snapshot_prints_as_a_table() -> None:
             ["thread", "0", "0", "1", "0", "0"],
             ["process", "0", "0", "0", "0", "0"],
         ]
-        assert lines[4].endswith("running")
+        assert lines[4].endswith(", engine running")
+
+
+async def test_a_snapshot_and_a_picture_of_a_task_become_json() -> None:
+    async with Engine(threads=1, default_lane="thread", name="json") as engine:
+        await engine.run(abs, -1)
+        read = json.loads(json.dumps(dataclasses.asdict(engine.snapshot())))
+        assert read["lanes"]["thread"]["completed"] == 1
+        assert read["workers"][0]["lane"] == "thread"
+        (info,) = engine.tasks()
+        assert json.loads(json.dumps(dataclasses.asdict(info)))["state"] == "completed"

@@ -1,10 +1,12 @@
 """The table of moves says exactly what the design's table says."""
 
 import itertools
+import json
+import pickle
 
 import pytest
 
-from engine import Priority, TaskState
+from engine import Lane, Priority, TaskState
 from engine._states import MOVES, TERMINAL, check_move
 
 PENDING, RUNNING = TaskState.PENDING, TaskState.RUNNING
@@ -38,3 +40,17 @@ def test_every_state_has_a_row_and_no_terminal_state_has_a_way_out() -> None:
 def test_priorities_are_ordered() -> None:
     assert Priority.LOW < Priority.NORMAL < Priority.HIGH
     assert int(Priority.NORMAL) == 0
+
+
+@pytest.mark.parametrize("member", [*TaskState, *Lane])
+def test_a_state_or_lane_is_its_string(member: TaskState | Lane) -> None:
+    assert member == member.value == str(member) == f"{member}"
+    assert hash(member) == hash(member.value)
+    assert {member.value: 1}[member] == {member: 1}[member.value] == 1
+    assert pickle.loads(pickle.dumps(member)) is member
+    assert json.dumps({member: member}) == f'{{"{member.value}": "{member.value}"}}'
+
+
+def test_hashing_a_member_runs_no_python() -> None:
+    """Enum's own hash does, at 0.1 µs for each of the look-ups that every task makes."""
+    assert TaskState.__hash__ is Lane.__hash__ is str.__hash__

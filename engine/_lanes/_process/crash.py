@@ -36,6 +36,10 @@ class Stderr:
             lines, newline, self._line = lines + newline + self._line, b"\n", b""
         return (lines + newline).decode("utf-8", "replace"), True
 
+    def keep(self, text: bytes) -> None:
+        """Keep what came another way: the worker's ``sys.stderr`` speaks on the control socket."""
+        self._tail = (self._tail + text)[-KEPT_BYTES:]
+
     def drain(self) -> str:
         """Read all that is there, and the unfinished line with it; a bounded number of reads."""
         lines = ""

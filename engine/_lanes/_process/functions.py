@@ -1,8 +1,8 @@
 """Functions as workers know them: pickled once, then named by a number.
 
 Guarantees
-    Shared: ``_entries``, ``_closures``.  Guarded by: ``_lock``, held for a few dict operations, never across pickling, which runs
-    user code. Callers: any thread. Of two snapshots taken at once the first stored wins.
+    Shared: ``_entries``, ``_closures``.  Guarded by: ``_lock``, held for a few dict operations, never across pickling,
+    which runs user code. Callers: any thread. Of two snapshots taken at once the first stored wins.
     The table holds the function itself, so a number can never come to mean another one that got its ``id``.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-from ..._wire.pickling import dumps_by_value
+from ..._wire.pickling import Cached, dumps_by_value
 
 __all__ = ["Function", "Functions", "is_importable"]
 
@@ -57,7 +57,9 @@ def is_importable(fn: Any) -> bool:
 
 def is_keyed(fn: Any) -> bool:
     """Say whether ``fn`` is hashed by identity and so can be a key; the rest travels with its arguments."""
-    return type(fn) is FunctionType or (type(fn) is BuiltinFunctionType and isinstance(fn.__self__, ModuleType))
+    return type(fn) in (FunctionType, Cached) or (
+        type(fn) is BuiltinFunctionType and isinstance(fn.__self__, ModuleType)
+    )
 
 
 class Functions:

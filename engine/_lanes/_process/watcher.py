@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..._wire.frames import CONTROL, CONTROL_BYTES, HELLO, PROGRESS, REFUSED, SPOKE, STACKS, FrameError
+from ..._wire.frames import CONTROL, CONTROL_BYTES, HELLO, PRINT, PROGRESS, REFUSED, SPOKE, STACKS, FrameError
 from .crash import Stderr
 from .reader import Frame
 from .reports import forward_print, forward_report, read_fields
@@ -178,6 +178,8 @@ class Watcher:
             if fields is not None:
                 self._events.on_progress(worker, number, *fields)
         else:
+            if kind == PRINT and body[:1] == b"\x02":
+                self.stderr.keep(body[1:])
             self._forward(lambda: forward_report(kind, number, body, worker.name))
 
     @staticmethod
