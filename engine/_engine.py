@@ -100,6 +100,7 @@ class Engine(Submitter):
         self._stopper = Stopper(self._running)
         self._tie = self._until_the_loop_ends()
         await anext(self._tie)
+        self._running.scheduler.keeper = self._tie  # whoever holds a task keeps its engine
         return self
 
     async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
@@ -130,7 +131,7 @@ class Engine(Submitter):
             raise EngineForked
         if asyncio.get_running_loop() is core.loop:
             report = await stopper.stop(timeout, cancel_pending)
-            tie, self._tie = self._tie, None
+            tie, self._tie, core.scheduler.keeper = self._tie, None, None
             if tie is not None and not tie.ag_running:
                 await tie.aclose()
             return report

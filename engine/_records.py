@@ -7,7 +7,7 @@ from typing import Any
 from ._states import Lane, Priority, TaskState
 from .retry import Retry
 
-__all__ = ["Call", "Progress", "TaskInfo", "describe_error"]
+__all__ = ["Call", "Progress", "TaskInfo", "describe_error", "type_name"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,9 +54,16 @@ def describe_error(error: BaseException | None) -> str | None:
     """Return type and message of ``error`` on one line of at most 200 characters; never raises. None gives None."""
     if error is None:
         return None
+    name = type_name(type(error))
     try:
-        text = str(error)
-    except BaseException as broken:  # user code, which may even exit; the description must still be made
-        text = f"<its str() raised {type(broken).__name__}>"
-    line = " ".join(f"{type(error).__name__}: {text[:400]}".split())
+        text = str.__str__(str(error))[:400]  # its str may be a subclass's that fights back
+    except BaseException:  # user code, which may even exit; the description must still be made
+        text = "<its str() raised>"
+    line = " ".join(f"{name}: {text}".split())
     return line if len(line) <= 200 else line[:197] + "..."
+
+
+def type_name(kind: type) -> str:
+    """Return the qualified name of ``kind``, past whatever its metaclass says."""
+    name: str = type.__dict__["__qualname__"].__get__(kind)
+    return name

@@ -8,7 +8,7 @@ from typing import Any
 from . import _checks
 from ._states import Lane
 
-__all__ = ["is_async_callable", "route", "unwrapped"]
+__all__ = ["is_async_callable", "is_fleeting", "route", "unwrapped"]
 
 _PARTIALS_MOST = 100
 
@@ -73,3 +73,8 @@ def unwrapped(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _call_of(fn: Callable[..., Any]) -> Any:
     """Return the ``__call__`` of an object's class; for a class, None, since calling it makes an instance."""
     return None if isinstance(fn, type) else type(fn).__call__
+
+
+def is_fleeting(fn: Callable[..., Any]) -> bool:
+    """Say whether ``fn`` was made while the program ran (a closure, a lambda): remembering it keeps what it holds."""
+    return "<" in getattr(fn, "__qualname__", "<")

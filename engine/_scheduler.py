@@ -26,6 +26,7 @@ from ._lanes.base import Attempt, Lane, Outcome
 from ._mailbox import Mailbox
 from ._records import Call, Progress, describe_error
 from ._registry import Registry
+from ._routing import is_fleeting
 from ._states import TERMINAL, TaskState
 from ._states import Lane as LaneName
 from ._task import Task, Waiter
@@ -62,6 +63,7 @@ class Scheduler:
         self.rng: Callable[[], float] = random.random
         self.phase = "running"  #: then "draining", then "closed"; guarded by the registry's lock
         self.forked = False
+        self.keeper: object = None  #: what ties the engine to its loop; held here so that it lives while tasks do
         self.snapshot_function: Callable[[Callable[..., Any]], object]  #: the process lane's; set by Core
         self._exported = exported
         self._prepared: set[Call] = set()
@@ -103,7 +105,7 @@ class Scheduler:
         """Let the process lane take its snapshot of the function, at its first submit."""
         if len(self._prepared) >= _PREPARED_MOST:
             self._prepared.clear()
-        if getattr(call.fn, "__closure__", None) is None:  # or remembering it would keep what it captured alive
+        if not is_fleeting(call.fn):
             self._prepared.add(call)
         self.snapshot_function(call.fn)
 
@@ -236,6 +238,9 @@ class Scheduler:
             task = attempt.task
             if task._attempt is attempt:
                 task._attempt = None
+            if task._state is TaskState.RUNNING:  # somebody looked and took it for started; it was not
+                self.registry.move_locked(task, TaskState.PENDING)
+                task._attempts -= 1
             if task._state is TaskState.PENDING:
                 wake = self.registry.requeue_locked(task, first=True) or wake
             quiet = self.registry.quiet_locked()

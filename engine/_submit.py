@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ._options import TaskOptions, decorated_options, merge_options, over
 from ._records import Call
-from ._routing import route
+from ._routing import is_fleeting, route
 from ._states import Lane, Priority
 from ._task import Task
 from .errors import EngineClosed, EngineFull, NestedDeadlock
@@ -39,7 +39,7 @@ class Calls:
 
     def of(self, fn: Callable[..., Any], options: TaskOptions) -> Call:
         """Return the Call for ``fn`` under ``options``, which win over its decorator's."""
-        plain = isinstance(fn, (FunctionType, BuiltinFunctionType)) and not is_closure(fn)
+        plain = isinstance(fn, (FunctionType, BuiltinFunctionType)) and not is_fleeting(fn)
         call = self._cache.get((options, fn)) if plain else None
         if call is None:
             call = self._make(fn, over(decorated_options(fn), options))
@@ -60,11 +60,6 @@ class Calls:
             priority=options.priority if options.priority is not None else int(Priority.NORMAL),
             grace=options.grace if options.grace is not None else self._grace,
         )
-
-
-def is_closure(fn: Callable[..., Any]) -> bool:
-    """Say whether ``fn`` holds variables: then remembering it would keep them alive."""
-    return getattr(fn, "__closure__", None) is not None
 
 
 def _name_of(fn: Callable[..., Any]) -> str:

@@ -220,6 +220,7 @@ class Task(Generic[T_co]):
 
     def __await__(self) -> Generator[Any, None, T_co]:
         if self._state not in TERMINAL:
+            self._scheduler.waiters.refuse_itself(self)
             lender = self._scheduler.waiters.lend()
             try:
                 yield self  # the asyncio task that awaits adds its wake-up as a done callback
@@ -267,6 +268,7 @@ class Task(Generic[T_co]):
             raise asyncio.InvalidStateError(
                 f"expected task {self.id} to be done, got {self.state.value}; use await on a thread that runs a loop"
             )
+        self._scheduler.waiters.refuse_itself(self)
         done = threading.Event()
 
         def wake(_: object) -> None:

@@ -40,6 +40,16 @@ class Waiters:
         running = _current.running.get()
         return running.owner if running is not None and running.front is self._front else None
 
+    def refuse_itself(self, task: Task[Any]) -> None:
+        """Raise if it is ``task`` itself that would wait for ``task`` here: that could never end.
+
+        Raises:
+            RuntimeError: it is.
+        """
+        attempt = self.running_attempt()
+        if attempt is not None and attempt.task is task:
+            raise RuntimeError(f"expected task {task.id} to wait for another task, got itself")
+
     def mailbox(self) -> Mailbox:
         """Return the mailbox of the loop that runs here, else the home loop's."""
         loop = asyncio._get_running_loop()

@@ -2,7 +2,7 @@
 
 import traceback
 
-from .._records import describe_error
+from .._records import describe_error, type_name
 from ..errors import RemoteError
 
 __all__ = ["arrived"]
@@ -18,7 +18,7 @@ def arrived(error: BaseException) -> BaseException:
     text = describe_error(error) or ""
     remote = RemoteError(
         f"the task raised {text}",
-        type_name=type(error).__qualname__,
+        type_name=type_name(type(error)),
         text=text.partition(": ")[2],
         traceback=_formatted(error),
     )

@@ -1,6 +1,7 @@
 """Imports inside ``engine`` go downwards only, and nothing goes round in a circle."""
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,3 +232,25 @@ def test_what_is_right_is_not_found(tmp_path: Path) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert find_complaints(tmp_path) == []
+
+
+# -- the map in engine/README.md --------------------------------------------------------------------------------------
+
+README = (ENGINE / "README.md").read_text(encoding="utf-8")
+TOP_LEVEL = sorted({head(module) for module in all_modules(ENGINE) if module})
+
+
+@pytest.mark.parametrize("module", TOP_LEVEL)
+def test_the_map_names_every_module_in_its_layer(module: str) -> None:
+    file = f"`{module}.py`" if (ENGINE / f"{module}.py").exists() else f"`{module}/`"
+    rows = re.findall(r"^\| (\d) [^|]+\| ([^|]+) \|", README, re.MULTILINE)
+    assert [int(layer) for layer, files in rows if file in files.split()] == [layer_of(module)]
+
+
+def test_every_file_that_the_readme_names_exists() -> None:
+    named = set(re.findall(r"`([\w/.-]+(?:\.py|/))`", README)) | set(re.findall(r"design/[\w-]+\.md", README))
+    inside_lanes = {"base.py", "loop.py", "threads.py", "processes.py", "_process/"}  # of the row that says so
+    missing = {
+        name for name in named - inside_lanes if not any((root / name).exists() for root in (ENGINE, REPOSITORY))
+    }
+    assert missing == set()

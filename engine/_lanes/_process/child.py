@@ -166,14 +166,18 @@ def collect_setup(initializer: bytes | None, max_tasks: int | None) -> dict[str,
     """
     import logging
 
+    try:
+        cwd = os.getcwd()
+    except OSError:  # it was removed: the worker inherits the same nothing
+        cwd = "."
     levels = {"": logging.root.level}
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and logger.level:
             levels[name] = logger.level
     return {
-        "path": [entry or os.getcwd() for entry in sys.path],
+        "path": [entry or cwd for entry in sys.path],
         "argv": list(sys.argv) if hasattr(sys, "argv") else [],
-        "cwd": os.getcwd(),
+        "cwd": cwd,
         "levels": levels,
         "initializer": initializer,
         "max_tasks": max_tasks,

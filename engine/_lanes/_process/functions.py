@@ -15,12 +15,13 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+from ..._routing import is_fleeting
 from ..._wire.pickling import Cached, dumps_by_value
 
 __all__ = ["Function", "Functions", "is_importable"]
 
 MAX_FUNCTIONS = 500  #: the least recently used is forgotten beyond this
-MAX_CLOSURES = 16  #: the same for closures: the table keeps alive, here and in the workers, what they captured
+MAX_CLOSURES = 16  #: the same for closures and lambdas: the table keeps alive, here and there, what they hold
 
 
 class Function:
@@ -104,7 +105,7 @@ class Functions:
             return first
 
     def _table_of(self, fn: Any) -> OrderedDict[Any, Function]:
-        return self._entries if getattr(fn, "__closure__", None) is None else self._closures
+        return self._closures if is_fleeting(fn) else self._entries
 
     def take_forgotten(self) -> list[int]:
         """Return the numbers that fell out since the last call: workers need not remember them."""
