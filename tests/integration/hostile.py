@@ -36,7 +36,7 @@ class StrInterruptsTheParent(Exception):
 
 
 class NoCause(Exception):
-    __cause__ = property(lambda self: None)  # type: ignore[assignment]  # that is the point
+    __cause__ = property(lambda self: None)  # that is the point
 
 
 class NothingCanBeSet(Exception):
