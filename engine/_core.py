@@ -119,7 +119,7 @@ def _after_fork_in_child() -> None:
     _cores_lock = threading.Lock()
     for core in list(_cores):
         core.scheduler.forked = True
-        core.registry.lock = threading.Lock()  # another thread of the parent may have held it at the fork
+        core.registry.lock = threading.RLock()  # another thread of the parent may have held it at the fork
         core.processes.forget_in_child()
 
 

@@ -45,6 +45,13 @@ class Endings:
 
     def cancel(self, task: Task[Any], message: Any = None) -> bool:
         """Cancel ``task``; True if it was live, and then it will not complete."""
+        if self._registry.is_entered():  # called by the collector or a signal handler: mark it, and go on later
+            if task._state in TERMINAL:
+                return False
+            task._cancel_requested, task._cancel_message = True, message
+            if task.id:  # or it waits to be admitted, and is cancelled then
+                self._scheduler.later(self.cancel, task, message)
+            return True
         return self._end_early(task, None, message)
 
     def expire_total(self, task: Task[Any]) -> None:

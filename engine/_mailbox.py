@@ -25,7 +25,7 @@ class Mailbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may post from inside (design/0002)
         self._calls: list[_Posted] = []
         self._awake = False
         self._context = contextvars.Context()  # our own calls see no user's variables
@@ -56,8 +56,8 @@ class Mailbox:
 
     def _drain(self) -> None:
         with self._lock:
+            self._awake = False  # first: what is posted from inside then wakes us again
             calls, self._calls = self._calls, []
-            self._awake = False
         call_soon = self.loop.call_soon
         for fn, args, context in calls:
             if context is None:

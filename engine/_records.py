@@ -57,13 +57,13 @@ def describe_error(error: BaseException | None) -> str | None:
     name = type_name(type(error))
     try:
         text = str.__str__(str(error))[:400]  # its str may be a subclass's that fights back
-    except BaseException:  # user code, which may even exit; the description must still be made
-        text = "<its str() raised>"
+    except BaseException as broken:  # user code, which may even exit; the description must still be made
+        text = f"<its str() raised {type_name(type(broken))}>"
     line = " ".join(f"{name}: {text}".split())
     return line if len(line) <= 200 else line[:197] + "..."
 
 
 def type_name(kind: type) -> str:
-    """Return the qualified name of ``kind``, past whatever its metaclass says."""
-    name: str = type.__dict__["__qualname__"].__get__(kind)
+    """Return the name of ``kind``, past whatever its metaclass says."""
+    name: str = type.__dict__["__name__"].__get__(kind)
     return name

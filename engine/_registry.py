@@ -34,7 +34,7 @@ class Registry:
     """The one owner of shared engine state."""
 
     def __init__(self, *, max_pending: int | None, history: int, slots: dict[Lane, Slots]) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # the collector and signal handlers may call us from inside (design/0002)
         self.max_pending = max_pending
         self.slots = slots
         self.ready: dict[Lane, ReadyQueue[Task[Any]]] = {lane: ReadyQueue() for lane in Lane}
@@ -48,15 +48,20 @@ class Registry:
         self.last_id = 0
         self.exempt: set[int] = set()  #: tasks from which the engine is being stopped
 
+    def is_entered(self) -> bool:
+        """Say whether this thread is inside the critical section: the collector or a signal handler asks us then."""
+        is_owned = getattr(self.lock, "_is_owned", None)  # as threading.Condition asks its RLock
+        return is_owned is not None and bool(is_owned())
+
     # -- coming in ----------------------------------------------------------------------------------------------
 
-    def admit_locked(self, task: Task[Any]) -> Callable[[], None] | None:
+    def admit_locked(self, task: Task[Any], *, is_bounded: bool = True) -> Callable[[], None] | None:
         """Accept ``task`` and queue it; return whom to wake.
 
         Raises:
             EngineFull: ``max_pending`` tasks wait already.
         """
-        if self.max_pending is not None and self.waiting >= self.max_pending:
+        if is_bounded and self.max_pending is not None and self.waiting >= self.max_pending:
             raise EngineFull(
                 f"expected fewer than max_pending={self.max_pending} waiting tasks, got {self.waiting}; "
                 "wait with run or map, or raise max_pending",

@@ -91,6 +91,9 @@ class Scheduler:
         registry = self.registry
         if self.forked or self.home.loop.is_closed():
             self.check_open()
+        if registry.is_entered():  # called by the collector or a signal handler: accept it when the section is left
+            self.later(self._admit_late, task)
+            return task
         with registry.lock:
             if self.phase != "running":
                 self._check_phase_locked()
@@ -100,6 +103,25 @@ class Scheduler:
         if wake is not None:
             wake()
         return task
+
+    def _admit_late(self, task: Task[Any]) -> None:
+        """Accept a task that was submitted from inside a section; past every bound, as its handle is out already."""
+        with self.registry.lock:
+            is_running = self.phase == "running"
+            wake = self.registry.admit_locked(task, is_bounded=False)
+        if not is_running or task._cancel_requested:
+            self.endings.cancel(task, task._cancel_message)
+        elif task._call.total_timeout is not None:
+            self.deadlines.watch_task(task, task._call.total_timeout)
+        if wake is not None:
+            wake()
+
+    def later(self, fn: Callable[..., object], *args: Any) -> None:
+        """Have ``fn(*args)`` called on the home loop, without a lock of ours: for calls from inside our sections."""
+        try:
+            self.home.loop.call_soon_threadsafe(fn, *args)
+        except RuntimeError:  # the loop is closed, and nothing of it runs any more
+            pass
 
     def _prepare(self, call: Call) -> None:
         """Let the process lane take its snapshot of the function, at its first submit."""

@@ -46,7 +46,7 @@ class ProcessLane:
         self._encoder = Encoder(self._functions)
         self._decoder = Decoder(front.end, home.loop)
         self._stacks = StackCollector(home)
-        self._claim_lock = threading.Lock()
+        self._claim_lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._pool = Pool(
             front, home.loop, settings, self.counters,
             claim_lock=self._claim_lock, dispatch=self._send_next, give_back_rest=self._give_back_rest, events=self,

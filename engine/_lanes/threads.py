@@ -59,7 +59,7 @@ class ThreadLane:
         self._home = home
         self._prefix = prefix
         self._tokens: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._threads: set[_Worker] = set()
         self._is_closed = False
         self._numbers = itertools.count(1)

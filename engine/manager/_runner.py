@@ -188,16 +188,19 @@ class Runner:
         function, kwargs = job.record.coroutine, job.kwargs
         if is_async(function):
             return await function(**kwargs)
-        value = await job.home.submit(functools.partial(self._call_in_thread, function, kwargs), job,
-                                      job.record.task_id)  # fmt: skip
+        (value,) = await job.home.submit(functools.partial(self._call_in_thread, function, kwargs), job,
+                                         job.record.task_id)  # fmt: skip
         return await value if inspect.isawaitable(value) else value
 
-    def _call_in_thread(self, function: Callable[..., Any], kwargs: dict[str, Any], job: Job) -> Any:
-        """Call the plain function of ``job``, and hold its slot meanwhile: it may outlive the job."""
+    def _call_in_thread(self, function: Callable[..., Any], kwargs: dict[str, Any], job: Job) -> tuple[Any]:
+        """Call the plain function of ``job``, and hold its slot meanwhile: it may outlive the job.
+
+        What it returns comes wrapped: the thread lane refuses a coroutine that nobody would await, and here we do.
+        """
         if not self._ledger.enter_thread(job):
-            return None
+            return (None,)
         try:
-            return function(**kwargs)
+            return (function(**kwargs),)
         finally:
             self.launch(self._ledger.leave_thread(job))
 

@@ -758,7 +758,7 @@ async def test_an_initializer_that_hangs_counts_as_failed() -> None:
     async with lane_of(initializer=time.sleep, initargs=(60,), worker_start_timeout=0.3) as (front, _):
         error = (await front.run(add, 1)).error
         assert isinstance(error, WorkerStartupError)
-        assert "did not start within" in str(error)
+        assert "was not ready within worker_start_timeout" in str(error)
 
 
 async def test_warm_up_starts_all_workers_and_an_idle_one_leaves_in_time() -> None:

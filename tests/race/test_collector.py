@@ -4,7 +4,9 @@ So nothing of ours that is collected may take a lock, and nothing of the user's 
 """
 
 import asyncio
+import contextlib
 import gc
+import signal
 import threading
 import weakref
 from types import TracebackType
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from engine import Engine, Task
+from engine import Engine, EngineClosed, Task
 from tests.race.together import STUCK
 from tests.support import eventually, eventually_async
 
@@ -169,3 +171,64 @@ def test_a_loop_that_came_and_went_is_not_kept() -> None:
             asyncio.run(visit(engine))
         gc.collect()
         assert sum(loop() is not None for loop in loops) <= 1
+
+
+@pytest.mark.parametrize("call", ["cancel", "submit"])
+@pytest.mark.parametrize("lane", ["thread", "process"])
+async def test_the_collector_may_call_us_inside_a_critical_section(call: str, lane: str) -> None:
+    """1. A section allocates; the collector runs there. 2. A ``__del__`` asks for the lock that its thread holds."""
+    late: list[Task[Any]] = []
+
+    class Owner:
+        def __init__(self, engine: Any, task: Task[Any]) -> None:
+            self.engine, self.task, self.me = engine, task, self  # a cycle: only the collector ends it
+
+        def __del__(self) -> None:
+            if call == "cancel":
+                self.task.cancel()
+            else:
+                with contextlib.suppress(EngineClosed):  # the last are collected after the stop
+                    late.append(self.engine.submit(abs, -1))
+
+    before = gc.get_threshold()
+    gc.set_threshold(50, 2, 2)
+    try:
+        async with Engine(processes=1, threads=2) as engine:
+            view = engine.options(lane=lane)
+            tasks = [view.submit(abs, -i) for i in range(3)]
+            for i in range(3000):
+                tasks.append(view.submit(abs, -i))
+                if i % 10 == 0:
+                    Owner(view, tasks[-1])
+                if i % 500 == 0:
+                    await asyncio.sleep(0)
+    finally:
+        gc.set_threshold(*before)
+    assert all(task.done() for task in tasks)
+    assert all(task.done() for task in late)
+
+
+def test_a_signal_handler_may_call_us_inside_a_critical_section() -> None:
+    """The main thread is interrupted between two bytecodes of ``submit``; its handler cancels and looks."""
+    handled = 0
+    with Engine(threads=2, processes=1) as engine:
+        view = engine.options(lane="thread")
+        task = view.submit(abs, -1)
+
+        def handle(number: int, frame: Any) -> None:
+            nonlocal handled
+            handled += 1
+            task.cancel()
+            engine.get(1)
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+
+        before = signal.signal(signal.SIGALRM, handle)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            for i in range(100):
+                for task in [view.submit(abs, -i) for _ in range(50)]:  # the handler looks at it
+                    task.cancel()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+    assert handled

@@ -85,6 +85,7 @@ async def through_map_and_group(engine: Engine) -> None:
         assert_type(octets, bytes)
     async with engine.group() as group:
         assert_type(group.submit(plain, 1), Task[list[str]])
+        assert_type(group.options(timeout=5).submit(coroutine, 1), Task[bytes])
         assert_type(group.submit(coroutine, 1), Task[bytes])
 
 

@@ -92,6 +92,8 @@ def startup_error(worker: Worker | None, status: ExitStatus, stderr: str, cause:
         error = WorkerStartupError(what, pid=pid, exit_code=status[0], stderr=stderr)
         error.__cause__ = RemoteTraceback(trace)
         return error
-    reason = worker.failure if worker is not None and worker.failure else f"a worker process {_how(status)}"
-    what = f"{reason} before it was ready" + (f"; the last of its stderr:\n{stderr}" if stderr else "")
+    reason = f"a worker process {_how(status)} before it was ready"
+    if worker is not None and worker.failure:
+        reason = worker.failure
+    what = reason + (f"; the last of its stderr:\n{stderr}" if stderr else "")
     return WorkerStartupError(what, pid=pid, exit_code=status[0], stderr=stderr)

@@ -67,7 +67,7 @@ class Functions:
     """The functions that tasks use, the most recently used last."""
 
     def __init__(self, limit: int = MAX_FUNCTIONS) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._entries: OrderedDict[Any, Function] = OrderedDict()
         self._closures: OrderedDict[Any, Function] = OrderedDict()
         self._limit = limit

@@ -41,7 +41,7 @@ class Pool:
         settings: ProcessSettings,
         counters: Counters,
         *,
-        claim_lock: threading.Lock,
+        claim_lock: threading.RLock,
         dispatch: Callable[[Worker], bool],
         give_back_rest: Callable[[Worker], None],
         events: Events,

@@ -37,7 +37,7 @@ class Starter:
         settings: ProcessSettings,
         loop: asyncio.AbstractEventLoop,
         events: StartEvents,
-        claim_lock: threading.Lock,
+        claim_lock: threading.RLock,
     ) -> None:
         self._settings = settings
         self._claim_lock = claim_lock

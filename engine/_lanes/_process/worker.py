@@ -40,7 +40,7 @@ _NUMBER = 3  # index of the sequence number in a task header
 class Worker:
     """A started process, and the tasks that are in it."""
 
-    def __init__(self, name: str, child: Child, loop: Any, claim_lock: threading.Lock) -> None:
+    def __init__(self, name: str, child: Child, loop: Any, claim_lock: threading.RLock) -> None:
         self.name = name
         self.pid = child.pid
         self.label = f"{name} (pid {child.pid})"
@@ -59,7 +59,7 @@ class Worker:
         self.timers: dict[int, Any] = {}  #: kills to come, by task
         self.start_timer: Any = None
         self._loop = loop
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._claim_lock = claim_lock
         self._is_open = True
         self._last = 0
@@ -143,10 +143,11 @@ class Worker:
         with self._lock:
             self._last = number = self._last + 1
             packet, bulk = header(attempt, encoded, number)
+            sent = (self, number)
             with self._claim_lock:
                 if attempt.lane_data is not None:
                     return False
-                attempt.lane_data = (self, number)
+                attempt.lane_data = sent
             self._in_flight[number] = attempt
             attempt.worker = self.label
             if self._backlog or not self._put(packet):
