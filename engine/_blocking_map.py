@@ -43,7 +43,7 @@ class BlockingMap(Generic[T]):
         self._core: Core = engine._inner._core
         self._ordered = _checks.flag("ordered", ordered)
         self._return_exceptions = _checks.flag("return_exceptions", return_exceptions)
-        self._window = checked_window(window, self._core.sizes[call.lane])
+        self._window = checked_window(window, self._core.size(call.lane))
         rows = row_source(iterables)
         self._rows = _pulled_on(rows, self._core.loop) if isinstance(rows, AsyncIterator) else rows
         self._finished: queue.SimpleQueue[Task[Any]] = queue.SimpleQueue()

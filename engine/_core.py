@@ -11,10 +11,10 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ._lanes.base import Lane as LaneContract
 from ._lanes.loop import LoopLane
-from ._lanes.processes import ProcessLane, ProcessSettings
 from ._lanes.threads import ThreadLane
 from ._limits import Slots
 from ._mailbox import Mailbox
@@ -22,6 +22,9 @@ from ._registry import Registry
 from ._scheduler import Scheduler
 from ._settings import EngineSettings, exported_variables
 from ._states import Lane
+
+if TYPE_CHECKING:
+    from ._lanes.processes import ProcessSettings
 
 __all__ = ["Core"]
 
@@ -34,9 +37,11 @@ class Core:
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
+        from ._lanes.processes import ProcessLane  # here: a third of the time of ``import engine`` is its
+
         self.loop = asyncio.get_running_loop()
         home = Mailbox(self.loop)
-        threads, processes = settings.thread_slots, settings.process_slots
+        threads = settings.thread_slots
         slots = {
             Lane.LOOP: Slots(settings.coroutines),
             Lane.THREAD: Slots(threads, takers=11 * threads, spawnable=threads),
@@ -44,7 +49,7 @@ class Core:
         }
         self.registry = Registry(max_pending=settings.max_pending, history=settings.history, slots=slots)
         self.scheduler = Scheduler(self.registry, home, exported_variables(settings.context))
-        self.processes = ProcessLane(self.scheduler, home, _process_settings(settings, processes))
+        self.processes = ProcessLane(self.scheduler, home, _process_settings(settings))
         thread_lane = ThreadLane(self.scheduler, home, settings.name)
         lanes: list[LaneContract] = [LoopLane(self.scheduler, home), thread_lane, self.processes]
         for lane in lanes:
@@ -52,7 +57,7 @@ class Core:
             slots[lane.name].wake = lane.wake
         self.scheduler.snapshot_function = self.processes.snapshot_function
         slots[Lane.THREAD].grow = thread_lane.grow
-        self.sizes = {Lane.LOOP: settings.coroutines, Lane.THREAD: threads, Lane.PROCESS: processes}
+        self._sizes = {Lane.LOOP: settings.coroutines, Lane.THREAD: threads}
         with _cores_lock:
             _cores.add(self)
 
@@ -60,6 +65,10 @@ class Core:
     def lanes(self) -> dict[Lane, LaneContract]:
         """Give the lanes by name."""
         return self.scheduler.lanes
+
+    def size(self, lane: Lane) -> int:
+        """Return how many attempts of ``lane`` may run at once."""
+        return self.processes.size if lane is Lane.PROCESS else self._sizes[lane]
 
     def room(self) -> asyncio.Future[None]:
         """Return a future of the running loop that is done when a submit may find room again."""
@@ -99,9 +108,11 @@ class Core:
             _cores.discard(self)
 
 
-def _process_settings(settings: EngineSettings, processes: int) -> ProcessSettings:
+def _process_settings(settings: EngineSettings) -> ProcessSettings:
+    from ._lanes.processes import ProcessSettings
+
     return ProcessSettings(
-        processes=processes,
+        processes=settings.processes,
         initializer=settings.initializer,
         initargs=settings.initargs,
         max_tasks_per_worker=settings.max_tasks_per_worker,

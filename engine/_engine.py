@@ -11,7 +11,6 @@ from . import _checks
 from ._core import Core
 from ._options import DEFAULT, TaskOptions
 from ._settings import EngineSettings
-from ._snapshot import Snapshot, take_snapshot
 from ._states import Lane, TaskState
 from ._stop import ShutdownReport, Stopper
 from ._submit import Calls, EngineView, Submitter, not_started
@@ -20,6 +19,7 @@ from .errors import EngineClosed, EngineForked, PickleError
 if TYPE_CHECKING:
     from ._blocking import BlockingEngine
     from ._records import TaskInfo
+    from ._snapshot import Snapshot
 
 __all__ = ["Engine"]
 
@@ -214,6 +214,8 @@ class Engine(Submitter):
 
     def snapshot(self) -> Snapshot:
         """Return counts, workers and queues at this instant. Any thread; about 0.1 ms and a look at each process."""
+        from ._snapshot import take_snapshot
+
         return take_snapshot(self._core)
 
     def stacks(self) -> dict[str, str]:

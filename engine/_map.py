@@ -85,7 +85,7 @@ class MapResults(Generic[T]):
         self._call: Call = engine._calls.of(fn, engine._options)
         self._ordered = _checks.flag("ordered", ordered)
         self._return_exceptions = _checks.flag("return_exceptions", return_exceptions)
-        self._window = checked_window(window, engine._core.sizes[self._call.lane])
+        self._window = checked_window(window, engine._core.size(self._call.lane))
         self._rows = row_source(iterables)
         self._kept: Row | None = None
         self._exhausted = False

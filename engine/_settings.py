@@ -51,15 +51,6 @@ class EngineSettings:
         exported_variables(self.context)
 
     @property
-    def process_slots(self) -> int:
-        """Give ``processes``, by default what loky says this process may use (cgroups, affinity)."""
-        if self.processes is not None:
-            return self.processes
-        from loky import cpu_count  # imported here: it costs 25 ms, and naming Engine should not
-
-        return int(cpu_count())
-
-    @property
     def thread_slots(self) -> int:
         """Give ``threads``, by default 4 more than there are processors, at most 32."""
         return self.threads if self.threads is not None else min(32, len(os.sched_getaffinity(0)) + 4)

@@ -71,12 +71,13 @@ def take_snapshot(core: Core) -> Snapshot:
         scheduler.observe(task)
     workers = tuple(worker for lane in core.lanes.values() for worker in lane.workers())
     counters = scheduler.counters
+    sizes = {lane: core.size(lane) for lane in Lane}  # before the lock: counting processors may take a while
     with registry.lock:
         lanes = {
             lane: LaneSnapshot(
                 **{state.value: count for state, count in registry.counts[lane].items()},
                 queued=len(registry.ready[lane]),
-                slots=core.sizes[lane],
+                slots=sizes[lane],
                 lent=registry.slots[lane].lent,
                 abandoned=registry.slots[lane].abandoned,
             )

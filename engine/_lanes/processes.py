@@ -81,6 +81,11 @@ class ProcessLane:
         """Pickle ``fn`` now, if that has not been done; what goes wrong is raised on its tasks when they are sent."""
         self._functions.get(fn, name or getattr(fn, "__qualname__", ""))
 
+    @property
+    def size(self) -> int:
+        """Give how many tasks run at once. Any thread."""
+        return self._pool.size
+
     def workers(self) -> list[WorkerInfo]:
         """Describe every worker."""
         return [worker.describe() for worker in self._pool.workers]

@@ -18,7 +18,7 @@ from ..._states import Lane
 from ...errors import EngineClosed
 from ..base import Front
 from .child import ExitStatus
-from .settings import Counters, ProcessSettings
+from .settings import Counters, ProcessSettings, usable_cpus
 from .starter import Starter
 from .watcher import Events, Watcher
 from .worker import Worker
@@ -52,6 +52,7 @@ class Pool:
         self._front = front
         self._loop = loop
         self._settings = settings
+        self._size = settings.processes
         self._counters = counters
         self._dispatch = dispatch  #: sends one task to a worker; False: there is none
         self._give_back_rest = give_back_rest
@@ -68,11 +69,25 @@ class Pool:
             asyncio.Future[BaseException | None]
         ] = []  #: who waits for a start, or for the last worker to end
 
+    @property
+    def size(self) -> int:
+        """Give how many tasks may run at once. Not asked for the first one: counting processors costs 25 ms."""
+        if self._size is None:
+            self._size = usable_cpus()
+        return self._size
+
+    def _may_run_more(self) -> bool:
+        return not self.busy or self.busy < self.size
+
+    def _may_start_more(self) -> bool:
+        present = self._present()
+        return not present or present < self.size
+
     # -- work for workers
 
     def pump(self) -> None:
         """Give work to idle workers, and start more where there is more work."""
-        while self._idle and self.busy < self._settings.processes and not self._is_closed:
+        while self._idle and self._may_run_more() and not self._is_closed:
             worker = self._idle[-1]
             if not self._dispatch(worker):
                 break
@@ -100,7 +115,7 @@ class Pool:
         if not worker.count():
             self.busy -= 1
             self._rest(worker)
-        if len(self.workers) < self._settings.processes:
+        if not self.workers or len(self.workers) < self.size:
             self._grow()
 
     def _send_ahead(self, worker: Worker) -> None:
@@ -110,7 +125,9 @@ class Pool:
         cost = worker.cost_ahead()
         if cost > AHEAD_SECONDS or worker.count() >= most:
             return
-        ready = self._front.has_ready(Lane.PROCESS) - self._settings.processes
+        ready = self._front.has_ready(Lane.PROCESS)
+        if ready < 2 or (ready := ready - self.size) <= 0:
+            return
         while ready > 0 and worker.count() < most and cost <= AHEAD_SECONDS and self._dispatch(worker):
             ready -= 1
             cost += worker.last_cost
@@ -150,8 +167,7 @@ class Pool:
         """Start as many workers as the waiting tasks need; park when nothing waits, so that we are woken."""
         if self._is_closed:
             return
-        size = self._settings.processes
-        while self._present() < size and (ready := self._front.has_ready(Lane.PROCESS)):
+        while self._may_start_more() and (ready := self._front.has_ready(Lane.PROCESS)):
             if not self._starter.may_start():
                 self._look_again(self._starter.pause())
                 break
@@ -161,7 +177,7 @@ class Pool:
             if not self._starter.start():
                 break
         idle_or_starting = len(self._idle) + self._starter.count
-        needs_spare = self._is_armed and self.busy and not idle_or_starting and self._present() <= size
+        needs_spare = self._is_armed and self.busy and not idle_or_starting and self._present() <= self.size
         if needs_spare and self._starter.may_start():
             self._starter.start()
 
@@ -271,12 +287,12 @@ class Pool:
             WorkerStartupError: they cannot start.
             EngineClosed: the lane was closed meanwhile.
         """
-        while self.busy + len(self._idle) < self._settings.processes:
+        while self.busy + len(self._idle) < self.size:
             if self._is_closed:
                 raise EngineClosed("expected the engine to run until its workers are ready, got one that was stopped")
             waiter = self._loop.create_future()
             self._waiters.append(waiter)
-            while self._present() < self._settings.processes and self._starter.may_start():
+            while self._present() < self.size and self._starter.may_start():
                 if not self._starter.start():
                     break
             await asyncio.wait([waiter], timeout=None if self._starter.count else self._starter.pause())

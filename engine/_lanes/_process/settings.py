@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Counters", "ProcessSettings", "thread_limits"]
+__all__ = ["Counters", "ProcessSettings", "thread_limits", "usable_cpus"]
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -17,7 +17,7 @@ _THREAD_VARIABLES = (
 class ProcessSettings:
     """Options of the process lane; the engine has checked them."""
 
-    processes: int  #: tasks that run at once
+    processes: int | None  #: tasks that run at once; None is what ``usable_cpus`` says, asked when it matters
     initializer: Callable[..., Any] | None = None  #: called in each worker before its first task
     initargs: tuple[Any, ...] = ()
     max_tasks_per_worker: int | None = None  #: a worker is replaced after so many, None for never
@@ -44,13 +44,20 @@ class Counters:
     malformed: int = 0  #: workers replaced because they sent no frame
 
 
+def usable_cpus() -> int:
+    """Return how many processors cgroups and affinity leave us, as loky counts them; the import costs 25 ms."""
+    import loky
+
+    return int(loky.cpu_count())
+
+
 def thread_limits(settings: ProcessSettings) -> dict[str, str]:
     """Return the environment that keeps OpenMP and the like within bounds; what the user has set stays."""
     if settings.inner_threads is None:
         return {}
     count = settings.inner_threads
     if count == "auto":
-        import loky  # counts what cgroups and affinity leave us
-
-        count = max(1, loky.cpu_count() // settings.processes)
+        processes = settings.processes
+        is_one_each = processes is None or processes >= len(os.sched_getaffinity(0))  # then no need to count
+        count = 1 if is_one_each or processes is None else max(1, usable_cpus() // processes)
     return {name: str(count) for name in _THREAD_VARIABLES if name not in os.environ}
