@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from engine import Task, TaskCancelled, current_task
+from engine import EngineClosed, Task, TaskCancelled, current_task
 
 from ._callables import is_async, text_of
 from ._home import Home, on_loop
@@ -141,7 +141,11 @@ class Runner:
             return
         try:
             task = context.run(job.home.submit, self._drive, job, job.record.task_id)
-        except Exception as error:  # its engine closes this instant; the job must still end
+        except EngineClosed:  # its loop ends this instant, and with it what had not started
+            self._finish(job, TaskStatus.CANCELLED)
+            self.launch(self._ledger.leave_driver(job))
+            return
+        except Exception as error:  # the job must end, whatever it is
             self._finish(job, TaskStatus.FAILED, cause=error)
             self.launch(self._ledger.leave_driver(job))
             return
@@ -188,8 +192,12 @@ class Runner:
         function, kwargs = job.record.coroutine, job.kwargs
         if is_async(function):
             return await function(**kwargs)
-        (value,) = await job.home.submit(functools.partial(self._call_in_thread, function, kwargs), job,
-                                         job.record.task_id)  # fmt: skip
+        call = functools.partial(self._call_in_thread, function, kwargs)
+        try:
+            task = job.home.submit(call, job, job.record.task_id)
+        except EngineClosed as error:  # as in _hand_over
+            raise asyncio.CancelledError from error
+        (value,) = await task
         return await value if inspect.isawaitable(value) else value
 
     def _call_in_thread(self, function: Callable[..., Any], kwargs: dict[str, Any], job: Job) -> tuple[Any]:

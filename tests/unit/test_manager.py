@@ -24,6 +24,7 @@ from engine.manager import (
     init_background_task_manager,
     shutdown_background_task_manager,
 )
+from engine.manager._home import Home
 from tests.support import eventually, eventually_async
 
 # -- what the tests run -----------------------------------------------------------------------------------------------
@@ -1144,3 +1145,22 @@ def test_it_works_where_asyncio_tasks_start_eagerly() -> None:
             assert [await manager.wait_for_task(name, timeout=5) for name in "ab"] == [2, 4]
 
     asyncio.run(main())
+
+
+async def test_a_task_handed_over_while_its_loop_ends_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1. A thread submits; the job is on its way home. 2. The home's engine stops, its loop ending. 3. Hand-over."""
+
+    def closed(self: Home, fn: Any, job: Any, name: str) -> Any:
+        raise EngineClosed
+
+    monkeypatch.setattr(Home, "submit", closed)
+    manager = BackgroundTaskManager()
+    try:
+        await manager.submit_task("a", asyncio.sleep, delay=0)
+        with pytest.raises(asyncio.CancelledError):
+            await manager.wait_for_task("a", timeout=10)
+        record = manager.get_task_status("a")
+        assert record is not None
+        assert record.status is TaskStatus.CANCELLED
+    finally:
+        await manager.stop()
