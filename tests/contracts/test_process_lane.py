@@ -125,6 +125,9 @@ class FakeFront:
             self.given_back.append(attempt.task_id)
             attempt.lane_data = None  # the engine makes a new Attempt for each claim
             self.ready.appendleft(attempt)
+            is_parked, self.is_parked = self.is_parked, False
+        if is_parked:
+            self.lane.wake()
 
     def abandon(self, attempt: Attempt) -> bool:
         return True

@@ -141,6 +141,7 @@ class Pool:
         for worker in ahead:
             if worker.is_stuck(STUCK_SECONDS):
                 self._give_back_rest(worker)
+                self.pump()  # the others may all be idle by now
         if ahead:
             self._strand_timer = self.later(STUCK_SECONDS, self._unstrand)
 
