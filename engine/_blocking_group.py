@@ -22,7 +22,7 @@ class BlockingTaskGroup(GroupCalls):
     def __init__(self, engine: Submitter) -> None:
         super().__init__(engine)
         self._tasks: list[Task[Any]] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may settle a task of ours from inside (design/0002)
         self._failed = False
         self._closed = False
 
