@@ -22,6 +22,7 @@ from ._registry import Registry
 from ._scheduler import Scheduler
 from ._settings import EngineSettings, exported_variables
 from ._states import Lane
+from ._watchdog import watch
 
 if TYPE_CHECKING:
     from ._lanes.processes import ProcessSettings
@@ -58,6 +59,8 @@ class Core:
         self.scheduler.snapshot_function = self.processes.snapshot_function
         slots[Lane.THREAD].grow = thread_lane.grow
         self._sizes = {Lane.LOOP: settings.coroutines, Lane.THREAD: threads}
+        live = self.registry.live
+        self.watch = watch(self.loop, settings.name, lambda: bool(live))
         with _cores_lock:
             _cores.add(self)
 
@@ -104,6 +107,7 @@ class Core:
 
     def forget(self) -> None:
         """Note that the engine has stopped."""
+        self.watch.close()
         with _cores_lock:
             _cores.discard(self)
 

@@ -42,6 +42,8 @@ class Snapshot:
     abandoned: int  #: attempts abandoned so far
     recycled: int  #: workers replaced on purpose
     late: int  #: results that came after their task had settled
+    stalls: int  #: how often the home loop was blocked for more than a second
+    longest_stall: float  #: seconds
     phase: str  #: "running", "draining" or "closed"
 
     def count(self, state: TaskState) -> int:
@@ -87,5 +89,5 @@ def take_snapshot(core: Core) -> Snapshot:
             lanes=lanes, workers=workers, queue_depth=sum(lane.queued for lane in lanes.values()),
             retries=counters.retries, crashes=core.processes.counters.crashes, timeouts=counters.timeouts,
             abandoned=counters.abandoned, recycled=core.processes.counters.recycled, late=counters.late,
-            phase=scheduler.phase,
+            stalls=core.watch.stalls, longest_stall=core.watch.longest_stall, phase=scheduler.phase,
         )  # fmt: skip
