@@ -75,10 +75,11 @@ def test_a_loop_that_c_code_held_with_the_gil_is_named_afterwards(ear: Ear) -> N
     """A13: while it lasts nobody can speak, and afterwards the stack is gone; the length is not."""
 
     async def burn() -> None:
-        size = 20
-        while not ear.told.is_set() and size < 40:
+        size, took = 20, 0.0
+        while not ear.told.is_set() and took < 4 * _watchdog.BLOCKED_AFTER:
+            began = time.monotonic()
             re.match(r"(x+x+)+y", "x" * size)  # one call of C that computes, twice as long each time
-            size += 1
+            size, took = size + 1, time.monotonic() - began
             await asyncio.sleep(2 * _watchdog.LOOK_EVERY)
 
     with BlockingEngine(threads=1, default_lane="thread") as engine:
