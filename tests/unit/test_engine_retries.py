@@ -1,0 +1,152 @@
+"""Attempts: what is tried again, when, and what ends it."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from engine import (
+    Retry,
+    Task,
+    TaskState,
+    TaskTimeout,
+    current_task,
+)
+from tests.support import eventually_async
+from tests.unit.gates import LANES, Counted, Flaky, Gate, on, small
+
+
+@pytest.mark.parametrize("lane", LANES)
+async def test_a_failure_is_tried_again_as_often_as_the_policy_says(lane: str) -> None:
+    async with small() as engine:
+        flaky = Flaky(2)
+        task = engine.options(retry=Retry(max_attempts=3, base_delay=0)).submit(on(lane, flaky))
+        assert await task == 3
+        assert (task.attempt, flaky.attempts) == (3, [1, 2, 3])
+        hopeless = Flaky(9)
+        with pytest.raises(OSError, match="flaky"):
+            await engine.options(retry=Retry(max_attempts=3, base_delay=0)).run(on(lane, hopeless))
+        assert hopeless.attempts == [1, 2, 3]
+        snapshot = engine.snapshot()
+        assert snapshot.retries == 4
+        assert (snapshot.count(TaskState.COMPLETED), snapshot.count(TaskState.FAILED)) == (1, 1)
+
+
+@pytest.mark.parametrize("lane", LANES)
+async def test_an_error_that_the_policy_does_not_name_is_not_tried_again(lane: str) -> None:
+    async with small() as engine:
+        flaky = Flaky(1, KeyError)
+        with pytest.raises(KeyError):
+            await engine.options(retry=Retry(base_delay=0, on=(OSError,))).run(on(lane, flaky))
+        assert flaky.attempts == [1]
+
+
+async def test_the_pause_between_attempts_takes_its_jitter_from_the_injected_random_numbers() -> None:
+    """Row A15."""
+    async with small() as engine:
+        asked: list[float] = []
+
+        def rng() -> float:
+            asked.append(0.5)
+            return 0.5
+
+        engine._core.scheduler.rng = rng
+        pauses: list[float] = []
+        deadlines: Any = engine._core.scheduler.deadlines
+        original = deadlines.retry_after
+
+        def retry_after(task: Task[Any], seconds: float) -> None:
+            pauses.append(seconds)
+            original(task, 0)
+
+        deadlines.retry_after = retry_after
+        policy = Retry(max_attempts=4, base_delay=8, factor=2, max_delay=20, jitter=0.5)
+        assert await engine.options(retry=policy).run(Flaky(3)) == 4
+        assert pauses == [8, 16, 20]
+        assert asked == [0.5] * 3
+
+
+@pytest.mark.parametrize("lane", LANES)
+async def test_a_task_that_is_cancelled_in_its_backoff_does_not_run_again(lane: str) -> None:
+    """Row A5: in backoff."""
+    async with small() as engine:
+        flaky = Flaky(9)
+        task = engine.options(retry=Retry(base_delay=30)).submit(on(lane, flaky))
+        await eventually_async(lambda: engine.snapshot().retries == 1)
+        assert task.state is TaskState.PENDING
+        assert task.cancel()
+        assert task.cancelled()
+        assert task.started_at is not None
+    assert flaky.attempts == [1]
+
+
+@pytest.mark.parametrize("lane", LANES)
+async def test_a_total_timeout_strikes_in_the_backoff(lane: str) -> None:
+    async with small() as engine:
+        flaky = Flaky(9)
+        with pytest.raises(TaskTimeout) as caught:
+            await engine.options(retry=Retry(base_delay=30), total_timeout=0.05).run(on(lane, flaky))
+        assert (caught.value.scope, caught.value.attempt) == ("total", 1)
+    assert flaky.attempts == [1]
+
+
+@pytest.mark.parametrize("lane", LANES)
+async def test_a_retry_that_meets_the_stop_is_accounted_for(lane: str) -> None:
+    """Row A15: retry racing shutdown; a drain waits for it, a stop with a timeout cancels it."""
+    engine = await small().start()
+    task = engine.options(retry=Retry(base_delay=0.01)).submit(on(lane, Flaky(2)))
+    report = await engine.stop()
+    assert (task.result(), report.completed) == (3, 1)
+
+    engine = await small().start()
+    task = engine.options(retry=Retry(base_delay=30)).submit(on(lane, Flaky(2)))
+    await eventually_async(lambda: engine.snapshot().retries == 1)
+    report = await engine.stop(timeout=0)
+    assert task.cancelled()
+    assert (report.submitted, report.cancelled, report.cancelled_by_stop) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("lane", LANES)
+async def test_a_timeout_with_attempts_left_does_not_settle(lane: str) -> None:
+    running = Counted()
+    attempts: list[int] = []
+
+    def thread() -> str:
+        with running:
+            attempts.append(current_task().attempt)
+            if len(attempts) == 3:
+                return "third"
+            while not current_task().cancel_requested:
+                running.pause()
+            running.pause()  # attempts never overlap: the next one waits for the end of this
+            return "too late"
+
+    async def loop() -> str:
+        with running:
+            attempts.append(current_task().attempt)
+            if len(attempts) == 3:
+                return "third"
+            try:
+                await asyncio.sleep(30)
+            finally:
+                await asyncio.sleep(0.01)
+            return "never"
+
+    async with small(grace=30, threads=4, coroutines=4) as engine:
+        policy = Retry(max_attempts=3, base_delay=0)
+        task = engine.options(retry=policy, timeout=0.05).submit(thread if lane == "thread" else loop)
+        assert await task == "third"
+        assert (attempts, running.most, task.attempt) == ([1, 2, 3], 1, 3)
+        snapshot = engine.snapshot()
+        assert (snapshot.timeouts, snapshot.retries) == (2, 2)
+
+
+@pytest.mark.parametrize("lane", LANES)
+async def test_an_abandoned_attempt_is_not_tried_again(lane: str, stubborn: Gate) -> None:
+    async with small() as engine:
+        task = engine.options(retry=Retry(max_attempts=3, base_delay=0), timeout=0.02).submit(stubborn.on(lane))
+        with pytest.raises(TaskTimeout):
+            await task
+        assert (task.attempt, engine.snapshot().retries) == (1, 0)
+        stubborn.opened.set()
+        await eventually_async(lambda: engine.snapshot().late == 1)
