@@ -41,6 +41,8 @@ class Snapshot:
     timeouts: int
     abandoned: int  #: attempts abandoned so far
     recycled: int  #: workers replaced on purpose
+    start_failures: int  #: worker processes that did not come up
+    last_start_error: str | None  #: why the last of them did not
     late: int  #: results that came after their task had settled
     phase: str  #: "running", "draining" or "closed"
 
@@ -59,6 +61,8 @@ class Snapshot:
             f"workers {len(self.workers)}, retries {self.retries}, crashes {self.crashes}, timeouts {self.timeouts}, "
             f"abandoned {self.abandoned}, late {self.late}, engine {self.phase}"
         )
+        if self.last_start_error is not None:
+            rows.append(f"failed starts {self.start_failures}, the last one: {self.last_start_error.splitlines()[0]}")
         return "\n".join(rows)
 
 
@@ -70,7 +74,7 @@ def take_snapshot(core: Core) -> Snapshot:
     for task in sent:
         scheduler.observe(task)
     workers = tuple(worker for lane in core.lanes.values() for worker in lane.workers())
-    counters = scheduler.counters
+    counters, processes = scheduler.counters, core.processes.counters
     sizes = {lane: core.size(lane) for lane in Lane}  # before the lock: counting processors may take a while
     with registry.lock:
         lanes = {
@@ -85,7 +89,7 @@ def take_snapshot(core: Core) -> Snapshot:
         }
         return Snapshot(
             lanes=lanes, workers=workers, queue_depth=sum(lane.queued for lane in lanes.values()),
-            retries=counters.retries, crashes=core.processes.counters.crashes, timeouts=counters.timeouts,
-            abandoned=counters.abandoned, recycled=core.processes.counters.recycled, late=counters.late,
-            phase=scheduler.phase,
+            retries=counters.retries, crashes=processes.crashes, timeouts=counters.timeouts,
+            abandoned=counters.abandoned, recycled=processes.recycled, start_failures=processes.start_failures,
+            last_start_error=processes.last_start_error, late=counters.late, phase=scheduler.phase,
         )  # fmt: skip
