@@ -41,7 +41,7 @@ class Snapshot:
     timeouts: int
     abandoned: int  #: attempts abandoned so far
     recycled: int  #: workers replaced on purpose
-    start_failures: int  #: worker processes that did not come up
+    start_failures: int  #: worker processes and threads that did not come up
     last_start_error: str | None  #: why the last of them did not
     late: int  #: results that came after their task had settled
     phase: str  #: "running", "draining" or "closed"
@@ -74,7 +74,8 @@ def take_snapshot(core: Core) -> Snapshot:
     for task in sent:
         scheduler.observe(task)
     workers = tuple(worker for lane in core.lanes.values() for worker in lane.workers())
-    counters, processes = scheduler.counters, core.processes.counters
+    counters, processes, threads = scheduler.counters, core.processes.counters, core.threads
+    failures = [each for each in (processes.last_start_error, threads.last_start_error) if each is not None]
     sizes = {lane: core.size(lane) for lane in Lane}  # before the lock: counting processors may take a while
     with registry.lock:
         lanes = {
@@ -90,6 +91,7 @@ def take_snapshot(core: Core) -> Snapshot:
         return Snapshot(
             lanes=lanes, workers=workers, queue_depth=sum(lane.queued for lane in lanes.values()),
             retries=counters.retries, crashes=processes.crashes, timeouts=counters.timeouts,
-            abandoned=counters.abandoned, recycled=processes.recycled, start_failures=processes.start_failures,
-            last_start_error=processes.last_start_error, late=counters.late, phase=scheduler.phase,
+            abandoned=counters.abandoned, recycled=processes.recycled, late=counters.late, phase=scheduler.phase,
+            start_failures=processes.start_failures + threads.start_failures,
+            last_start_error=max(failures)[1] if failures else None,
         )  # fmt: skip

@@ -45,8 +45,13 @@ class Breaker:
         self._not_before = now + pause
         return True
 
-    def record_success(self) -> None:
-        """Note that a worker is ready: others may start at will."""
+    def record_success(self, of_round: int) -> None:
+        """Note that a worker is ready: others may start at will, if it was started after the last failure.
+
+        Else it says nothing: descriptors and processes may have run out with it.
+        """
+        if of_round != self.round:
+            return
         self.failures = 0
         self._not_before = 0.0
 

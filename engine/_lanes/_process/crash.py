@@ -81,7 +81,7 @@ def crash_error(attempt: Attempt, worker: Worker, status: ExitStatus, stderr: st
 
 
 _REMEDIES = {
-    errno.EMFILE: "raise the limit on open files (ulimit -n), or lower processes: a worker takes 8 descriptors here",
+    errno.EMFILE: "raise the limit on open files (ulimit -n), or lower processes: each worker takes 8 descriptors",
     errno.ENFILE: "the system has no descriptors left (sysctl fs.file-max); close some, or lower processes",
     errno.EAGAIN: "raise the limit on processes (ulimit -u, or pids.max of the cgroup), or lower processes",
     errno.ENOMEM: "free memory, or lower processes",

@@ -188,8 +188,12 @@ class Pool:
         return self.busy + len(self._idle) + self._starter.count
 
     def _look_again(self, delay: float = 0.002) -> None:
-        if self._look_timer is None:
-            self._look_timer = self.later(delay, self._looked_again)
+        timer = self._look_timer
+        if timer is not None:
+            if timer.when() <= self._loop.time() + delay:
+                return
+            timer.cancel()
+        self._look_timer = self.later(delay, self._looked_again)
 
     def _looked_again(self) -> None:
         self._look_timer = None
@@ -234,10 +238,7 @@ class Pool:
     def on_start_failure(self, error: WorkerStartupError, *, is_final: bool) -> None:
         """A worker could not start; when it is final and nobody else is there, no worker can."""
         self._counters.start_failures += 1
-        self._counters.last_start_error = str(error)
-        if self._is_closed:
-            self.tell_waiters()
-            return
+        self._counters.last_start_error = (time.monotonic(), str(error))
         self.tell_waiters(error if is_final else None)
         if is_final and not self._present():
             self._front.fail_ready(Lane.PROCESS, error)
@@ -266,7 +267,9 @@ class Pool:
 
     def settle_death(self, worker: Worker, status: ExitStatus, stderr: str) -> None:
         """Draw the consequences of a death, once its tasks have been dealt with."""
-        if worker.was_starting:
+        if worker.was_starting and self._is_closed:  # by our hand
+            self._starter.drop(worker)
+        elif worker.was_starting:
             self._starter.failed(worker, status, stderr)
         elif self._is_early(worker):
             self._starter.died_early(worker, status, stderr)

@@ -34,7 +34,7 @@ class Counters:
 
     started: int = 0  #: workers that said hello
     start_failures: int = 0  #: workers that never did, or died at once
-    last_start_error: str | None = None  #: why the last of them did not
+    last_start_error: tuple[float, str] | None = None  #: when the last of them failed, and why
     crashes: int = 0  #: tasks whose worker died under them
     idle_deaths: int = 0  #: workers that died without a task
     killed: int = 0  #: workers ended because an interrupted task did not stop in time

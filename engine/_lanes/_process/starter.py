@@ -108,14 +108,12 @@ class Starter:
 
     def succeeded(self, worker: Worker) -> None:
         """Record that ``worker`` said hello."""
-        self.count -= 1
-        self._breaker.record_success()
-        self._cancel_timer(worker)
+        self.drop(worker)
+        self._breaker.record_success(worker.start_round)
 
     def failed(self, worker: Worker, status: ExitStatus, stderr: str) -> None:
         """Record that ``worker`` ended before it said hello."""
-        self.count -= 1
-        self._cancel_timer(worker)
+        self.drop(worker)
         self._report(startup_error(worker, status, stderr, worker.refusal), worker.start_round)
 
     def died_early(self, worker: Worker, status: ExitStatus, stderr: str) -> None:
@@ -123,7 +121,9 @@ class Starter:
         error = startup_error(worker, status, stderr, None)
         self._report(error, self._breaker.round, worker.failures_before)
 
-    def _cancel_timer(self, worker: Worker) -> None:
+    def drop(self, worker: Worker) -> None:
+        """Expect nothing more of ``worker``: it is ready, or has ended."""
+        self.count -= 1
         timer: Any = worker.start_timer
         if timer is not None:
             timer.cancel()
