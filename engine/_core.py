@@ -51,13 +51,13 @@ class Core:
         self.registry = Registry(max_pending=settings.max_pending, history=settings.history, slots=slots)
         self.scheduler = Scheduler(self.registry, home, exported_variables(settings.context))
         self.processes = ProcessLane(self.scheduler, home, _process_settings(settings))
-        thread_lane = ThreadLane(self.scheduler, home, settings.name)
-        lanes: list[LaneContract] = [LoopLane(self.scheduler, home), thread_lane, self.processes]
+        self.threads = ThreadLane(self.scheduler, home, settings.name)
+        lanes: list[LaneContract] = [LoopLane(self.scheduler, home), self.threads, self.processes]
         for lane in lanes:
             self.scheduler.lanes[lane.name] = lane
             slots[lane.name].wake = lane.wake
         self.scheduler.snapshot_function = self.processes.snapshot_function
-        slots[Lane.THREAD].grow = thread_lane.grow
+        slots[Lane.THREAD].grow = self.threads.grow
         self._sizes = {Lane.LOOP: settings.coroutines, Lane.THREAD: threads}
         live = self.registry.live
         self.watch = watch(self.loop, settings.name, lambda: bool(live))

@@ -306,6 +306,15 @@ class Scheduler:
         with self.registry.lock:
             attempt.task._progress = report
 
+    def regrow(self, lane: LaneName) -> None:
+        """Give back the right to one more taker, and use it at once if work waits for it."""
+        with self.registry.lock:
+            slots = self.registry.slots[lane]
+            slots.spawnable += 1
+            wake = slots.to_wake() if self.registry.ready[lane] else None
+        if wake is not None:
+            wake()
+
     def fail_ready(self, lane: LaneName, error: BaseException) -> None:
         """Fail all that waits for ``lane``, each with its own copy of ``error``."""
         text = describe_error(error)

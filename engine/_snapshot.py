@@ -41,6 +41,8 @@ class Snapshot:
     timeouts: int
     abandoned: int  #: attempts abandoned so far
     recycled: int  #: workers replaced on purpose
+    start_failures: int  #: worker processes and threads that did not come up
+    last_start_error: str | None  #: why the last of them did not
     late: int  #: results that came after their task had settled
     stalls: int  #: how often the home loop was blocked for more than a second
     longest_stall: float  #: seconds
@@ -61,6 +63,8 @@ class Snapshot:
             f"workers {len(self.workers)}, retries {self.retries}, crashes {self.crashes}, timeouts {self.timeouts}, "
             f"abandoned {self.abandoned}, late {self.late}, engine {self.phase}"
         )
+        if self.last_start_error is not None:
+            rows.append(f"failed starts {self.start_failures}, the last one: {self.last_start_error.splitlines()[0]}")
         return "\n".join(rows)
 
 
@@ -72,7 +76,8 @@ def take_snapshot(core: Core) -> Snapshot:
     for task in sent:
         scheduler.observe(task)
     workers = tuple(worker for lane in core.lanes.values() for worker in lane.workers())
-    counters = scheduler.counters
+    counters, processes, threads = scheduler.counters, core.processes.counters, core.threads
+    failures = [each for each in (processes.last_start_error, threads.last_start_error) if each is not None]
     sizes = {lane: core.size(lane) for lane in Lane}  # before the lock: counting processors may take a while
     with registry.lock:
         lanes = {
@@ -87,7 +92,9 @@ def take_snapshot(core: Core) -> Snapshot:
         }
         return Snapshot(
             lanes=lanes, workers=workers, queue_depth=sum(lane.queued for lane in lanes.values()),
-            retries=counters.retries, crashes=core.processes.counters.crashes, timeouts=counters.timeouts,
-            abandoned=counters.abandoned, recycled=core.processes.counters.recycled, late=counters.late,
+            retries=counters.retries, crashes=processes.crashes, timeouts=counters.timeouts,
+            abandoned=counters.abandoned, recycled=processes.recycled,
+            start_failures=processes.start_failures + threads.start_failures,
+            last_start_error=max(failures)[1] if failures else None, late=counters.late,
             stalls=core.watch.stalls, longest_stall=core.watch.longest_stall, phase=scheduler.phase,
         )  # fmt: skip

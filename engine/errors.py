@@ -122,15 +122,23 @@ class WorkerMemoryExceeded(WorkerCrashed):
 class WorkerStartupError(EngineError, BrokenExecutor):
     """No worker process can start.
 
-    ``stderr`` is the last of what the worker printed there; the cause, where known, is in ``__cause__``.
+    ``exit_code`` and ``signal_name`` say how the last one ended, ``stderr`` is the last of what it printed there; the
+    cause, where known, is in ``__cause__``.
     """
 
     def __init__(
-        self, message: str | None = None, *, pid: int | None = None, exit_code: int | None = None, stderr: str = ""
+        self,
+        message: str | None = None,
+        *,
+        pid: int | None = None,
+        exit_code: int | None = None,
+        signal_name: str | None = None,
+        stderr: str = "",
     ) -> None:
         super().__init__(message)
         self.pid = pid
         self.exit_code = exit_code
+        self.signal_name = signal_name
         self.stderr = stderr
 
 

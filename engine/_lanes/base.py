@@ -115,6 +115,9 @@ class Front(Protocol):
     def progress(self, attempt: Attempt, done: float, total: float | None, message: str) -> None:
         """Record how far ``attempt`` says it is."""
 
+    def regrow(self, lane: LaneName) -> None:
+        """Give back the right to one more taker, which could not be made; it is tried again if work waits for it."""
+
     def fail_ready(self, lane: LaneName, error: BaseException) -> None:
         """Fail every task that waits for ``lane``: no worker can run them."""
 

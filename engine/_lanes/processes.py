@@ -165,6 +165,7 @@ class ProcessLane:
         """A worker has ended, and all its answers are in."""
         watcher = self._pool.unlist(worker)
         last = worker.child.page.last() if worker.child.page is not None else 0
+        worker.has_begun = last > 0
         status, stderr = worker.child.reap(), watcher.stderr.tail()
         for number, attempt in reversed(worker.take_all()):
             self._forget_timer(worker, number)

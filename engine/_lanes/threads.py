@@ -4,15 +4,18 @@ A thread claims for itself, so a task goes from ``submit`` to a thread without p
 claimed can still be cancelled or overtaken.
 
 Guarantees
-    Shared: ``_threads``, ``_is_closed``.  Guarded by: ``_lock``, held for one set operation.  Callers: any thread.
+    Shared: ``_threads``, ``_is_closed``, ``start_failures``, ``last_start_error``, ``_is_short``.  Guarded by:
+    ``_lock``, held for a few operations.  Callers: any thread.
     Lock order: the lane's lock is taken with no other held, and none is taken under it.
     A wake-up is a token in ``_tokens``; a thread that found nothing takes one before it looks again. The registry
     counts parked threads under its lock in the same step in which it finds its queue empty, so a submit after that
     step sees the parked thread and puts a token, which waits in the queue if the thread is not there yet.
+    A thread that could not be started is not lost to the lane: after a pause its right goes back to the slots.
 """
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import logging
 import queue
@@ -35,6 +38,7 @@ __all__ = ["ThreadLane"]
 log = logging.getLogger("engine")
 
 _STOP = object()
+PAUSE_SECONDS = 0.1  #: until a thread that could not be started is tried again
 
 
 class _Worker:
@@ -62,6 +66,9 @@ class ThreadLane:
         self._lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._threads: set[_Worker] = set()
         self._is_closed = False
+        self._is_short = False  #: the last thread could not be started
+        self.start_failures = 0  #: threads that could not be started
+        self.last_start_error: tuple[float, str] | None = None  #: when the last of them could not, and why
         self._numbers = itertools.count(1)
 
     # -- taking work --------------------------------------------------------------------------------------------
@@ -71,7 +78,7 @@ class ThreadLane:
         self._tokens.put(None)
 
     def grow(self) -> None:
-        """Start one more thread; if the system gives none and there is none, fail what waits. Any thread."""
+        """Start one more thread, or try again soon; if there is none at all, fail what waits. Any thread."""
         worker = _Worker(f"thread-{next(self._numbers)}")
         worker.thread = threading.Thread(
             target=self._run, args=(worker,), name=f"{self._prefix}-{worker.name}", daemon=True
@@ -82,17 +89,33 @@ class ThreadLane:
             self._threads.add(worker)
         try:
             worker.thread.start()
-        except RuntimeError as cause:
+        except (RuntimeError, MemoryError) as cause:
+            self._not_grown(worker, cause)
+        else:
             with self._lock:
-                self._threads.discard(worker)
-                alone = not self._threads
-            log.error(
-                "cannot start a thread: %s; %s", cause, "lower threads, or raise the limit on processes (ulimit -u)"
-            )
-            if alone:
-                error = WorkerStartupError(f"expected the system to start a thread, got: {cause}")
-                error.__cause__ = cause
-                self._front.fail_ready(self.name, error)
+                self._is_short = False
+
+    def _not_grown(self, worker: _Worker, cause: BaseException) -> None:
+        text = (
+            f"expected the system to start a thread, got {type(cause).__name__}: {cause};"
+            " lower threads, or raise the limit on processes (ulimit -u, or pids.max of the cgroup)"
+        )
+        with self._lock:
+            self._threads.discard(worker)
+            is_alone = not self._threads
+            is_news, self._is_short = not self._is_short, True
+            self.start_failures += 1
+            self.last_start_error = (now(), text)
+        if is_news:  # one line for each time of shortage, not one for each try
+            log.error("%s; trying again every %s s while work waits", text, PAUSE_SECONDS)
+        if is_alone:
+            error = WorkerStartupError(text)
+            error.__cause__ = cause
+            self._front.fail_ready(self.name, error)
+        self._home.post(self._regrow_later)
+
+    def _regrow_later(self) -> None:
+        self._home.loop.call_later(PAUSE_SECONDS, self._front.regrow, self.name, context=contextvars.Context())
 
     def _run(self, worker: _Worker) -> None:
         front, name = self._front, self.name

@@ -131,3 +131,12 @@ class Blob:
 def make_blob(size: int) -> Blob:
     """Return something that a weak reference can watch."""
     return Blob(size)
+
+
+def throw_away_pidfd_open() -> None:
+    """Make this process one that cannot open a pidfd."""
+
+    def refuse(pid: int) -> int:
+        raise OSError(24, f"no descriptor for {pid}")
+
+    os.pidfd_open = refuse  # type: ignore[assignment]  # as on an old kernel

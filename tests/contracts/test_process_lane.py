@@ -135,6 +135,9 @@ class FakeFront:
     def progress(self, attempt: Attempt, done: float, total: float | None, message: str) -> None:
         self.reports.append((attempt.task_id, done, total, message))
 
+    def regrow(self, lane: Lane) -> None:
+        raise AssertionError("expected the process lane to count its workers itself")
+
     def fail_ready(self, lane: Lane, error: BaseException) -> None:
         with self.lock:
             failed, self.ready = list(self.ready), collections.deque()

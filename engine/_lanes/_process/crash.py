@@ -1,5 +1,6 @@
 """What a worker left behind when it died, as errors."""
 
+import errno
 import os
 from typing import Any
 
@@ -79,21 +80,35 @@ def crash_error(attempt: Attempt, worker: Worker, status: ExitStatus, stderr: st
     return error
 
 
+_REMEDIES = {
+    errno.EMFILE: "raise the limit on open files (ulimit -n), or lower processes: each worker takes 8 descriptors",
+    errno.ENFILE: "the system has no descriptors left (sysctl fs.file-max); close some, or lower processes",
+    errno.EAGAIN: "raise the limit on processes (ulimit -u, or pids.max of the cgroup), or lower processes",
+    errno.ENOMEM: "free memory, or lower processes",
+}
+
+
 def startup_error(worker: Worker | None, status: ExitStatus, stderr: str, cause: Any) -> WorkerStartupError:
-    """Build the error of a worker that never said hello; ``cause`` is an exception or the initializer's report."""
+    """Build the error of a worker that never took a task; ``cause`` is an exception or the initializer's report."""
     pid = worker.pid if worker is not None else None
     if isinstance(cause, BaseException):
-        error = WorkerStartupError(f"no worker process could be started: {type(cause).__name__}: {cause}", pid=pid)
+        what = f"no worker process could be started: {type(cause).__name__}: {cause}"
+        remedy = _REMEDIES.get(cause.errno or 0) if isinstance(cause, OSError) else None
+        error = WorkerStartupError(f"{what}; {remedy}" if remedy else what, pid=pid)
         error.__cause__ = cause
         return error
+    evidence: dict[str, Any] = {"pid": pid, "exit_code": status[0], "signal_name": status[1], "stderr": stderr}
     if cause is not None:
         name, text, trace = cause
-        what = f"the initializer of a worker process raised {name}: {text}"
-        error = WorkerStartupError(what, pid=pid, exit_code=status[0], stderr=stderr)
+        error = WorkerStartupError(f"the initializer of a worker process raised {name}: {text}", **evidence)
         error.__cause__ = RemoteTraceback(trace)
         return error
-    reason = f"a worker process {_how(status)} before it was ready"
+    when = "before it was ready" if worker is None or worker.was_starting else "before it had begun a task"
+    reason = f"a worker process {_how(status)} {when}"
     if worker is not None and worker.failure:
         reason = worker.failure
-    what = reason + (f"; the last of its stderr:\n{stderr}" if stderr else "")
-    return WorkerStartupError(what, pid=pid, exit_code=status[0], stderr=stderr)
+    if not stderr:
+        return WorkerStartupError(reason, **evidence)
+    error = WorkerStartupError(f"{reason}; the last of its stderr:\n{stderr}", **evidence)
+    error.__cause__ = RemoteTraceback(f"the last of its stderr:\n{stderr}")
+    return error

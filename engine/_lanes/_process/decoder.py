@@ -171,7 +171,12 @@ class Decoder:
     def _later(self, attempt: Attempt, outcome: Outcome, work: Callable[[], None]) -> None:
         """Have ``work`` done by the helper, and watch that it does not take for ever."""
         if self._helper is None:
-            self._helper = _Helper(self._jobs, self._end)
+            try:
+                self._helper = _Helper(self._jobs, self._end)
+            except RuntimeError as error:  # the system gives no thread now; the next answer tries again
+                outcome.error = _decode_error(attempt, error)
+                self._end(attempt, outcome)
+                return
         self._jobs.put(_Job(attempt, outcome, work))
         if self._timer is None:
             self._timer = self._loop.call_later(STUCK_SECONDS / 4, self._watch, context=contextvars.Context())

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ..._states import Lane
-from ...errors import EngineClosed
+from ...errors import EngineClosed, WorkerStartupError
 from ..base import Front
 from .child import ExitStatus
 from .settings import Counters, ProcessSettings, usable_cpus
-from .starter import Starter
+from .starter import EARLY_SECONDS, Starter
 from .watcher import Events, Watcher
 from .worker import Worker
 
@@ -170,7 +170,8 @@ class Pool:
             return
         while self._may_start_more() and (ready := self._front.has_ready(Lane.PROCESS)):
             if not self._starter.may_start():
-                self._look_again(self._starter.pause())
+                if not self._starter.count:  # else that one's hello or end wakes us
+                    self._look_again(self._starter.pause())
                 break
             if ready <= self._starter.count:  # those that start now will take them; but more may come meanwhile
                 self._front.park(Lane.PROCESS)
@@ -187,8 +188,12 @@ class Pool:
         return self.busy + len(self._idle) + self._starter.count
 
     def _look_again(self, delay: float = 0.002) -> None:
-        if self._look_timer is None:
-            self._look_timer = self.later(delay, self._looked_again)
+        timer = self._look_timer
+        if timer is not None:
+            if timer.when() <= self._loop.time() + delay:
+                return
+            timer.cancel()
+        self._look_timer = self.later(delay, self._looked_again)
 
     def _looked_again(self) -> None:
         self._look_timer = None
@@ -225,29 +230,25 @@ class Pool:
 
     def on_start(self, worker: Worker) -> None:
         """A process was started."""
+        watcher = Watcher(worker, self._loop, self._events)
         with self._lock:
             self.workers = (*self.workers, worker)
-        self.watchers[worker] = Watcher(worker, self._loop, self._events)
+        self.watchers[worker] = watcher
 
-    def on_start_failure(self, error: BaseException, *, is_final: bool) -> None:
-        """A worker could not start; when it is final, no worker can."""
+    def on_start_failure(self, error: WorkerStartupError, *, is_final: bool) -> None:
+        """A worker could not start; when it is final and nobody else is there, no worker can."""
         self._counters.start_failures += 1
-        if self._is_closed:
-            self.tell_waiters()
-            return
-        if is_final and not self.busy and not self._idle:
-            self._starter.resume()
-            self.tell_waiters(error)
-            self._front.fail_ready(Lane.PROCESS, error)
-            if self._front.has_ready(Lane.PROCESS):
-                self._look_again()
-            return
+        self._counters.last_start_error = (time.monotonic(), str(error))
         self.tell_waiters(error if is_final else None)
-        self._look_again()
+        if is_final and not self._present():
+            self._front.fail_ready(Lane.PROCESS, error)
+        if self._front.has_ready(Lane.PROCESS):
+            self._look_again(self._starter.pause())
 
     def welcome(self, worker: Worker) -> None:
         """Take in a worker that is ready."""
         self._counters.started += 1
+        worker.ready_at = self._loop.time()
         self._starter.succeeded(worker)
         self._rest(worker)
         self.tell_waiters()
@@ -266,11 +267,20 @@ class Pool:
 
     def settle_death(self, worker: Worker, status: ExitStatus, stderr: str) -> None:
         """Draw the consequences of a death, once its tasks have been dealt with."""
-        if worker.was_starting:
+        if worker.was_starting and self._is_closed:  # by our hand
+            self._starter.drop(worker)
+        elif worker.was_starting:
             self._starter.failed(worker, status, stderr)
+        elif self._is_early(worker):
+            self._starter.died_early(worker, status, stderr)
         if not self.workers:
             self.tell_waiters()
         self.pump()
+
+    def _is_early(self, worker: Worker) -> bool:
+        """Say whether a worker died so soon after its hello, of itself and idle, that starting more may be in vain."""
+        is_young = self._loop.time() - worker.ready_at < EARLY_SECONDS
+        return is_young and not worker.has_begun and not (worker.is_unwanted or worker.doomed or self._is_closed)
 
     def tell_waiters(self, error: BaseException | None = None) -> None:
         """Wake who waits for a start or an end; ``error`` is why no start can be had."""
@@ -303,6 +313,7 @@ class Pool:
 
     async def restart(self) -> None:
         """Let idle workers leave now, and busy ones after their task; new ones start as they are needed."""
+        self._starter.resume()
         for worker in self.workers:
             worker.is_unwanted = worker.state in ("starting", "busy", "idle")
         idle, self._idle = self._idle, []

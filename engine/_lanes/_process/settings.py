@@ -33,7 +33,8 @@ class Counters:
     """What has happened; written on the home loop only, read by anyone."""
 
     started: int = 0  #: workers that said hello
-    start_failures: int = 0  #: workers that never did
+    start_failures: int = 0  #: workers that never did, or died at once
+    last_start_error: tuple[float, str] | None = None  #: when the last of them failed, and why
     crashes: int = 0  #: tasks whose worker died under them
     idle_deaths: int = 0  #: workers that died without a task
     killed: int = 0  #: workers ended because an interrupted task did not stop in time
@@ -46,9 +47,12 @@ class Counters:
 
 def usable_cpus() -> int:
     """Return how many processors cgroups and affinity leave us, as loky counts them; the import costs 25 ms."""
-    import loky
+    try:
+        import loky
 
-    return int(loky.cpu_count())
+        return int(loky.cpu_count())
+    except OSError:  # no descriptor left to import with
+        return len(os.sched_getaffinity(0))
 
 
 def thread_limits(settings: ProcessSettings) -> dict[str, str]:

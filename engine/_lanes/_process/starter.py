@@ -3,10 +3,13 @@
 import asyncio
 import contextvars
 import itertools
+import logging
 import pickle
 import threading
 from typing import Any, Protocol
 
+from ...errors import WorkerStartupError
+from .breaker import Breaker
 from .child import Child, ExitStatus, collect_setup
 from .crash import startup_error
 from .encoder import pack_initializer
@@ -15,8 +18,9 @@ from .worker import Worker
 
 __all__ = ["StartEvents", "Starter"]
 
-MAX_FAILURES = 3  #: starts that fail in a row before waiting tasks are failed
-PAUSE_SECONDS = 1.0  #: no further start so long, when starts fail while other workers do work
+log = logging.getLogger("engine")
+
+EARLY_SECONDS = 1.0  #: a worker that dies so soon after its hello, without having begun a task, counts as not started
 
 
 class StartEvents(Protocol):
@@ -25,7 +29,7 @@ class StartEvents(Protocol):
     def on_start(self, worker: Worker) -> None:
         """A process was started."""
 
-    def on_start_failure(self, error: BaseException, *, is_final: bool) -> None:
+    def on_start_failure(self, error: WorkerStartupError, *, is_final: bool) -> None:
         """A worker could not start; ``is_final`` says that this was the last of several tries."""
 
 
@@ -44,37 +48,39 @@ class Starter:
         self._loop = loop
         self._events = events
         self._names = itertools.count(1)
-        self._failures = 0
-        self._not_before = 0.0
+        self._breaker = Breaker()
         self._initializer: bytes | None = None
         self._env: dict[str, str] | None = None
         self.count = 0  #: workers that were started and have not said hello
 
     def may_start(self) -> bool:
         """Say whether this is a time to start workers."""
-        return self._loop.time() >= self._not_before
+        return self._breaker.may_start(self._loop.time(), self.count)
 
     def pause(self) -> float:
-        """Return the seconds until workers may be started."""
-        return max(0.002, self._not_before - self._loop.time())
+        """Return the seconds until workers may be started, where nothing but time stands against it."""
+        return max(0.002, self._breaker.pause(self._loop.time()))
 
     def resume(self) -> None:
         """Let workers be started at once."""
-        self._not_before = 0.0
+        self._breaker.resume()
 
     def start(self) -> bool:
         """Start one worker. False: the system would not; it was reported."""
         return contextvars.Context().run(self._start)  # the loop keeps the context of whoever registers a reader
 
     def _start(self) -> bool:
+        worker = None
         try:
             worker = self._new_worker()
+            worker.start_round, worker.failures_before = self._breaker.round, self._breaker.failures
+            self._events.on_start(worker)
         except Exception as error:  # no process, no descriptor, no directory, or user code in what is pickled
-            self._not_before = self._loop.time() + 0.05
-            self._report(startup_error(None, (None, None), "", error))
+            if worker is not None:
+                worker.discard()
+            self._report(startup_error(None, (None, None), "", error), self._breaker.round)
             return False
         self.count += 1
-        self._events.on_start(worker)
         worker.start_timer = self._loop.call_later(self._settings.worker_start_timeout, self._give_up, worker)
         return True
 
@@ -86,7 +92,11 @@ class Starter:
             self._env = thread_limits(settings)
         setup = pickle.dumps(collect_setup(self._initializer, settings.max_tasks_per_worker), 5)
         worker = Worker(f"process-{next(self._names)}", Child(self._env), self._loop, self._claim_lock)
-        worker.set_up(setup)
+        try:
+            worker.set_up(setup)
+        except BaseException:
+            worker.discard()
+            raise
         return worker
 
     def _give_up(self, worker: Worker) -> None:
@@ -98,26 +108,29 @@ class Starter:
 
     def succeeded(self, worker: Worker) -> None:
         """Record that ``worker`` said hello."""
-        self.count -= 1
-        self._failures = 0
-        self._cancel_timer(worker)
+        self.drop(worker)
+        self._breaker.record_success(worker.start_round)
 
     def failed(self, worker: Worker, status: ExitStatus, stderr: str) -> None:
         """Record that ``worker`` ended before it said hello."""
-        self.count -= 1
-        self._cancel_timer(worker)
-        self._report(startup_error(worker, status, stderr, worker.refusal))
+        self.drop(worker)
+        self._report(startup_error(worker, status, stderr, worker.refusal), worker.start_round)
 
-    def _cancel_timer(self, worker: Worker) -> None:
+    def died_early(self, worker: Worker, status: ExitStatus, stderr: str) -> None:
+        """Record that ``worker`` ended soon after its hello, with nothing begun: as bad as no hello."""
+        error = startup_error(worker, status, stderr, None)
+        self._report(error, self._breaker.round, worker.failures_before)
+
+    def drop(self, worker: Worker) -> None:
+        """Expect nothing more of ``worker``: it is ready, or has ended."""
+        self.count -= 1
         timer: Any = worker.start_timer
         if timer is not None:
             timer.cancel()
             worker.start_timer = None
 
-    def _report(self, error: BaseException) -> None:
-        self._failures += 1
-        is_final = self._failures >= MAX_FAILURES
-        if is_final:
-            self._failures = 0
-            self._not_before = self._loop.time() + PAUSE_SECONDS
-        self._events.on_start_failure(error, is_final=is_final)
+    def _report(self, error: WorkerStartupError, of_round: int, before: int = 0) -> None:
+        breaker, now = self._breaker, self._loop.time()
+        if breaker.record_failure(now, of_round, before):
+            log.warning("%s (failure %d in a row, next try in %.1f s)", error, breaker.failures, breaker.pause(now))
+        self._events.on_start_failure(error, is_final=breaker.is_open)

@@ -64,14 +64,18 @@ class Watcher:
         self.has_lost_control = False
         child = worker.child
         self._control = child.control
-        self._watch(child.stream.fileno(), self._read_results)
-        self._watch(child.control.fileno(), self.read_control)
-        self._watch(child.stderr, self._read_stderr)
-        self._watch(child.pidfd, self._notice_death)
+        try:
+            self._watch(child.stream.fileno(), self._read_results)
+            self._watch(child.control.fileno(), self.read_control)
+            self._watch(child.stderr, self._read_stderr)
+            self._watch(child.pidfd, self._notice_death)
+        except OSError:  # the kernel will not watch more (fs.epoll.max_user_watches)
+            self.stop()
+            raise
 
     def _watch(self, fd: int, callback: Callable[[], None]) -> None:
-        self._watched.add(fd)
         self._loop.add_reader(fd, callback)
+        self._watched.add(fd)
 
     def _unwatch(self, fd: int) -> None:
         if fd in self._watched:
@@ -163,6 +167,7 @@ class Watcher:
                 self._unwatch(self.worker.child.pidfd)
                 self.worker.child.adopt_pidfd(struct.unpack("i", data[:4])[0])
                 self._watch(self.worker.child.pidfd, self._notice_death)
+        # Without one (MSG_CTRUNC: no descriptor was free here) the pidfd of the start stays in use.
         return message
 
     def _handle(self, kind: int, number: int, body: bytes) -> None:

@@ -58,6 +58,9 @@ class Worker:
         self.doomed: set[int] = set()  #: tasks that it is being killed for
         self.timers: dict[int, Any] = {}  #: kills to come, by task
         self.start_timer: Any = None
+        self.start_round = self.failures_before = 0  #: of the breaker, when it was started
+        self.ready_at = -math.inf  #: when it said hello, on the loop's clock
+        self.has_begun = False  #: it died with a task begun, at whatever time
         self._loop = loop
         self._lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._claim_lock = claim_lock
@@ -293,6 +296,11 @@ class Worker:
         with self._lock:
             self._is_open = False
             self.child.close()
+
+    def discard(self) -> None:
+        """End a process that nobody listens to, and close every descriptor."""
+        self.child.discard()
+        self.close()
 
     def forget(self) -> None:
         """In a forked child: close its copies of our descriptors, and touch nothing else."""

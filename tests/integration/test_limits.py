@@ -1,0 +1,290 @@
+"""Too few descriptors, processes, threads or too little memory: typed errors, nothing half open, and recovery.
+
+SCENARIOS W23, W25, N8; design/0007. What would hurt the test run itself happens in processes of its own
+(``limit_scripts.py``).
+"""
+
+import asyncio
+import errno
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine
+from engine._lanes import threads
+from engine._lanes._process import breaker, child, decoder
+from engine.errors import WorkerCrashed, WorkerStartupError
+from tests.contracts import functions
+from tests.support import REPOSITORY, eventually_async
+
+STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
+STRANGER = "54321"  #: a uid that owns nothing: RLIMIT_NPROC counts by user and does not bind root
+
+
+def run(*command: str) -> None:
+    """Run one of the scripts, which says that its promise was kept."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr[-8000:]
+    assert done.stdout.endswith("kept\n")
+
+
+@pytest.mark.parametrize("name", ["no_descriptors", "few_descriptors", "truncated_hello", "slim_image"])
+def test_in_a_process_of_its_own(name: str) -> None:
+    """W23, W25: see the scripts."""
+    run(sys.executable, "-m", "tests.integration.limit_scripts", name)
+
+
+@pytest.mark.parametrize("name", ["no_processes", "few_processes"])
+def test_as_a_user_of_its_own(name: str) -> None:
+    """W23: under a true RLIMIT_NPROC."""
+    command = [sys.executable, "-m", "tests.integration.limit_scripts", name]
+    if os.getuid() == 0:
+        setpriv = shutil.which("setpriv")
+        if setpriv is None:
+            pytest.skip("root is not bound by RLIMIT_NPROC, and without setpriv the test cannot be another user")
+        kept = "-all,+dac_read_search,+dac_override"  # it reads what only root may read: its interpreter, perhaps
+        command[:0] = [setpriv, "--reuid", STRANGER, "--clear-groups", f"--inh-caps={kept}", f"--ambient-caps={kept}"]
+    run(*command)
+
+
+# -- a start that fails half-way ------------------------------------------------------------------------------------
+
+
+class FailsOnce:
+    """Raises at one call, and does as the original at all others."""
+
+    def __init__(self, original: Callable[..., Any], error: OSError, at: int) -> None:
+        self._original = original
+        self._error = error
+        self._at = at
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._at -= 1
+        if self._at == 0:
+            raise self._error
+        return self._original(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "number", "at"),
+    [
+        (socket, "socketpair", errno.EMFILE, 1),
+        (socket, "socketpair", errno.ENFILE, 2),
+        (socket, "socketpair", errno.EMFILE, 3),
+        (os, "pipe", errno.EMFILE, 1),
+        (os, "pipe", errno.EMFILE, 2),
+        (os, "memfd_create", errno.EMFILE, 1),
+        (os, "ftruncate", errno.ENOMEM, 1),
+        (child, "StartPage", errno.ENOMEM, 1),
+        (os, "pidfd_open", errno.EMFILE, 1),
+        (os, "set_inheritable", errno.EBADF, 1),
+    ],
+    ids=lambda value: str(getattr(value, "__name__", value)),
+)
+async def test_a_start_that_fails_half_way_leaves_nothing_and_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int, at: int
+) -> None:
+    """W23: at each system call; no descriptor, process or zombie stays (the leak fixture looks)."""
+    async with Engine(processes=1) as engine:
+        before = set(os.listdir("/proc/self/fd"))
+        error = OSError(number, os.strerror(number))
+        monkeypatch.setattr(owner, name, FailsOnce(getattr(owner, name), error, at))
+        task = engine.submit(functions.give, 1)
+        await eventually_async(lambda: engine.snapshot().start_failures == 1, STUCK)
+        assert set(os.listdir("/proc/self/fd")) <= before
+        assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+        assert await asyncio.wait_for(task, STUCK) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EAGAIN, "raise the limit on processes (ulimit -u"),
+        (errno.ENOMEM, "free memory, or lower processes"),
+        (errno.EMFILE, "raise the limit on open files (ulimit -n), or lower processes"),
+        (errno.ENFILE, "fs.file-max"),
+    ],
+    ids=lambda value: errno.errorcode.get(value, ""),
+)
+async def test_a_fork_that_the_system_refuses_is_a_typed_error_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    """W23: three refusals fail what waits; nothing is forked; the next task finds the system well."""
+    refused: list[float] = []
+
+    def refuse(*args: Any, **kwargs: Any) -> int:
+        refused.append(asyncio.get_running_loop().time())
+        raise OSError(number, os.strerror(number))
+
+    async with Engine(processes=4) as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr(child, "_fork_exec", lambda: refuse)
+            tasks = [engine.submit(functions.give, number) for number in range(50)]
+            for result in await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), STUCK):
+                assert isinstance(result, WorkerStartupError)
+                assert remedy in str(result)
+                assert isinstance(result.__cause__, OSError)
+            assert len(refused) == breaker.MAX_FAILURES
+            assert refused[2] - refused[0] >= 0.3
+        assert await asyncio.wait_for(engine.run(functions.give, 1), STUCK) == 1
+
+
+async def test_a_child_that_cannot_be_watched_is_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W23: the loop takes no more readers (fs.epoll.max_user_watches), at each of the four; nobody is left running."""
+    async with Engine(processes=1) as engine:
+        for at in range(1, 5):
+            with monkeypatch.context() as patch:
+                error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                loop = asyncio.get_running_loop()
+                patch.setattr(loop, "add_reader", FailsOnce(loop.add_reader, error, at))
+                task = engine.submit(functions.give, at)
+                await eventually_async(partial(_has_failed, engine, at), STUCK)
+                assert not engine.snapshot().workers
+                assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+                assert await asyncio.wait_for(task, STUCK) == at
+            await engine.restart_workers()
+            await eventually_async(lambda: not engine.snapshot().workers, STUCK)
+
+
+def _has_failed(engine: Engine, times: int) -> bool:
+    return engine.snapshot().start_failures == times
+
+
+async def test_a_child_that_other_code_has_reaped_is_not_killed_by_its_pid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W20, W23: when the start fails after the fork and the child is gone, its number may be another's by then."""
+    pids: list[int] = []
+
+    def open_and_fail(pid: int) -> int:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        pids.append(pid)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    killed: list[int] = []
+    kill = os.kill
+
+    def note(pid: int, number: int) -> None:
+        killed.append(pid)
+        kill(pid, number)
+
+    async with Engine(processes=1) as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pidfd_open", open_and_fail)
+            patch.setattr(os, "kill", note)
+            error = (await asyncio.gather(engine.submit(functions.give, 1), return_exceptions=True))[0]
+        assert isinstance(error, WorkerStartupError)
+        assert len(pids) == 3
+        assert killed == pids  # by the test itself, once each
+        assert await asyncio.wait_for(engine.run(functions.give, 1), STUCK) == 1
+
+
+# -- threads --------------------------------------------------------------------------------------------------------
+
+
+class Shortage:
+    """Lets ``most`` threads start; the system has no more, until it is over."""
+
+    def __init__(self, most: int) -> None:
+        self.most: float = most
+        self.refused = 0
+
+    def thread(self, *args: Any, **kwargs: Any) -> threading.Thread:
+        shortage = self
+
+        class Refused(threading.Thread):
+            def start(self) -> None:
+                if shortage.most <= 0:
+                    shortage.refused += 1
+                    raise RuntimeError("can't start new thread")
+                shortage.most -= 1
+                super().start()
+
+        return Refused(*args, **kwargs)
+
+
+@pytest.fixture
+def shortage(monkeypatch: pytest.MonkeyPatch) -> Shortage:
+    """Let the thread lane start no thread; raise ``most`` to let it."""
+    made = Shortage(0)
+
+    class Module:
+        Thread = staticmethod(made.thread)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(threading, name)
+
+    monkeypatch.setattr(threads, "threading", Module())
+    return made
+
+
+async def test_a_lane_without_any_thread_fails_what_waits_and_works_when_there_are_some(shortage: Shortage) -> None:
+    """N8, W23: no task hangs, and no slot is lost for ever."""
+    async with Engine(threads=2, default_lane="thread") as engine:
+        for _ in range(5):  # more often than there are slots
+            task = engine.submit(functions.give, 1)
+            await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), STUCK)
+            error = task.exception()
+            assert isinstance(error, WorkerStartupError)
+            assert "lower threads, or raise the limit on processes" in str(error)
+            assert isinstance(error.__cause__, RuntimeError)
+        assert engine.snapshot().start_failures == shortage.refused
+        shortage.most = float("inf")
+        meeting = threading.Barrier(2)
+        tasks = [engine.submit(meeting.wait, STUCK) for _ in range(2)]
+        await asyncio.wait_for(asyncio.gather(*tasks), STUCK)
+
+
+async def test_a_lane_that_got_fewer_threads_grows_when_there_are_more(
+    shortage: Shortage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """W23: the work that waits is what the next tries are for; nobody has to submit anything."""
+    async with Engine(threads=3, default_lane="thread") as engine:
+        shortage.most = 1
+        go, meeting = threading.Event(), threading.Barrier(3)
+        tasks = [engine.submit(go.wait, STUCK), *[engine.submit(meeting.wait, STUCK) for _ in range(3)]]
+        await eventually_async(lambda: shortage.refused >= 6, STUCK)  # two threads, tried again and again
+        assert len(engine.snapshot().workers) == 1
+        assert not any(task.done() for task in tasks)
+        shortage.most = float("inf")
+        await eventually_async(lambda: len(engine.snapshot().workers) == 3, STUCK)
+        go.set()
+        await asyncio.wait_for(asyncio.gather(*tasks), STUCK)
+    said = [record for record in caplog.records if "start a thread" in record.getMessage()]
+    assert len(said) == 1, "one line for one time of shortage"
+
+
+async def test_what_is_decoded_on_a_thread_fails_alone_when_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, shortage: Shortage
+) -> None:
+    """W23: the helper that decodes results is a thread too; its task is told, the next one works."""
+    monkeypatch.setattr(decoder, "threading", vars(threads)["threading"])
+    async with Engine(processes=1) as engine:
+        task = engine.submit(functions.make_blob, 3)
+        await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), STUCK)
+        assert "RuntimeError" in str(task.exception())
+        shortage.most = float("inf")
+        assert len(await asyncio.wait_for(engine.run(functions.make_blob, 3), STUCK)) == 3
+
+
+# -- what is not a limit --------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_cannot_make_its_own_pidfd_is_watched_all_the_same(tmp_path: Path) -> None:
+    """W23: hello comes without a descriptor; the one that was opened at the start tells of the death."""
+    async with Engine(processes=1, initializer=functions.throw_away_pidfd_open) as engine:
+        task = engine.submit(functions.hold, str(tmp_path), "held")
+        begun = tmp_path / "held.begun"
+        await eventually_async(lambda: begun.exists() and begun.read_text() != "", STUCK)
+        os.kill(int(begun.read_text()), signal.SIGKILL)
+        await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), STUCK)
+        assert isinstance(task.exception(), WorkerCrashed)
