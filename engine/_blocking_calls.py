@@ -119,10 +119,10 @@ class BlockingCalls:
         return f"<Blocking{repr(self._inner)[1:]}"
 
 
-def wait_anywhere(task: Task[Any]) -> None:
+def wait_anywhere(task: Task[Any], *, lends: bool = True) -> None:
     """Wait for ``task`` on this thread, also where a loop runs (a notebook): the engine's own loop turns elsewhere."""
     if task.done():
         return
     done = threading.Event()
-    if task._scheduler.waiters.add(task, lambda _: done.set()):
+    if task._scheduler.waiters.add(task, lambda _: done.set(), waits=lends):
         done.wait()

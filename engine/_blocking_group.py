@@ -12,6 +12,7 @@ from ._group_calls import GroupCalls, failure_of
 from ._states import TaskState
 from ._submit import Submitter
 from ._task import Task
+from .errors import NestedDeadlock
 
 __all__ = ["BlockingTaskGroup"]
 
@@ -43,7 +44,7 @@ class BlockingTaskGroup(GroupCalls):
             failed = self._failed
         if failed:  # meanwhile, and the siblings were cancelled without this one
             task.cancel()
-        if not self._engine._core.scheduler.waiters.add(task, self._settled):
+        if not self._engine._core.scheduler.waiters.add(task, self._settled, waits=False):
             self._settled(task)
         return task
 
@@ -64,12 +65,31 @@ class BlockingTaskGroup(GroupCalls):
     ) -> None:
         if error is not None:
             self._cancel_all()
+        waiters = self._engine._core.scheduler.waiters
+        try:
+            lender = waiters.lend()
+        except NestedDeadlock as refusal:  # what is cancelled needs no slot of others to end
+            lender, error = None, error or refusal
+            self._cancel_all()
+        try:
+            errors = self._failures()
+        finally:
+            waiters.reclaim(lender)
+        with self._lock:
+            self._closed = True
+        if error is not None and not isinstance(error, Exception):
+            return  # KeyboardInterrupt and the like go on as they are
+        if errors or error is not None:
+            raise failure_of(errors, error)
+
+    def _failures(self) -> list[BaseException]:
+        """Wait for every task and slot, those that are submitted meanwhile included; return what failed."""
         errors: list[BaseException] = []
         seen = 0
         while seen < len(self._tasks):
             task = self._tasks[seen]
             seen += 1
-            wait_anywhere(task)
+            wait_anywhere(task, lends=False)
             over = threading.Event()
             if self._engine._core.scheduler.when_over(task, over.set):
                 over.wait()
@@ -77,12 +97,7 @@ class BlockingTaskGroup(GroupCalls):
                 failure = task.exception()
                 assert failure is not None
                 errors.append(failure)
-        with self._lock:
-            self._closed = True
-        if error is not None and not isinstance(error, Exception):
-            return  # KeyboardInterrupt and the like go on as they are
-        if errors or error is not None:
-            raise failure_of(errors, error)
+        return errors
 
     def __repr__(self) -> str:
         with self._lock:

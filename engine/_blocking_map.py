@@ -58,8 +58,7 @@ class BlockingMap(Generic[T]):
             self._fill()
             if not self._tasks:
                 raise StopIteration
-            task = next(iter(self._tasks)) if self._ordered else self._finished.get()
-            wait_anywhere(task)
+            task = self._next_done()
             del self._tasks[task]
             if self._return_exceptions and task._state is not TaskState.COMPLETED:
                 error: Any = task._make_cancelled_error() if task.cancelled() else task.exception()
@@ -69,6 +68,19 @@ class BlockingMap(Generic[T]):
         except BaseException:
             self.close()
             raise
+
+    def _next_done(self) -> Task[Any]:
+        """Wait for the task whose turn it is; meanwhile the task that runs here, if one does, lends its slot."""
+        if self._ordered:
+            task = next(iter(self._tasks))
+            wait_anywhere(task)
+            return task
+        waiters = self._core.scheduler.waiters
+        lender = waiters.lend()
+        try:
+            return self._finished.get()
+        finally:
+            waiters.reclaim(lender)
 
     def _fill(self) -> None:
         while not self._exhausted and len(self._tasks) < self._window:
@@ -86,7 +98,7 @@ class BlockingMap(Generic[T]):
                     return
                 task = self._engine._submit_when_room(self._fn, row, {})
             self._tasks[task] = None
-            if not self._ordered and not self._core.scheduler.waiters.add(task, self._finished.put):
+            if not self._ordered and not self._core.scheduler.waiters.add(task, self._finished.put, waits=False):
                 self._finished.put(task)
 
     def close(self) -> None:

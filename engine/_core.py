@@ -45,7 +45,7 @@ class Core:
         threads = settings.thread_slots
         slots = {
             Lane.LOOP: Slots(settings.coroutines),
-            Lane.THREAD: Slots(threads, takers=11 * threads, spawnable=threads),
+            Lane.THREAD: Slots(threads, takers=12 * threads, spawnable=threads),
             Lane.PROCESS: Slots(None),
         }
         self.registry = Registry(max_pending=settings.max_pending, history=settings.history, slots=slots)

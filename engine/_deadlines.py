@@ -61,12 +61,18 @@ class Deadlines:
             self._home.post(fn, *args)
 
     def _arm(self, attempt: Attempt, seconds: float) -> None:
-        if not attempt.over:
-            attempt.timer = self._home.loop.call_later(seconds, self._expire, attempt)
+        if attempt.over or attempt.interrupted:  # what was asked to stop has no use for it
+            return
+        attempt.timer = self._home.loop.call_later(seconds, self._expire, attempt)
+        if attempt.over:  # it ended on its own thread meanwhile, and saw no timer
+            self._disarm(attempt)
 
     def _arm_task(self, task: Task[Any], seconds: float) -> None:
-        if not task.done():
-            task._timer = self._home.loop.call_later(seconds, self._expire_total, task)
+        if task.done():
+            return
+        task._timer = self._home.loop.call_later(seconds, self._expire_total, task)
+        if task.done():  # as above
+            self._disarm_task(task)
 
     def _arm_retry(self, task: Task[Any], seconds: float) -> None:
         self._home.loop.call_later(seconds, self._retry_due, task)

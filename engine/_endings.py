@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Endings", "attempt_timeout"]
 
 
+_LOOK_AGAIN = 0.05  #: seconds until a total_timeout that gave way to an answer looks what became of it
+
+
 def attempt_timeout(attempt: Attempt) -> TaskTimeout:
     """Build the error for an attempt that ran past its timeout."""
     return TaskTimeout(
@@ -58,6 +61,10 @@ class Endings:
         """End ``task``, whose total_timeout is over."""
         call = task._call
         self._scheduler.observe(task)
+        attempt = task._attempt
+        if attempt is not None and self._scheduler.lanes[attempt.lane].has_answered(attempt):
+            self._scheduler.deadlines.watch_task(task, _LOOK_AGAIN)  # it may be tried again: then it ends here
+            return
         error = TaskTimeout(
             f"task {task.id} {call.name} did not end within total_timeout={call.total_timeout} s",
             task_id=task.id,
@@ -79,6 +86,8 @@ class Endings:
         left = attempt.timeout - (now() - started) if started is not None else attempt.timeout
         if started is None or left > 0:
             self._scheduler.deadlines.watch(attempt, left)
+            return
+        if lane.has_answered(attempt):  # we are late, or are asked before the readers: what has arrived wins
             return
         task: Task[Any] = attempt.task
         error = attempt_timeout(attempt)

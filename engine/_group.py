@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._group_calls import GroupCalls, failure_of
 from ._states import TaskState
+from .errors import NestedDeadlock
 
 if TYPE_CHECKING:
     from ._submit import Submitter
@@ -85,13 +86,16 @@ class TaskGroup(GroupCalls):
             if self._owner.uncancel() == 0:
                 cancelled = None  # the cancellation was ours, to end the block
         self._leaving = True
-        while self._tasks:
-            self._empty = asyncio.get_running_loop().create_future()
-            try:
-                await self._empty
-            except asyncio.CancelledError as again:
-                cancelled = again
-                self._cancel_all()
+        waiters = self._engine._core.scheduler.waiters
+        try:
+            lender = waiters.lend() if self._tasks else None
+        except NestedDeadlock as refusal:  # what is cancelled needs no slot of others to end
+            lender, error = None, error or refusal
+            self._cancel_all()
+        try:
+            cancelled = await self._until_empty() or cancelled
+        finally:
+            waiters.reclaim(lender)
         self._closed = True
         if cancelled is not None and not self._errors:
             raise cancelled
@@ -101,6 +105,18 @@ class TaskGroup(GroupCalls):
                 raise failure_of(self._errors, block)
             finally:
                 self._errors = []
+
+    async def _until_empty(self) -> asyncio.CancelledError | None:
+        """Wait for every task and slot; return the cancellation that came meanwhile, if one did."""
+        cancelled = None
+        while self._tasks:
+            self._empty = asyncio.get_running_loop().create_future()
+            try:
+                await self._empty
+            except asyncio.CancelledError as again:
+                cancelled = again
+                self._cancel_all()
+        return cancelled
 
     def __repr__(self) -> str:
         state = "left" if self._closed else "failed" if self._errors else "open" if self._owner else "not entered"

@@ -12,22 +12,34 @@ __all__ = ["Slots"]
 class Slots:
     """The slots of one lane. ``limit`` None means that the lane bounds itself (one worker process per slot)."""
 
-    __slots__ = ("abandoned", "grow", "lent", "limit", "parked", "parked_most", "spawnable", "taken", "wake")
+    __slots__ = (
+        "abandoned", "abandoned_lent", "grow", "lent", "limit", "parked", "parked_most", "spawnable", "taken", "wake",
+    )  # fmt: skip
 
     def __init__(self, limit: int | None, *, takers: int = 1, spawnable: int = 0) -> None:
         self.limit = limit
         self.taken = 0  #: attempts claimed and not over
         self.lent = 0  #: of these, those that wait for another task of this engine
-        self.abandoned = 0  #: of these, those whose slot was given away
+        self.abandoned = 0  #: of these, those that nobody waits for any more and that still run
+        self.abandoned_lent = 0  #: of the abandoned, those that wait for another task: their slot is lent already
         self.parked = 0 if spawnable else 1  #: takers that found nothing and are to be woken
         self.parked_most = takers
         self.spawnable = spawnable  #: takers that could still be made
         self.wake: Callable[[], None] = _nobody
         self.grow: Callable[[], None] = _nobody
 
+    def in_other_hands(self) -> int:
+        """Count the slots that their attempts do not need: all that are lent, and of the abandoned ``limit`` at most.
+
+        What is abandoned beyond that keeps its slot, so that a function which never stops cannot fill a process with
+        threads; it gives it away as soon as one of the others has ended.
+        """
+        given = self.abandoned - self.abandoned_lent
+        return self.lent + (given if self.limit is None else min(given, self.limit))
+
     def has_room(self) -> bool:
         """Say whether one more attempt may be claimed."""
-        return self.limit is None or self.taken - self.lent - self.abandoned < self.limit
+        return self.limit is None or self.taken - self.in_other_hands() < self.limit
 
     def park(self) -> None:
         """Note that a taker found nothing to claim."""
@@ -46,28 +58,38 @@ class Slots:
             return self.grow
         return None
 
-    def lend(self) -> None:
+    def lend(self, *, abandoned: bool = False) -> None:
         """Give a waiting attempt's slot to others."""
+        before = self.in_other_hands()
         self.lent += 1
-        self._one_more_taker()
+        self.abandoned_lent += abandoned
+        self._adjust_takers(before)
 
-    def reclaim(self) -> None:
+    def reclaim(self, *, abandoned: bool = False) -> None:
         """End one lending; until an attempt ends there may be one more running than ``limit``."""
+        before = self.in_other_hands()
         self.lent -= 1
-        if self.spawnable:
-            self.spawnable -= 1
+        self.abandoned_lent -= abandoned
+        self._adjust_takers(before)
 
-    def abandon(self) -> bool:
-        """Give an unstoppable attempt's slot away; False when ``limit`` of them are abandoned already."""
-        if self.limit is not None and self.abandoned >= self.limit:
-            return False
+    def abandon(self, *, waits: bool = False) -> bool:
+        """Give an unstoppable attempt's slot away; False when ``limit`` of them are given away already."""
+        before = self.in_other_hands()
         self.abandoned += 1
-        self._one_more_taker()
-        return True
+        self.abandoned_lent += waits
+        self._adjust_takers(before)
+        return waits or self.in_other_hands() > before
 
-    def _one_more_taker(self) -> None:
+    def recover(self) -> None:
+        """Note that an abandoned attempt, which waits for nothing, is over after all."""
+        before = self.in_other_hands()
+        self.abandoned -= 1
+        self._adjust_takers(before)
+
+    def _adjust_takers(self, before: int) -> None:
+        """Let one taker more be made for each slot that passed into other hands, one less for each that came back."""
         if self.grow is not _nobody:
-            self.spawnable += 1
+            self.spawnable = max(0, self.spawnable + self.in_other_hands() - before)
 
 
 def _nobody() -> None:

@@ -173,6 +173,14 @@ class MapResults(Generic[T]):
 
     async def _wait(self, room: bool) -> bool:
         """Wait until there may be something to do: a result, a row, or room. True: we were given room."""
+        waiters = self._engine._core.scheduler.waiters
+        lender = waiters.lend() if self._tasks or room else None  # first: see Submitter._submit_when_room
+        try:
+            return await self._wait_lending(room)
+        finally:
+            waiters.reclaim(lender)
+
+    async def _wait_lending(self, room: bool) -> bool:
         head = next(iter(self._tasks), None)
         if self._ordered and head is not None and self._pull is None and not room:
             await _until_done(head)
@@ -188,7 +196,6 @@ class MapResults(Generic[T]):
         if self._pull is not None and len(self._tasks) < self._window:
             waiters.append(self._pull)
         core = self._engine._core
-        lender = core.scheduler.waiters.lend() if room else None  # first: see Submitter._submit_when_room
         mine = core.room() if room else None
         if mine is not None:
             core.pass_room_on()
@@ -200,7 +207,6 @@ class MapResults(Generic[T]):
                 core.pass_room_on()  # the room we were given is somebody else's now
             raise
         finally:
-            core.scheduler.waiters.reclaim(lender)
             given = mine is not None and not mine.cancel()
         return given
 

@@ -166,11 +166,11 @@ class Registry:
         """Free the slot of an ``attempt`` that is over or taken back; return whom to wake."""
         slots = self.slots[attempt.lane]
         slots.taken -= 1
-        if attempt.abandoned:
-            slots.abandoned -= 1
         if attempt.waits:
             attempt.waits = 0
-            slots.reclaim()
+            slots.reclaim(abandoned=attempt.abandoned)
+        if attempt.abandoned:
+            slots.recover()
         attempt.over = True
         self.attempts.discard(attempt)
         return slots.to_wake() if self.ready[attempt.lane] else None
@@ -181,7 +181,7 @@ class Registry:
         slots = self.slots[attempt.lane]
         if attempt.waits > 1:
             return None
-        slots.lend()
+        slots.lend(abandoned=attempt.abandoned)
         return slots.to_wake() if self.ready[attempt.lane] else None
 
     def waited_locked(self, attempt: Attempt) -> None:
@@ -189,7 +189,7 @@ class Registry:
         if attempt.waits and not attempt.over:
             attempt.waits -= 1
             if attempt.waits == 0:
-                self.slots[attempt.lane].reclaim()
+                self.slots[attempt.lane].reclaim(abandoned=attempt.abandoned)
 
     # -- looking in ---------------------------------------------------------------------------------------------
 

@@ -206,6 +206,7 @@ class Scheduler:
                 return
             if outcome.worker is not None:
                 attempt.worker = outcome.worker
+            was_abandoned = attempt.abandoned
             wake = registry.release_locked(attempt)
             if task._state in TERMINAL:
                 self.counters.late += not outcome.cancelled
@@ -218,6 +219,8 @@ class Scheduler:
                 task._worker = attempt.worker
             quiet = self.registry.quiet_locked()
         self.leave(attempt)
+        if was_abandoned:
+            log.info("task %d %s, which was abandoned, has ended", attempt.task_id, attempt.name)
         if retry_in is not None:
             self.deadlines.retry_after(task, retry_in)
         self.tell(task, waiters, wake, quiet)
@@ -270,7 +273,10 @@ class Scheduler:
         self.tell(task, None, wake, quiet)
 
     def abandon(self, attempt: Attempt) -> bool:
-        """Give up on an attempt that cannot be stopped: settle its task, give its slot away if one more may be."""
+        """Give up on an attempt that cannot be stopped: settle its task, give its slot away if one more may be.
+
+        Beyond that bound it keeps its slot until another abandoned attempt has ended, and False is the answer.
+        """
         task = attempt.task
         timeout = attempt_timeout(attempt) if attempt.expired else None
         error_text = describe_error(timeout)
@@ -279,21 +285,21 @@ class Scheduler:
         with self.registry.lock:
             if attempt.over or attempt.abandoned:
                 return False
-            refilled = attempt.abandoned = slots.abandon()
-            if refilled and attempt.waits:  # its slot was lent: it is given away once, not twice
-                attempt.waits = 0
-                slots.reclaim()
+            attempt.abandoned = True
+            refilled = slots.abandon(waits=attempt.waits > 0)  # what is lent already is not given away twice
+            running = slots.abandoned
             self.registry.attempts.discard(attempt)  # nobody waits for it any more
             self.counters.abandoned += 1
             if task._state not in TERMINAL:
                 error = None if task._cancel_requested else (task._timed_out or timeout)
                 state = TaskState.FAILED if error is not None else TaskState.CANCELLED
                 waiters = self.registry.settle_locked(task, state, now(), error=error, error_text=error_text)
-            if refilled and self.registry.ready[attempt.lane]:
+            if self.registry.ready[attempt.lane]:
                 wake = slots.to_wake()
             quiet = self.registry.quiet_locked()
-        log.warning("task %d %s was asked to stop, did not, and was abandoned; it still runs in %s",
-                    attempt.task_id, attempt.name, attempt.worker)  # fmt: skip
+        log.warning("task %d %s was asked to stop, did not, and was abandoned; it still runs in %s%s",
+                    attempt.task_id, attempt.name, attempt.worker, "" if refilled else _KEEPS_ITS_SLOT.format(
+                        running=running, lane=attempt.lane.value, limit=slots.limit))  # fmt: skip
         callbacks, attempt.callbacks = attempt.callbacks, None
         for fn in callbacks or ():
             fn()
@@ -413,4 +419,9 @@ class Scheduler:
 
 _PREPARED_MOST = 512  #: calls remembered as prepared; past that the memory starts anew
 _UNSET: Any = object()
+#: What a warning adds when ``Slots.abandon`` says no.
+_KEEPS_ITS_SLOT = (
+    ", and keeps its slot: {running} abandoned tasks run in the {lane} lane, more than its {limit} slots, so others "
+    "wait until one of them ends; call checkpoint() in such functions, or use lane='process', where they can be killed"
+)
 _NO_KWARGS: dict[str, Any] = {}

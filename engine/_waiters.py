@@ -2,14 +2,17 @@
 
 Guarantees
     Waiters are kept in ``Task._waiters`` under the registry's lock and called outside it, each on its own loop.
-    An attempt of this engine that waits for a task lends its slot from ``add`` until the task settles or the waiter is
-    removed, whichever is first; both happen under the same lock, so a slot is lent and reclaimed in pairs.
+    An attempt of this engine that waits for a task lends its slot: from ``lend`` to ``reclaim``, or from ``add`` until
+    the task settles or the waiter is removed, whichever is first; both ends happen under the same lock, so a slot is
+    lent and reclaimed in pairs.
+    A callback alone is no wait and lends nothing, but for asyncio's own (design/0009).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +26,7 @@ from .errors import NestedDeadlock
 
 __all__ = ["Waiters"]
 
-_LENT_PER_THREAD = 10  #: slots that may be lent for each thread before waiting once more is a NestedDeadlock
+_LENT_PER_SLOT = 10  #: slots of a lane that may be lent for each it has, before one more wait is a NestedDeadlock
 
 
 class Waiters:
@@ -65,7 +68,7 @@ class Waiters:
     def add_callback(self, task: Task[Any], fn: Callable[[Any], object], context: contextvars.Context) -> None:
         """Have ``fn(task)`` called in ``context`` on the loop that runs here, once ``task`` is done."""
         mailbox = self.mailbox()
-        if not self.add(task, fn, context, mailbox):
+        if not self.add(task, fn, context, mailbox, waits=_is_of_asyncio(fn)):
             self.deliver(task, [(fn, context, mailbox, None)])
 
     def add(
@@ -74,20 +77,23 @@ class Waiters:
         fn: Callable[[Any], object],
         context: contextvars.Context | None = None,
         mailbox: Mailbox | None = None,
+        *,
+        waits: bool = True,
     ) -> bool:
-        """Remember who waits for ``task``; the attempt that runs here lends its slot. False: the task is done.
+        """Have ``fn`` called when ``task`` is done. False: it is done.
 
-        Without a ``mailbox``, ``fn`` is called by whoever settles the task and must be one of ours: quick and safe.
+        If that is for somebody who ``waits`` here, the attempt that runs here lends its slot until then. Without a
+        ``mailbox``, ``fn`` is called by whoever settles the task and must be one of ours: quick and safe.
 
         Raises:
             NestedDeadlock: too many attempts wait already.
         """
-        lender = self.running_attempt()
+        lender = self.running_attempt() if waits else None
         wake = None
         with self._registry.lock:
             if task._state in TERMINAL:
                 return False
-            if lender is not None and (lender.over or lender.abandoned or lender.task is task):
+            if lender is not None and (lender.over or lender.task is task):
                 lender = None
             if lender is not None:
                 wake = self._lend_locked(lender)
@@ -109,7 +115,7 @@ class Waiters:
         if lender is None:
             return None
         with self._registry.lock:
-            if lender.over or lender.abandoned:
+            if lender.over:
                 return None
             wake = self._lend_locked(lender)
         if wake is not None:
@@ -123,11 +129,14 @@ class Waiters:
                 self._registry.waited_locked(lender)
 
     def _lend_locked(self, lender: Attempt) -> Callable[[], None] | None:
-        bound = _LENT_PER_THREAD * (self._registry.slots[Lane.THREAD].limit or 1)
-        if not lender.waits and self._registry.slots[lender.lane].lent >= bound:
+        slots = self._registry.slots[lender.lane]
+        bound = _LENT_PER_SLOT * (slots.limit or 1)
+        if not lender.waits and slots.lent >= bound:
+            lane = lender.lane.value
+            option = "threads" if lender.lane is Lane.THREAD else "coroutines"
             raise NestedDeadlock(
-                f"expected at most {bound} tasks of the {lender.lane.value} lane to wait for tasks of this engine, "
-                f"got one more (task {lender.task_id} {lender.name}); submit without waiting, or raise threads"
+                f"expected at most {bound} tasks of the {lane} lane to wait for tasks of this engine, got one more "
+                f"(task {lender.task_id} {lender.name}); submit without waiting, or raise {option}={slots.limit}"
             )
         return self._registry.waits_locked(lender)
 
@@ -161,3 +170,10 @@ class Waiters:
                 here.call_soon(fn, task, context=context)
             else:
                 mailbox.post(fn, task, context=context)
+
+
+def _is_of_asyncio(fn: Callable[[Any], object]) -> bool:
+    """Say whether ``fn`` is the callback with which ``gather``, ``wait``, ``shield`` and the like wait for a future."""
+    inner = fn.func if isinstance(fn, functools.partial) else fn
+    module = getattr(inner, "__module__", None)
+    return isinstance(module, str) and module.partition(".")[0] == "asyncio"

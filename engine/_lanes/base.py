@@ -139,6 +139,12 @@ class Lane(Protocol):
         Any thread. False: it has started, or is over.
         """
 
+    def has_answered(self, attempt: Attempt) -> bool:
+        """Say whether the end of ``attempt`` has arrived here already, though it may not have been reported yet.
+
+        A timer asks before it strikes: it may be late itself, and what had arrived by then wins.
+        """
+
     def interrupt(self, attempt: Attempt) -> None:
         """Ask a started attempt to stop, and see to it that it has after ``attempt.grace`` seconds. Idempotent."""
 
@@ -168,7 +174,7 @@ class WorkerInfo:
     name: str  #: such as "process-3"
     lane: LaneName
     pid: int | None  #: None for threads
-    state: str  #: "starting", "idle", "busy", "retiring" or "abandoned"
+    state: str  #: "starting", "idle", "busy", "retiring", "abandoned", or "stopped" (by SIGSTOP or a debugger)
     task_id: int | None  #: what it runs
     task_name: str | None
     tasks_done: int

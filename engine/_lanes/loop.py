@@ -114,6 +114,10 @@ class LoopLane:
         """Say whether ``attempt`` has not begun: begin asks the front, which forbids it from now on."""
         return attempt.started_at is None
 
+    def has_answered(self, attempt: Attempt) -> bool:
+        """Say whether ``attempt`` is over: its end is reported at once."""
+        return attempt.over
+
     def interrupt(self, attempt: Attempt) -> None:
         """Cancel the coroutine on its loop; give up on it after its grace."""
         if attempt.interrupted or attempt.over:

@@ -185,6 +185,14 @@ class ProcessLane:
 
     # -- stopping tasks
 
+    def has_answered(self, attempt: Attempt) -> bool:
+        """Read what has arrived; say whether the answer of ``attempt`` was in it or is being decoded."""
+        worker, _ = attempt.lane_data or (None, 0)
+        watcher = self._pool.watchers.get(worker) if worker is not None else None
+        if watcher is not None:
+            watcher.read_results_now(lambda: attempt.lane_data is OVER)
+        return attempt.lane_data is OVER
+
     def interrupt(self, attempt: Attempt) -> None:
         """Ask ``attempt`` to stop, and kill its worker after its grace."""
         worker, number = attempt.lane_data or OVER

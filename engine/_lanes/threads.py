@@ -156,6 +156,10 @@ class ThreadLane:
         """Say whether ``attempt`` has not begun: begin asks the front, which forbids it from now on."""
         return attempt.started_at is None
 
+    def has_answered(self, attempt: Attempt) -> bool:
+        """Say whether ``attempt`` is over: its end is reported at once."""
+        return attempt.over
+
     def interrupt(self, attempt: Attempt) -> None:
         """Let ``checkpoint`` raise in the function; abandon it after its grace."""
         if attempt.interrupted or attempt.over:

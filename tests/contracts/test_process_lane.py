@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from engine._lanes._process import decoder, pool
+from engine._lanes._process import child, decoder, pool
 from engine._lanes.base import Attempt, Outcome
 from engine._lanes.processes import ProcessLane, ProcessSettings
 from engine._mailbox import Mailbox
@@ -510,7 +510,9 @@ async def test_a_killed_idle_worker_fails_nobody() -> None:
         assert lane.counters.crashes == 0
 
 
-async def test_a_worker_reaped_by_other_code_is_no_success() -> None:
+async def test_a_worker_reaped_by_other_code_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a kernel that does not remember; tests/integration/test_time_and_blame.py has one that does."""
+    monkeypatch.setattr(child, "_GET_INFO", 0)
     async with lane_of() as (front, lane):
         worker = await front.value(pid)
         attempt = front.submit(touch_and_wait, "/dev/null", 60.0)

@@ -36,7 +36,33 @@ def test_without_a_limit_there_is_always_room() -> None:
 def test_at_most_as_many_attempts_are_abandoned_as_there_are_slots() -> None:
     slots = Slots(2)
     assert [slots.abandon() for _ in range(4)] == [True, True, False, False]
-    assert slots.abandoned == 2
+    assert (slots.abandoned, slots.in_other_hands()) == (4, 2)
+    slots.recover()
+    assert (slots.abandoned, slots.in_other_hands()) == (3, 2), "the next of them gives its slot away"
+
+
+def test_what_waits_and_is_abandoned_counts_once() -> None:
+    slots = growing(2)
+    slots.taken = 1
+    slots.lend()
+    slots.abandon(waits=True)
+    assert (slots.in_other_hands(), slots.spawnable) == (1, 3)
+    slots.reclaim(abandoned=True)
+    assert (slots.in_other_hands(), slots.spawnable) == (1, 3), "it waits no more, and stays abandoned"
+    slots.lend(abandoned=True)
+    assert slots.in_other_hands() == 1
+    slots.reclaim(abandoned=True)
+    slots.recover()
+    assert (slots.in_other_hands(), slots.spawnable) == (0, 2)
+
+
+def test_abandoned_attempts_that_end_leave_no_taker_to_be_made() -> None:
+    """Each of them lets one more thread be made; a thousand that came and went must not let a burst make a thousand."""
+    slots = growing(2)
+    for _ in range(1000):
+        slots.abandon()
+        slots.recover()
+    assert slots.spawnable == 2
 
 
 def test_nobody_is_woken_without_room() -> None:

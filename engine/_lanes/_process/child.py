@@ -8,14 +8,17 @@ Guarantees
 """
 
 import contextlib
+import fcntl
 import functools
 import importlib.util
 import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import time
 from typing import Any
 
 from ..._wire.page import PAGE_BYTES, StartPage
@@ -23,6 +26,9 @@ from ..._wire.page import PAGE_BYTES, StartPage
 __all__ = ["Child", "ExitStatus", "collect_setup"]
 
 _GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
+_GET_INFO = 0xC040FF0B  # PIDFD_GET_INFO for the 64 bytes of struct pidfd_info, Linux 6.13
+_INFO = struct.Struct("<Q 52x i")  # what was asked for and is known; the wait status at the end
+_INFO_EXIT = 8  # PIDFD_INFO_EXIT, Linux 6.15: the status, also of a process that was reaped
 
 _BOOT = """\
 import os, sys
@@ -91,6 +97,7 @@ class Child:
                 os.set_inheritable(fd, False)
         self.pidfd = os.pidfd_open(self.pid)
         self._descriptors.append(self.pidfd)
+        _expect_child(self.pidfd)
         self._stream_end.close()
         self._control_end.close()
         for fd in (self._stderr_end, self._memory):
@@ -122,19 +129,19 @@ class Child:
         return bool(poll.poll(0))
 
     def reap(self) -> ExitStatus:
-        """Return how the ended process ended. Both None: somebody else reaped it, so nobody knows; never a success."""
+        """Return how the ended process ended. Both None: nobody knows, which is never a success.
+
+        Other code may have reaped it (``waitpid(-1)``, SIGCHLD ignored); new kernels remember its status for the pidfd.
+        """
         try:
             result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
-            return None, None
+            return _exit_status(_remembered_status(self.pidfd))
         if result is None:
             return None, None
         if result.si_code == os.CLD_EXITED:
             return result.si_status, None
-        try:
-            return None, signal.Signals(result.si_status).name
-        except ValueError:  # a realtime signal
-            return None, f"signal {result.si_status}"
+        return None, _signal_name(result.si_status)
 
     def discard(self) -> None:
         """End a child that nobody will listen to, and leave no trace of it. Blocks until it is gone, about 1 ms.
@@ -168,6 +175,47 @@ class Child:
         if fd in self._descriptors:
             self._descriptors.remove(fd)
             os.close(fd)
+
+
+def _expect_child(pidfd: int) -> None:
+    """Raise if ``pidfd`` names a stranger: our child ended at once, other code reaped it, and its pid came round."""
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError as error:
+        raise ProcessLookupError(
+            "the process that was started has ended, and other code took its exit status"
+        ) from error
+
+
+def _remembered_status(pidfd: int) -> int | None:
+    """Return the wait status of a process that other code reaped; None where the kernel does not tell."""
+    info = bytearray(64)
+    for pause in (0.0, 0.0005, 0.002):  # "no such child" may be said a moment before the status is laid down
+        time.sleep(pause)
+        _INFO.pack_into(info, 0, _INFO_EXIT, 0)
+        try:
+            fcntl.ioctl(pidfd, _GET_INFO, info)
+        except OSError:  # an older kernel, or a sandbox without it
+            return None
+        known, status = _INFO.unpack(info)
+        if known & _INFO_EXIT:
+            return int(status)
+    return None
+
+
+def _exit_status(status: int | None) -> ExitStatus:
+    """Translate a wait status."""
+    if status is None:
+        return None, None
+    code = os.waitstatus_to_exitcode(status)
+    return (code, None) if code >= 0 else (None, _signal_name(-code))
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a realtime signal
+        return f"signal {number}"
 
 
 def _package_root() -> str:

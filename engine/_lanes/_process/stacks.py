@@ -20,6 +20,7 @@ __all__ = ["StackCollector"]
 
 SECONDS = 0.25
 _SILENT = "no answer within 0.25 s: probably in C code that holds the GIL"
+_STOPPED = "stopped by SIGSTOP or a debugger; let it go on with: kill -CONT {pid}"
 
 
 class StackCollector:
@@ -37,14 +38,15 @@ class StackCollector:
             self._request += 1
             request = self._request
             self._answers[request] = {}
-        asked = [worker for worker in workers if worker.state != "starting" and worker.ask_for_stacks(request)]
+        notes = {w.name: _STOPPED.format(pid=w.pid) for w in workers if w.describe().state == "stopped"}
+        asked = [w for w in workers if w.state != "starting" and w.name not in notes and w.ask_for_stacks(request)]
         end = time.monotonic() + SECONDS
         if asyncio._get_running_loop() is self._home.loop:
             self._read(request, asked, watchers, end)
         with self._changed:
             self._changed.wait_for(lambda: len(self._answers[request]) >= len(asked), max(0.0, end - time.monotonic()))
             answers = self._answers.pop(request)
-        return {worker.name: answers.get(worker.name, _SILENT) for worker in workers}
+        return {worker.name: answers.get(worker.name) or notes.get(worker.name, _SILENT) for worker in workers}
 
     def _read(self, request: int, asked: Sequence[Worker], watchers: Mapping[Worker, Any], end: float) -> None:
         poll = select.poll()

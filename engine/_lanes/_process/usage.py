@@ -1,17 +1,34 @@
 """What a process uses, read from /proc."""
 
 import os
+from typing import NamedTuple
 
-__all__ = ["usage_of"]
+__all__ = ["UNKNOWN", "Usage", "usage_of"]
 
 
-def usage_of(pid: int) -> tuple[int | None, float | None]:
-    """Return resident bytes and CPU seconds of ``pid``; None for both if it has ended meanwhile."""
+class Usage(NamedTuple):
+    """A look at one process; None where it has ended."""
+
+    resident_bytes: int | None
+    cpu_seconds: float | None  #: user and system time so far
+    is_stopped: bool  #: by SIGSTOP or a debugger
+
+
+UNKNOWN = Usage(None, None, False)
+
+
+def usage_of(pid: int) -> Usage:
+    """Return what ``pid`` uses.
+
+    A pid may be reused as soon as somebody has reaped its process, so the answer is about the process that was meant
+    only if that one has not ended *after* this returned: ask its pidfd then.
+    """
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()  # the name before it may hold spaces
-        return resident, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        ticks = int(fields[11]) + int(fields[12])
+        return Usage(resident, ticks / os.sysconf("SC_CLK_TCK"), fields[0] in (b"T", b"t"))
     except (OSError, ValueError, IndexError):
-        return None, None
+        return UNKNOWN

@@ -26,6 +26,7 @@ log = logging.getLogger("engine")
 
 _MESSAGE_BYTES = CONTROL_BYTES + 4096
 _MANY = 256  # reads in one turn, so that a worker that never stops talking does not hold the loop
+_FULL_SOCKET = 16  # reads that empty a full socket buffer (208 KiB by default, 64 KiB at a time), and some
 _LINGER = 0.5  # seconds that a worker may live after its stream ended
 
 
@@ -110,6 +111,13 @@ class Watcher:
         if self.worker.reader.is_at_end:
             self._end_of_stream()
 
+    def read_results_now(self, until: Callable[[], bool]) -> None:
+        """Report what lies in the kernel already, ``until`` that is true; a late timer asks before it strikes."""
+        for _ in range(_FULL_SOCKET):
+            if until() or self.worker.child.stream.fileno() not in self._watched or self.worker.reader.is_at_end:
+                return
+            self._read_results()
+
     def _end_of_stream(self) -> None:
         """Expect its death; a task may also have closed the worker's descriptors, and then it is of no use."""
         self._unwatch(self.worker.child.stream.fileno())
@@ -165,7 +173,7 @@ class Watcher:
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 self._unwatch(self.worker.child.pidfd)
-                self.worker.child.adopt_pidfd(struct.unpack("i", data[:4])[0])
+                self.worker.adopt_pidfd(struct.unpack("i", data[:4])[0])
                 self._watch(self.worker.child.pidfd, self._notice_death)
         # Without one (MSG_CTRUNC: no descriptor was free here) the pidfd of the start stays in use.
         return message

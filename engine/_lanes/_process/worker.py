@@ -28,7 +28,7 @@ from .encoder import Encoded, bulk_frame, definition_frame, forget_frame, header
 from .functions import Function
 from .outbox import Outbox
 from .reader import Reader
-from .usage import usage_of
+from .usage import UNKNOWN, usage_of
 
 __all__ = ["OVER", "Worker"]
 
@@ -75,6 +75,11 @@ class Worker:
     def set_up(self, setup: bytes) -> None:
         """Send what the worker should set up before it says hello."""
         self.outbox.push(STREAM.pack(SETUP, 0, len(setup)), setup)
+
+    def adopt_pidfd(self, fd: int) -> None:
+        """Take the worker's own pidfd in place of ours; under the lock, as ``kill`` may come from any thread."""
+        with self._lock:
+            self.child.adopt_pidfd(fd)
 
     # -- what is in it
 
@@ -309,9 +314,13 @@ class Worker:
 
     def describe(self) -> WorkerInfo:
         """Describe it at this instant."""
+        usage = usage_of(self.pid)
         with self._lock:
             page = self.child.page
             running = self._in_flight.get(page.last()) if page is not None else None
-        rss, cpu = usage_of(self.pid)
+            if not self._is_open or self.child.has_ended():  # its pid may be a stranger's by now
+                usage = UNKNOWN
+        state = "stopped" if usage.is_stopped else self.state
         task_id, task_name = (running.task_id, running.name) if running is not None else (None, None)
-        return WorkerInfo(self.name, Lane.PROCESS, self.pid, self.state, task_id, task_name, self.tasks_done, rss, cpu)
+        return WorkerInfo(self.name, Lane.PROCESS, self.pid, state, task_id, task_name, self.tasks_done,
+                          usage.resident_bytes, usage.cpu_seconds)  # fmt: skip
