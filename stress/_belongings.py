@@ -7,6 +7,7 @@ Guarantees
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -20,6 +21,7 @@ import psutil
 __all__ = ["OURS", "Belongings", "no_core_dumps"]
 
 SHARED_MEMORY = Path("/dev/shm")
+_PID = re.compile(r"loky-(\d+)-")
 OURS = "stress-tmp-"  #: how a folder of temporary files begins that a campaign made for itself
 
 
@@ -61,7 +63,9 @@ def _is_ours(folder: str) -> bool:
 
 
 def _names(folder: Path) -> Counter[str]:
-    return Counter(path.name for path in folder.iterdir()) if folder.is_dir() else Counter()
+    """Return the names in ``folder``, but for those that carry the pid of another process (semaphores of loky)."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return Counter(name for name in names if set(_PID.findall(name)) <= {str(os.getpid())})
 
 
 def _descriptors(besides: set[int]) -> Counter[str]:

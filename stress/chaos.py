@@ -2,11 +2,12 @@
 
     python -m stress chaos [--tasks N] [--kills N] [--seed S] [--seconds BOUND] [--backend native|loky] [--check]
 
-Expected: ``ok``, no fault of any kind, no leak, exit code 0. 10,000 tasks are in flight on 2 workers; a fifth of them is
-poison (``_poison.py``), some are cancelled, time out, are retried, overtake; the killer (``_killer.py``) sends SIGKILL,
-SIGSEGV, SIGSTOP, has workers ``_exit``, and kills in the middle of big answers. A FAILED task must be explained: by its
-own poison, by its own timeout, or by the death of its worker by our hand, and then it alone is charged with that death.
-With ``--check`` the time from a death to FAILED must be at most 50 ms (p99), which says little on a busy machine.
+Expected: ``ok``, no fault of any kind, no leak, exit code 0. 10,000 tasks are in flight on 2 workers; a fifth of them
+is poison (``_poison.py``), some are cancelled, time out, are retried, overtake; the killer (``_killer.py``) sends
+SIGKILL, SIGSEGV, SIGSTOP, has workers ``_exit``, and kills in the middle of big answers. A FAILED task must be
+explained: by its own poison, by its own timeout, or by the death of its worker by our hand, and then it alone is
+charged with that death. With ``--check`` the time from a death to FAILED must be at most 50 ms (p99), which says little
+on a busy machine.
 """
 
 import asyncio
@@ -15,17 +16,19 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from engine import Engine, Retry, Task, TaskState
-from engine.errors import WorkerCrashed
 from stress._belongings import Belongings
 from stress._campaign import PATIENCE, add_backend, arguments, backend, campaign, conclude, percentile
+from stress._cancellers import Cancellers
 from stress._killer import Killer
-from stress._ledger import Promise, check, doomed, read
+from stress._ledger import ENDED, Execution, Promise, check, doomed, read
 from stress._poison import BIG_BYTES, CALM, DEADLY, HARMFUL, KINDS, Custom, Order, quick, run
+from stress._told import describe_faults, miscounted, note_end, note_now
 from stress._width import widths
 
 IN_FLIGHT = 10_000
@@ -61,7 +64,7 @@ class Chaos:
         self.live: dict[int, tuple[Promise, Task[Any]]] = {}
         self.submitted = self.settled = 0
         self.latencies: list[float] = []
-        self.did: Counter[str] = Counter()
+        self.cancellers = Cancellers()
         self._rng = random.Random(f"{settings.seed} tasks")
         self._numbers = itertools.count(1)
         self._views: dict[Any, Any] = {}
@@ -118,7 +121,7 @@ class Chaos:
         self.promises.append((promise, task))
         self.live[task.id] = promise, task
         task.add_done_callback(partial(self._settle, promise))
-        if rng.random() < 0.02:
+        if rng.random() < 0.04:
             wait = rng.choice([0.0, 0.01, 0.3, 2.0])
             self._loop.call_later(wait, self._cancel, promise, task)
 
@@ -129,44 +132,29 @@ class Chaos:
         return self._views[key]
 
     def _cancel(self, promise: Promise, task: Task[Any]) -> None:
-        promise.cancel_answers.append(task.cancel())
-        self.did["cancels"] += 1
-        self.did["cancels told True"] += promise.cancel_answers[-1]
+        """Cancel it, from this thread or another."""
+        if self._rng.random() < 0.5:
+            self.cancellers.cancel(promise, task)
+        else:
+            self.cancellers.order(promise, lambda: task)
 
     def _cancel_what_runs(self) -> None:
         for worker in self.engine.snapshot().workers:
             if worker.task_id in self.live:
                 self._cancel(*self.live[worker.task_id])
-                self.did["cancels of running ones"] += 1
                 return
 
     def _settle(self, promise: Promise, task: Task[Any]) -> None:
         self.settled += 1
         self.live.pop(task.id, None)
-        promise.rounds += 1
-        promise.states_seen.append(task.state.value)
-        if task.state is TaskState.FAILED:
-            error = task.exception()
-            promise.error = type(error).__name__
-            if isinstance(error, WorkerCrashed):
-                promise.blamed_pid = error.pid
-                at = self.killer.killed.get(error.pid or 0)
-                if at is not None:
-                    self.latencies.append(time.monotonic() - at)
-        elif task.state is TaskState.COMPLETED:
+        note_end(promise, task)
+        if task.state is TaskState.COMPLETED:
             promise.right_value = _is_right(promise.number, task.result())
+        killed_at = self.killer.killed.get(promise.blamed_pid or 0)
+        if killed_at is not None:
+            self.latencies.append(time.monotonic() - killed_at)
         if self.settled % 1000 == 0:
             self._cancel_what_runs()
-
-    # -- the end
-
-    def told(self) -> list[Promise]:
-        """Return all promises with what the engine says of them now."""
-        for promise, task in self.promises:
-            promise.state = task.state.value if task.done() else None
-            promise.started = task.started_at is not None
-            promise.attempts = task.attempt
-        return [promise for promise, _ in self.promises]
 
 
 def _is_right(number: int, value: object) -> bool:
@@ -184,32 +172,37 @@ async def rampage(settings: Settings, folder: str) -> dict[str, Any]:
     chaos = Chaos(engine, settings, folder)
     began = time.monotonic()
     chaos.killer.start()
+    chaos.cancellers.start()
     await chaos.submit_all()
     took = time.monotonic() - began
     chaos.killer.stop()
     while chaos.live and time.monotonic() - began - took < settings.patience:  # what the killer had planted last
         await asyncio.sleep(0.01)
+    chaos.cancellers.stop()
     snapshot = engine.snapshot()
+    promises = note_now(chaos.promises)
     narrow = {} if chaos.live else await widths(engine, folder, patience=settings.patience)
-    promises = chaos.told()
     report = await engine.stop(timeout=5.0)
     executions = read(chaos.path)
     killed = {**doomed(executions), **chaos.killer.killed}
     verdict = check(promises, executions, killed)
-    faults = {kind: _describe(numbers, promises) for kind, numbers in verdict.faults.items() if numbers}
+    faults: dict[str, Any] = describe_faults(verdict.faults, promises)
+    if wrong := miscounted(snapshot, promises):
+        faults["sum"] = wrong
     if report.submitted != report.completed + report.failed + report.cancelled:
-        faults["sum"] = [str(report)]
-    if narrow:
-        faults["width"] = [f"{lane}: {inside} of {slots}" for lane, (slots, inside) in narrow.items()]
+        faults["sum at the end"] = [str(report)]
+    faults |= {f"width of {lane}": pair for lane, pair in narrow.items()}
     tasks_left = [repr(task) for task in asyncio.all_tasks() - tasks_before]
+    errors = [*map(repr, chaos.killer.errors), *chaos.cancellers.errors[:10]]
     states = Counter(promise.error or promise.state for promise in promises)
     return {
-        "ok": not (faults or tasks_left or chaos.killer.errors),
-        "faults": faults, "left": {"asyncio_tasks": tasks_left} if tasks_left else {}, "errors": [repr(error) for error in chaos.killer.errors],
+        "ok": not (faults or tasks_left or errors),
+        "faults": faults, "left": {"asyncio_tasks": tasks_left} if tasks_left else {}, "errors": errors,
         "tasks": len(promises), "executed": verdict.executed, "recovered": verdict.recovered,
+        "cut_answers": _cut_answers(promises, executions, killed),
         "ends": {str(state): count for state, count in sorted(states.items(), key=str)},
         "killed": len(killed), "strikes": dict(chaos.killer.strikes), "victims": dict(chaos.killer.victims),
-        "did": dict(chaos.did), "crashes": snapshot.crashes, "retries": snapshot.retries,
+        "did": dict(chaos.cancellers.did), "crashes": snapshot.crashes, "retries": snapshot.retries,
         "timeouts": snapshot.timeouts, "late": snapshot.late,
         "death_to_failed_ms": {
             name: round(value * 1e3, 1) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
@@ -219,9 +212,10 @@ async def rampage(settings: Settings, folder: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _describe(numbers: list[int], promises: list[Promise]) -> list[str]:
-    by_number = {promise.number: promise for promise in promises}
-    return [str(by_number.get(number, number)) for number in numbers[:5]] + [f"{len(numbers)} in all"]
+def _cut_answers(promises: list[Promise], executions: list[Execution], killed: Collection[int]) -> int:
+    """Count the calls that had ended when their worker was killed under them: in the answer, or just before it."""
+    ended = {(line.number, line.pid) for line in executions if line.step == ENDED and line.pid in killed}
+    return sum((promise.number, promise.blamed_pid) in ended for promise in promises)
 
 
 def main(argv: list[str]) -> int:
