@@ -21,7 +21,6 @@ import psutil
 __all__ = ["OURS", "Belongings", "no_core_dumps"]
 
 SHARED_MEMORY = Path("/dev/shm")
-_PID = re.compile(r"loky-(\d+)-")
 OURS = "stress-tmp-"  #: how a folder of temporary files begins that a campaign made for itself
 
 
@@ -52,7 +51,7 @@ def _look() -> dict[str, Counter[str]]:
         "descriptors": _descriptors(numbers),
         "processes": processes,
         "zombies": zombies,
-        "shared_memory": _names(SHARED_MEMORY),
+        "shared_memory": _shared_memory(),
         "temporary_files": _names(Path(tempfile.gettempdir())) if _is_ours(tempfile.gettempdir()) else Counter(),
     }
 
@@ -63,9 +62,34 @@ def _is_ours(folder: str) -> bool:
 
 
 def _names(folder: Path) -> Counter[str]:
-    """Return the names in ``folder``, but for those that carry the pid of another process (semaphores of loky)."""
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return Counter(name for name in names if set(_PID.findall(name)) <= {str(os.getpid())})
+    return Counter(path.name for path in folder.iterdir()) if folder.is_dir() else Counter()
+
+
+def _shared_memory() -> Counter[str]:
+    """Return what is ours in a folder that all of a machine share: by the pid in its name, or by who uses it."""
+    found = _names(SHARED_MEMORY)
+    if found:
+        ours = [os.getpid(), *[child.pid for child in psutil.Process().children(recursive=True)]]
+        used = {inode for pid in ours for inode in _mapped(pid)}
+        for name in list(found):
+            if not (set(re.findall(r"\d+", name)) & set(map(str, ours)) or _inode(name) in used):
+                del found[name]
+    return found
+
+
+def _inode(name: str) -> int:
+    try:
+        return (SHARED_MEMORY / name).stat().st_ino
+    except OSError:
+        return 0
+
+
+def _mapped(pid: int) -> set[int]:
+    try:
+        text = Path("/proc", str(pid), "maps").read_text()
+    except OSError:
+        return set()
+    return {int(inode) for inode in re.findall(rf" (\d+) +{SHARED_MEMORY}/", text)}
 
 
 def _descriptors(besides: set[int]) -> Counter[str]:

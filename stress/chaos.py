@@ -96,7 +96,7 @@ class Chaos:
         rng, draw = self._rng, self._rng.random()
         group = DEADLY if draw < DEADLY_SHARE else HARMFUL if draw < POISON_SHARE else CALM
         kind = rng.choices(list(group), [each.weight for each in group.values()])[0]
-        self._submit(kind, rng.choices([0.0, 0.002, 0.02], [985, 12, 3])[0], rng.choice([-10, 0, 0, 0, 10]))
+        self._submit(kind, rng.choices([0.0, 0.002, 0.02], [945, 50, 5])[0], rng.choice([-10, 0, 0, 0, 10]))
 
     def _submit(self, name: str, seconds: float, priority: int) -> None:
         rng, kind, draw = self._rng, KINDS[name], self._rng.random()
