@@ -8,13 +8,16 @@ and acknowledged. It never imports ``engine``: what it says does not depend on w
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Execution", "Promise", "Verdict", "append", "check", "read"]
+__all__ = ["BEGUN", "DOOMED", "ENDED", "Execution", "Promise", "Verdict", "append", "check", "doomed", "read"]
 
 BEGUN, ENDED = "begun", "ended"
+DOOMED = "doomed"  #: the process that wrote it is about to die by our hand
+
+CRASH = "WorkerCrashed"  #: the type name of the error of a task whose worker died
 
 
 def append(path: str, number: int, token: str, step: str) -> None:
@@ -46,6 +49,11 @@ def read(path: str) -> list[Execution]:
     return [Execution(int(number), token, step, int(pid), float(at)) for number, token, step, pid, at in rows]
 
 
+def doomed(executions: Iterable[Execution]) -> dict[int, float]:
+    """Return the processes that wrote that they die by our hand, and when."""
+    return {line.pid: line.at for line in executions if line.step == DOOMED}
+
+
 @dataclass(slots=True)
 class Promise:
     """What was asked for, and what the one who asked was told."""
@@ -61,6 +69,9 @@ class Promise:
     states_seen: list[str] = field(default_factory=list)  #: terminal states seen at different times
     cancel_answers: list[bool] = field(default_factory=list)
     right_value: bool = True  #: a completed call gave what its function returns
+    outcomes: frozenset[str] | None = None  #: how it may end of itself: "completed", type names; None: not judged
+    error: str | None = None  #: the type name of what it failed with
+    blamed_pid: int | None = None  #: the process whose death it was charged with
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,7 @@ class Verdict:
 
     faults: dict[str, list[int]]  #: kind → the calls concerned
     executed: int
+    recovered: int = 0  #: calls that COMPLETED although one of their executions had been cut short
 
     @property
     def is_good(self) -> bool:
@@ -76,31 +88,40 @@ class Verdict:
         return not any(self.faults.values())
 
 
-def check(promises: Iterable[Promise], executions: Iterable[Execution]) -> Verdict:
-    """Compare what was promised with what was done.
+def check(promises: Iterable[Promise], executions: Iterable[Execution], killed: Collection[int] = ()) -> Verdict:
+    """Compare what was promised with what was done; ``killed`` are the processes that died by our hand.
 
     ``lost``: COMPLETED, but never executed to its end · ``unexpected``: executed, but not accepted, or with another's
-    token · ``duplicated``: begun more often than attempts were made or allowed · ``overlapped``: two executions of one
-    call at once · ``ghost``: CANCELLED before it started, and executed all the same · ``hung``: accepted, and no
-    terminal state · ``double_terminal``: two terminal states, or not one round of callbacks · ``resurrected``:
-    ``cancel`` answered True and the call COMPLETED · ``wrong``: COMPLETED with another call's value.
+    token · ``duplicated``: begun more often than attempts were made or allowed, or more attempts made than allowed ·
+    ``overlapped``: two executions of one call at once · ``ghost``: CANCELLED before it started, and executed all the
+    same · ``hung``: accepted, and no terminal state · ``double_terminal``: two terminal states, or not one round of
+    callbacks · ``resurrected``: ``cancel`` answered True and the call COMPLETED · ``wrong``: COMPLETED with another
+    call's value, or though it cannot · ``unexplained``: FAILED or CANCELLED, and nobody asked for that ·
+    ``misblamed``: charged with a death that was another's, or that another was charged with too.
     """
     faults: dict[str, list[int]] = defaultdict(list)
     by_number: dict[int, list[Execution]] = defaultdict(list)
+    by_pid: dict[int, list[Execution]] = defaultdict(list)
     known: dict[int, Promise] = {promise.number: promise for promise in promises}
-    count = 0
+    count = recovered = 0
     for execution in executions:
         count += execution.step == BEGUN
         promise = known.get(execution.number)
         if promise is None or not promise.accepted or promise.token != execution.token:
             faults["unexpected"].append(execution.number)
-        else:
+        elif execution.step != DOOMED:
             by_number[execution.number].append(execution)
+            by_pid[execution.pid].append(execution)
+    by_our_hand = frozenset(killed)
     for number, promise in known.items():
         if promise.accepted:
-            for kind in _faults_of(promise, by_number.get(number, [])):
+            mine = by_number.get(number, [])
+            recovered += promise.state == "completed" and len(mine) > 2
+            for kind in [*_faults_of(promise, mine), *_unexplained(promise, by_our_hand)]:
                 faults[kind].append(number)
-    return Verdict(dict(faults), count)
+    for number in _misblamed([promise for promise in known.values() if promise.blamed_pid is not None], by_pid):
+        faults["misblamed"].append(number)
+    return Verdict(dict(faults), count, recovered)
 
 
 def _faults_of(promise: Promise, executions: list[Execution]) -> list[str]:
@@ -110,7 +131,7 @@ def _faults_of(promise: Promise, executions: list[Execution]) -> list[str]:
         return ["hung"]
     if promise.state == "completed" and not steps[ENDED]:
         found.append("lost")
-    if steps[BEGUN] > promise.most_attempts or steps[BEGUN] > promise.attempts:
+    if max(steps[BEGUN], promise.attempts) > promise.most_attempts or steps[BEGUN] > promise.attempts:
         found.append("duplicated")
     if _overlap(executions):
         found.append("overlapped")
@@ -136,3 +157,39 @@ def _overlap(executions: list[Execution]) -> bool:
             spans.append((open_since.pop(execution.pid), execution.at))
     starts = sorted([*[begun for begun, _ in spans], *open_since.values()])
     return any(begun < start < ended for begun, ended in spans for start in starts)
+
+
+def _unexplained(promise: Promise, killed: frozenset[int]) -> list[str]:
+    """Judge how a call ended, if it was said how it may."""
+    if promise.outcomes is None or promise.state is None:
+        return []
+    if promise.state == "completed":
+        return [] if "completed" in promise.outcomes else ["wrong"]
+    if promise.state == "cancelled":
+        return [] if any(promise.cancel_answers) else ["unexplained"]
+    if promise.error in promise.outcomes or (promise.error == CRASH and promise.blamed_pid in killed):
+        return []
+    return ["unexplained"]
+
+
+def _misblamed(charged: list[Promise], by_pid: dict[int, list[Execution]]) -> list[int]:
+    """Return the calls that were charged with a death which the ledger charges another with.
+
+    A worker runs one call at a time. So at its death it was in the one that it began last; if that one had not ended,
+    it is to blame. If it had, the worker may have died in the answer, or in taking the next one, which left no line.
+    """
+    deaths = Counter(promise.blamed_pid for promise in charged)
+    found = []
+    for promise in charged:
+        pid = promise.blamed_pid
+        assert pid is not None
+        lines = sorted(by_pid.get(pid, []), key=lambda line: line.at)
+        last = lines[-1] if lines else None
+        was_in_another = last is not None and last.step == BEGUN and last.number != promise.number
+        began = [line.at for line in lines if line.number == promise.number and line.step == BEGUN]
+        began_another = bool(began) and last is not None and any(
+            line.step == BEGUN and line.at > began[-1] for line in lines if line.number != promise.number
+        )  # fmt: skip
+        if deaths[pid] > 1 or was_in_another or began_another:
+            found.append(promise.number)
+    return found

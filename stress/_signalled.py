@@ -1,0 +1,61 @@
+"""A small program with an engine, for ``resources`` to send signals to: ``python _signalled.py async|blocking``.
+
+It says "up" before it imports anything, so that a signal can hit every moment of the start, and works for ever.
+"""
+
+import os
+import sys
+
+os.write(1, b"up\n")
+
+import asyncio  # noqa: E402  # what is imported is part of what is interrupted
+import time  # noqa: E402
+
+from engine import Engine  # noqa: E402
+
+
+def compute(number: int) -> int:
+    """Take a moment in a worker process."""
+    time.sleep(0.001 * (number % 5))
+    return number
+
+
+def read(number: int) -> int:
+    """Take a moment on a thread."""
+    time.sleep(0.001)
+    return number
+
+
+async def ask(number: int) -> int:
+    """Take a moment on the loop."""
+    await asyncio.sleep(0.001)
+    return number
+
+
+async def work_for_ever() -> None:
+    """Keep all lanes busy."""
+    async with Engine(processes=2, threads=2) as engine:
+        while True:
+            tasks = [engine.submit(compute, number) for number in range(10)]
+            tasks += [engine.options(lane="thread").submit(read, number) for number in range(4)]
+            tasks += [engine.submit(ask, number) for number in range(4)]
+            await asyncio.gather(*tasks)
+
+
+def work_and_block_for_ever() -> None:
+    """Do the same without a loop of one's own."""
+    with Engine(processes=2, threads=2) as engine:
+        while True:
+            for _ in engine.map(compute, range(10)):
+                pass
+            tasks = [engine.options(lane="thread").submit(read, number) for number in range(4)]
+            tasks += [engine.submit(ask, number) for number in range(4)]
+            for task in tasks:
+                task.result()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "async":
+        asyncio.run(work_for_ever())
+    else:
+        work_and_block_for_ever()

@@ -1,0 +1,148 @@
+"""Sends a signal to a program at a random moment, and says what it left: a hang, words on stderr, orphans.
+
+Guarantees
+    A program's processes are found by a mark in their environment, so none of anybody else is taken for an orphan.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Blow", "Wound", "blows", "strike_all"]
+
+MARK = "STRESS_MARK"
+PROGRAM = Path(__file__).with_name("_signalled.py")
+AT_ONCE = 2  #: programs at the same time
+ORPHAN_SECONDS = 10.0
+
+#: What no program should say when it is interrupted: these come from a library's insides, or from the interpreter's.
+NOT_THE_USERS = (
+    "Exception ignored", "Task was destroyed", "never awaited", "never retrieved", "resource_tracker", "Fatal Python",
+    "leaked", "Event loop is closed", "nobody retrieved", "Exception in thread", "Exception in callback",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Blow:
+    """One program and what befalls it."""
+
+    number: int
+    kind: str  #: "async" or "blocking"
+    signal: signal.Signals
+    times: int
+    after: float  #: seconds after it said "up"
+    pause: float  #: seconds between two signals
+
+
+@dataclass(frozen=True, slots=True)
+class Wound:
+    """How a program took its blow."""
+
+    blow: Blow
+    seconds: float  #: from the last signal to its end
+    code: int | None  #: None: it did not end
+    problems: tuple[str, ...]
+
+
+def blows(rng: random.Random, count: int) -> list[Blow]:
+    """Draw ``count`` blows; half of them hit the start."""
+    kinds = [(signal.SIGINT, 1)] * 5 + [(signal.SIGINT, 2)] * 2 + [(signal.SIGTERM, 1)] * 3 + [(signal.SIGKILL, 1)] * 2
+    return [
+        Blow(
+            number, ("async", "blocking")[number % 2], *rng.choice(kinds),
+            after=rng.choice([rng.uniform(0, 0.2), rng.uniform(0.1, 0.7)]), pause=rng.choice([0.0, 0.003, 0.1]),
+        )
+        for number in range(count)
+    ]  # fmt: skip
+
+
+def strike_all(planned: Iterable[Blow], *, patience: float, folder: str) -> list[Wound]:
+    """Strike them, a few at once."""
+    with ThreadPoolExecutor(AT_ONCE, "striker") as crew:
+        return list(crew.map(lambda blow: _strike(blow, patience, folder), planned))
+
+
+def _strike(blow: Blow, patience: float, folder: str) -> Wound:
+    mark = f"{os.getpid()}-{blow.number}"
+    error_path = Path(folder, f"stderr-{blow.number}")
+    with error_path.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), blow.kind],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), MARK: mark, "TMPDIR": folder},
+            start_new_session=True,
+        )  # fmt: skip
+    assert process.stdout is not None
+    with process.stdout:
+        process.stdout.readline()
+        time.sleep(blow.after)
+        for number in range(blow.times):
+            if number:
+                time.sleep(blow.pause)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, blow.signal)  # as a terminal does; not reaped yet, so it is no stranger
+        struck_at = time.monotonic()
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            pass
+        seconds, code = time.monotonic() - struck_at, process.poll()
+        process.kill()
+        process.wait()
+    said = error_path.read_text(errors="replace")
+    error_path.unlink()
+    problems = [*_hung(code), *_said_wrong(blow, said), *_died_wrong(blow, code, said), *_orphans(mark)]
+    return Wound(blow, seconds, code, tuple(problems))
+
+
+def _hung(code: int | None) -> list[str]:
+    return ["did not end"] if code is None else []
+
+
+def _said_wrong(blow: Blow, said: str) -> list[str]:
+    """Judge stderr: nothing at all, but for a Ctrl-C the user's own traceback."""
+    if blow.signal is not signal.SIGINT:
+        return [f"said: {said}"] if said else []
+    found = [f"said {text!r}: {said}" for text in NOT_THE_USERS if text in said]
+    if blow.times == 1 and said and not found:
+        lines = said.rstrip().splitlines()
+        if not lines[0].startswith("Traceback ") or not lines[-1].startswith("KeyboardInterrupt"):
+            found.append(f"said more than its traceback: {said}")
+    return found
+
+
+def _died_wrong(blow: Blow, code: int | None, said: str) -> list[str]:
+    wanted = {signal.SIGINT: (-signal.SIGINT, 130), signal.SIGTERM: (-signal.SIGTERM,), signal.SIGKILL: (-9,)}
+    if code is None or code in wanted[blow.signal] or (blow.times > 1 and code == 1):
+        return []
+    return [f"ended with {code}: {said}"]
+
+
+def _orphans(mark: str) -> list[str]:
+    """Return what still lives of the program after some time; it is killed."""
+    end = time.monotonic() + ORPHAN_SECONDS
+    while (left := _marked(mark)) and time.monotonic() < end:
+        time.sleep(0.02)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return [f"orphans: {left}"] if left else []
+
+
+def _marked(mark: str) -> list[int]:
+    needle = f"{MARK}={mark}".encode()
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                if needle in Path("/proc", name, "environ").read_bytes().split(b"\0"):
+                    found.append(int(name))
+    return found
