@@ -27,13 +27,13 @@ from stress._campaign import PATIENCE, add_backend, arguments, backend, campaign
 from stress._cancellers import Cancellers
 from stress._killer import Killer
 from stress._ledger import ENDED, Execution, Promise, check, doomed, read
-from stress._poison import BIG_BYTES, CALM, DEADLY, HARMFUL, KINDS, Custom, Order, quick, run
+from stress._poison import BIG_BYTES, CALM, DEADLY, HARMFUL, KINDS, Custom, Order, function_of
 from stress._told import describe_faults, miscounted, note_end, note_now
 from stress._width import widths
 
 IN_FLIGHT = 10_000
 POISON_SHARE = 0.2
-DEADLY_SHARE = 0.005  #: of all tasks: each costs a worker, 40 ms
+DEADLY_SHARE = 0.003  #: of all tasks: each costs a worker, 40 ms
 FAST_DEATH = 0.05  #: seconds from a death to FAILED, p99
 AT_ONCE = 250  #: tasks submitted in one turn of the loop
 
@@ -114,9 +114,8 @@ class Chaos:
         if "timeout" in options or "total_timeout" in options:
             promise.outcomes = kind.outcomes | {"TaskTimeout"}
         order = Order(self.path, promise.number, promise.token, name, seconds, os.getpid(), self.announcements)
-        is_quick = not seconds and kind.weight != CALM["large"].weight
         argument = kind.argument() if kind.argument is not None else None
-        task: Task[Any] = self._view(options).submit(quick if is_quick else run, order, argument)
+        task: Task[Any] = self._view(options).submit(function_of(name, seconds), order, argument)
         self.submitted += 1
         self.promises.append((promise, task))
         self.live[task.id] = promise, task
@@ -202,7 +201,8 @@ async def rampage(settings: Settings, folder: str) -> dict[str, Any]:
         "cut_answers": _cut_answers(promises, executions, killed),
         "ends": {str(state): count for state, count in sorted(states.items(), key=str)},
         "killed": len(killed), "strikes": dict(chaos.killer.strikes), "victims": dict(chaos.killer.victims),
-        "did": dict(chaos.cancellers.did), "crashes": snapshot.crashes, "retries": snapshot.retries,
+        "given_back": engine._core.processes.counters.given_back, "did": dict(chaos.cancellers.did),
+        "crashes": snapshot.crashes, "retries": snapshot.retries,
         "timeouts": snapshot.timeouts, "late": snapshot.late,
         "death_to_failed_ms": {
             name: round(value * 1e3, 1) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))

@@ -6,8 +6,8 @@ Expected: ``ok``, nothing left, no orphan, exit code 0. 200 engines are opened a
 on plain threads, by their block, by ``stop``, by an exception, by being forgotten; they run 10,000 tasks, and 300 of
 their workers are replaced. Then threads, descriptors, processes, zombies, shared memory and temporary files must be
 what they were, and resident memory must not have grown: a line fitted through it, after a warm-up, rises by at most
-16 KiB for each engine. And 200 programs get SIGINT (once and twice), SIGTERM or SIGKILL at a random moment, the start
-included: they must end, leave no process, and say nothing but the user's own traceback.
+16 KiB for each engine. And 200 programs get SIGINT (once or twice) or SIGTERM at a random moment, the start included,
+and 20 more SIGKILL: they must end, leave no process, and say nothing but the user's own traceback.
 """
 
 import gc
@@ -99,6 +99,7 @@ def interrupt(settings: Settings, folder: str) -> dict[str, Any]:
     return {
         "wounds": [f"{wound.blow}: {problem}" for wound in wounds for problem in wound.problems],
         "signals": dict(Counter(f"{blow.signal.name} x {blow.times}" for blow in planned)),
+        "hit_while_importing": sum(wound.was_importing for wound in wounds),
         "seconds_to_end": {
             name: round(value, 3) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
             if (value := percentile(seconds, share)) is not None
@@ -112,7 +113,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--engines", type=int, default=200, help="opened and closed (default: 200)")
     parser.add_argument("--tasks", type=int, default=10_000, help="that they run together (default: 10000)")
     parser.add_argument("--replacements", type=int, default=300, help="of their workers (default: 300)")
-    parser.add_argument("--signals", type=int, default=200, help="programs that get a signal (default: 200)")
+    parser.add_argument("--signals", type=int, default=200, help="programs that get SIGINT or SIGTERM (default: 200)")
     add_backend(parser)
     options = parser.parse_args(argv)
     settings = Settings(
