@@ -23,7 +23,7 @@ from typing import Any
 
 from engine import Engine, Retry, Task, TaskState
 from stress._belongings import Belongings
-from stress._campaign import PATIENCE, add_backend, arguments, backend, campaign, conclude, percentile
+from stress._campaign import PATIENCE, add_common, arguments, backend, campaign, conclude, percentile
 from stress._cancellers import Cancellers
 from stress._killer import Killer
 from stress._ledger import ENDED, Execution, Promise, check, doomed, read
@@ -181,7 +181,7 @@ async def rampage(settings: Settings, folder: str) -> dict[str, Any]:
     snapshot = engine.snapshot()
     promises = note_now(chaos.promises)
     narrow = {} if chaos.live else await widths(engine, folder, patience=settings.patience)
-    report = await engine.stop(timeout=5.0)
+    report = await engine.stop(timeout=min(5.0, settings.patience))
     executions = read(chaos.path)
     killed = {**doomed(executions), **chaos.killer.killed}
     verdict = check(promises, executions, killed)
@@ -225,7 +225,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=500, help="strikes of the killer (default: 500)")
     parser.add_argument("--seconds", type=float, default=600.0, help="submit no more after so long (default: 600)")
     parser.add_argument("--check", action="store_true", help="judge the time from a death to FAILED too")
-    add_backend(parser)
+    add_common(parser)
     options = parser.parse_args(argv)
     settings = Settings(
         options.tasks, options.kills, options.seed, options.seconds, options.backend, options.patience,
@@ -234,7 +234,7 @@ def main(argv: list[str]) -> int:
     with campaign(options.seed) as folder:
         before = Belongings()
         result = asyncio.run(rampage(settings, folder))
-        result["left"] |= before.left()
+        result["left"] |= before.left(min(10.0, options.patience))
     result["ok"] = result["ok"] and not result["left"]
     slowest = result["death_to_failed_ms"].get("p99", 0.0)
     if options.check and slowest > FAST_DEATH * 1e3:

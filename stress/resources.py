@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from stress._belongings import Belongings
-from stress._campaign import PATIENCE, add_backend, arguments, backend, campaign, conclude, percentile
+from stress._campaign import PATIENCE, add_common, arguments, backend, campaign, conclude, percentile
 from stress._cycles import ENDS, Cycle
 from stress._signals import blows, strike_all
 
@@ -86,7 +86,7 @@ def open_and_close(settings: Settings) -> dict[str, Any]:
     if growth > MOST_BYTES and settings.engines >= 100:  # fewer say nothing
         errors.append(f"resident memory grows by {growth:.0f} bytes for each engine; at most {MOST_BYTES}")
     return {
-        "left": before.left(prepare=gc.collect), "errors": errors, "did": dict(did),
+        "left": before.left(min(10.0, settings.patience), gc.collect), "errors": errors, "did": dict(did),
         "bytes_per_engine": round(growth), "resident_mib": [round(at / 2**20, 1) for at in (settled[0], settled[-1])],
     }  # fmt: skip
 
@@ -114,7 +114,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--tasks", type=int, default=10_000, help="that they run together (default: 10000)")
     parser.add_argument("--replacements", type=int, default=300, help="of their workers (default: 300)")
     parser.add_argument("--signals", type=int, default=200, help="programs that get SIGINT or SIGTERM (default: 200)")
-    add_backend(parser)
+    add_common(parser)
     options = parser.parse_args(argv)
     settings = Settings(
         options.engines, options.tasks, options.replacements, options.signals, options.seed, options.backend,
@@ -125,7 +125,7 @@ def main(argv: list[str]) -> int:
         before = Belongings()
         cycles = open_and_close(settings)
         signals = interrupt(settings, folder)
-        left = cycles.pop("left") or before.left()
+        left = cycles.pop("left") or before.left(min(10.0, settings.patience))
     errors = [*cycles.pop("errors"), *signals.pop("wounds")]
     result = {
         "seed": options.seed, "ok": not (left or errors), "left": left, "errors": errors[:10], **cycles, **signals,
