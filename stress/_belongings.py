@@ -8,12 +8,13 @@ Guarantees
 import contextlib
 import os
 import re
+import resource
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -124,8 +125,12 @@ def _trackers() -> tuple[set[int], set[int]]:
     return pids, descriptors
 
 
-def no_core_dumps() -> None:
-    """Keep the kernel from writing a file for each process that we crash; its children inherit that."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+@contextlib.contextmanager
+def no_core_dumps() -> Iterator[None]:
+    """Keep the kernel from writing a file for each process that we crash; our children inherit that."""
+    limits = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, limits)

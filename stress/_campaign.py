@@ -16,23 +16,23 @@ from engine import Engine
 from stress._belongings import OURS, no_core_dumps
 from stress._machine import machine
 
-__all__ = ["PATIENCE", "add_backend", "arguments", "backend", "campaign", "conclude", "percentile"]
+__all__ = ["PATIENCE", "add_common", "arguments", "backend", "campaign", "conclude", "percentile"]
 
 PATIENCE = 30.0  #: seconds without progress after which what has no terminal state counts as hung
 
 
 def arguments(name: str, text: str | None) -> argparse.ArgumentParser:
-    """Return a parser that knows ``--seed`` and ``--patience``; ``text`` is the script's docstring."""
+    """Return a parser that knows ``--seed``; ``text`` is the script's docstring."""
     parser = argparse.ArgumentParser(prog=f"python -m stress {name}", description=(text or "").split("\n")[0])
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="what to draw from")
-    parser.add_argument(
-        "--patience", type=float, default=PATIENCE, help=f"seconds without progress that count as hung ({PATIENCE:g})"
-    )
     return parser
 
 
-def add_backend(parser: argparse.ArgumentParser) -> None:
-    """Add ``--backend``: what starts and feeds worker processes."""
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add ``--patience``, and ``--backend``: what starts and feeds worker processes."""
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE, help=f"seconds without progress that count as hung ({PATIENCE:g})"
+    )
     parser.add_argument("--backend", choices=("native", "loky"), default="native", help="of the process lane")
 
 
@@ -66,7 +66,6 @@ def campaign(seed: int) -> Iterator[str]:
     Temporary files of anybody else in this process go to another one, so that what is left there can be seen.
     """
     print(f"machine {json.dumps(machine())}\nseed {seed}", flush=True)
-    no_core_dumps()
     log = logging.getLogger("engine")
     level, folder = log.level, tempfile.tempdir
     log.setLevel(logging.CRITICAL)  # crashes and failures are what this is about
@@ -74,7 +73,7 @@ def campaign(seed: int) -> Iterator[str]:
         said = _Sink()
         try:
             tempfile.tempdir = others
-            with contextlib.redirect_stderr(said):
+            with no_core_dumps(), contextlib.redirect_stderr(said):
                 yield own
         except BaseException:
             print(said.getvalue()[-4000:], file=sys.stderr)

@@ -190,6 +190,6 @@ def _misblamed(charged: list[Promise], by_pid: dict[int, list[Execution]]) -> li
         began_another = bool(began) and last is not None and any(
             line.step == BEGUN and line.at > began[-1] for line in lines if line.number != promise.number
         )  # fmt: skip
-        if deaths[pid] > 1 or was_in_another or began_another:
+        if deaths[pid] > 1 or was_in_another or began_another or not promise.started:
             found.append(promise.number)
     return found

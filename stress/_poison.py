@@ -14,7 +14,7 @@ from typing import Any
 
 from stress._ledger import BEGUN, DOOMED, ENDED, append
 
-__all__ = ["CALM", "DEADLY", "HARMFUL", "KINDS", "MURDER", "Kind", "Order", "quick", "run"]
+__all__ = ["CALM", "DEADLY", "HARMFUL", "KINDS", "MURDER", "Kind", "Order", "function_of"]
 
 CRASH = "WorkerCrashed"
 BIG_BYTES = 24 << 20
@@ -245,5 +245,17 @@ def run(order: Order, argument: object = None) -> object:
 
 
 def quick(order: Order, argument: object = None) -> object:
-    """Do as ``run``, where that is quick: a function of its own, so that its tasks are sent ahead."""
+    """Do as ``run`` for what is calm or deadly: measured as tiny, such tasks are sent ahead, and die with others."""
     return run(order, argument)
+
+
+def harmful(order: Order, argument: object = None) -> object:
+    """Do as ``run`` for what fails without taking long."""
+    return run(order, argument)
+
+
+def function_of(name: str, seconds: float) -> Callable[..., object]:
+    """Return the function for a kind of call: one for each speed, since the engine measures by function."""
+    if seconds or "dozes" in name or name in ("large", "gives much", "dies soon"):
+        return run
+    return harmful if name in HARMFUL else quick

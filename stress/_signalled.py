@@ -1,6 +1,7 @@
 """A small program with an engine, for ``resources`` to send signals to: ``python _signalled.py async|blocking``.
 
-It says "up" before it imports anything, so that a signal can hit every moment of the start, and works for ever.
+It says "up" before it imports anything, so that a signal can hit every moment of the start, "imported" when that is
+over, and works for ever.
 """
 
 import os
@@ -12,6 +13,8 @@ import asyncio  # noqa: E402  # what is imported is part of what is interrupted
 import time  # noqa: E402
 
 from engine import Engine  # noqa: E402
+
+os.write(1, b"imported\n")
 
 
 def compute(number: int) -> int:

@@ -23,17 +23,17 @@ from typing import Any
 
 from engine import Engine, Retry, Task, TaskState
 from stress._belongings import Belongings
-from stress._campaign import PATIENCE, add_backend, arguments, backend, campaign, conclude, percentile
+from stress._campaign import PATIENCE, add_common, arguments, backend, campaign, conclude, percentile
 from stress._cancellers import Cancellers
 from stress._killer import Killer
 from stress._ledger import ENDED, Execution, Promise, check, doomed, read
-from stress._poison import BIG_BYTES, CALM, DEADLY, HARMFUL, KINDS, Custom, Order, quick, run
+from stress._poison import BIG_BYTES, CALM, DEADLY, HARMFUL, KINDS, Custom, Order, function_of
 from stress._told import describe_faults, miscounted, note_end, note_now
 from stress._width import widths
 
 IN_FLIGHT = 10_000
 POISON_SHARE = 0.2
-DEADLY_SHARE = 0.005  #: of all tasks: each costs a worker, 40 ms
+DEADLY_SHARE = 0.003  #: of all tasks: each costs a worker, 40 ms
 FAST_DEATH = 0.05  #: seconds from a death to FAILED, p99
 AT_ONCE = 250  #: tasks submitted in one turn of the loop
 
@@ -114,9 +114,8 @@ class Chaos:
         if "timeout" in options or "total_timeout" in options:
             promise.outcomes = kind.outcomes | {"TaskTimeout"}
         order = Order(self.path, promise.number, promise.token, name, seconds, os.getpid(), self.announcements)
-        is_quick = not seconds and kind.weight != CALM["large"].weight
         argument = kind.argument() if kind.argument is not None else None
-        task: Task[Any] = self._view(options).submit(quick if is_quick else run, order, argument)
+        task: Task[Any] = self._view(options).submit(function_of(name, seconds), order, argument)
         self.submitted += 1
         self.promises.append((promise, task))
         self.live[task.id] = promise, task
@@ -182,7 +181,7 @@ async def rampage(settings: Settings, folder: str) -> dict[str, Any]:
     snapshot = engine.snapshot()
     promises = note_now(chaos.promises)
     narrow = {} if chaos.live else await widths(engine, folder, patience=settings.patience)
-    report = await engine.stop(timeout=5.0)
+    report = await engine.stop(timeout=min(5.0, settings.patience))
     executions = read(chaos.path)
     killed = {**doomed(executions), **chaos.killer.killed}
     verdict = check(promises, executions, killed)
@@ -202,7 +201,8 @@ async def rampage(settings: Settings, folder: str) -> dict[str, Any]:
         "cut_answers": _cut_answers(promises, executions, killed),
         "ends": {str(state): count for state, count in sorted(states.items(), key=str)},
         "killed": len(killed), "strikes": dict(chaos.killer.strikes), "victims": dict(chaos.killer.victims),
-        "did": dict(chaos.cancellers.did), "crashes": snapshot.crashes, "retries": snapshot.retries,
+        "given_back": engine._core.processes.counters.given_back, "did": dict(chaos.cancellers.did),
+        "crashes": snapshot.crashes, "retries": snapshot.retries,
         "timeouts": snapshot.timeouts, "late": snapshot.late,
         "death_to_failed_ms": {
             name: round(value * 1e3, 1) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
@@ -225,7 +225,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=500, help="strikes of the killer (default: 500)")
     parser.add_argument("--seconds", type=float, default=600.0, help="submit no more after so long (default: 600)")
     parser.add_argument("--check", action="store_true", help="judge the time from a death to FAILED too")
-    add_backend(parser)
+    add_common(parser)
     options = parser.parse_args(argv)
     settings = Settings(
         options.tasks, options.kills, options.seed, options.seconds, options.backend, options.patience,
@@ -234,7 +234,7 @@ def main(argv: list[str]) -> int:
     with campaign(options.seed) as folder:
         before = Belongings()
         result = asyncio.run(rampage(settings, folder))
-        result["left"] |= before.left()
+        result["left"] |= before.left(min(10.0, options.patience))
     result["ok"] = result["ok"] and not result["left"]
     slowest = result["death_to_failed_ms"].get("p99", 0.0)
     if options.check and slowest > FAST_DEATH * 1e3:

@@ -6,8 +6,8 @@ Expected: ``ok``, nothing left, no orphan, exit code 0. 200 engines are opened a
 on plain threads, by their block, by ``stop``, by an exception, by being forgotten; they run 10,000 tasks, and 300 of
 their workers are replaced. Then threads, descriptors, processes, zombies, shared memory and temporary files must be
 what they were, and resident memory must not have grown: a line fitted through it, after a warm-up, rises by at most
-16 KiB for each engine. And 200 programs get SIGINT (once and twice), SIGTERM or SIGKILL at a random moment, the start
-included: they must end, leave no process, and say nothing but the user's own traceback.
+16 KiB for each engine. And 200 programs get SIGINT (once or twice) or SIGTERM at a random moment, the start included,
+and 20 more SIGKILL: they must end, leave no process, and say nothing but the user's own traceback.
 """
 
 import gc
@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from stress._belongings import Belongings
-from stress._campaign import PATIENCE, add_backend, arguments, backend, campaign, conclude, percentile
+from stress._campaign import PATIENCE, add_common, arguments, backend, campaign, conclude, percentile
 from stress._cycles import ENDS, Cycle
 from stress._signals import blows, strike_all
 
@@ -86,7 +86,7 @@ def open_and_close(settings: Settings) -> dict[str, Any]:
     if growth > MOST_BYTES and settings.engines >= 100:  # fewer say nothing
         errors.append(f"resident memory grows by {growth:.0f} bytes for each engine; at most {MOST_BYTES}")
     return {
-        "left": before.left(prepare=gc.collect), "errors": errors, "did": dict(did),
+        "left": before.left(min(10.0, settings.patience), gc.collect), "errors": errors, "did": dict(did),
         "bytes_per_engine": round(growth), "resident_mib": [round(at / 2**20, 1) for at in (settled[0], settled[-1])],
     }  # fmt: skip
 
@@ -99,6 +99,7 @@ def interrupt(settings: Settings, folder: str) -> dict[str, Any]:
     return {
         "wounds": [f"{wound.blow}: {problem}" for wound in wounds for problem in wound.problems],
         "signals": dict(Counter(f"{blow.signal.name} x {blow.times}" for blow in planned)),
+        "hit_while_importing": sum(wound.was_importing for wound in wounds),
         "seconds_to_end": {
             name: round(value, 3) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
             if (value := percentile(seconds, share)) is not None
@@ -112,8 +113,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--engines", type=int, default=200, help="opened and closed (default: 200)")
     parser.add_argument("--tasks", type=int, default=10_000, help="that they run together (default: 10000)")
     parser.add_argument("--replacements", type=int, default=300, help="of their workers (default: 300)")
-    parser.add_argument("--signals", type=int, default=200, help="programs that get a signal (default: 200)")
-    add_backend(parser)
+    parser.add_argument("--signals", type=int, default=200, help="programs that get SIGINT or SIGTERM (default: 200)")
+    add_common(parser)
     options = parser.parse_args(argv)
     settings = Settings(
         options.engines, options.tasks, options.replacements, options.signals, options.seed, options.backend,
@@ -124,7 +125,7 @@ def main(argv: list[str]) -> int:
         before = Belongings()
         cycles = open_and_close(settings)
         signals = interrupt(settings, folder)
-        left = cycles.pop("left") or before.left()
+        left = cycles.pop("left") or before.left(min(10.0, settings.patience))
     errors = [*cycles.pop("errors"), *signals.pop("wounds")]
     result = {
         "seed": options.seed, "ok": not (left or errors), "left": left, "errors": errors[:10], **cycles, **signals,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stress import _ledger
-from stress._ledger import BEGUN, ENDED, Execution, Promise, append, check, read
+from stress._ledger import BEGUN, DOOMED, ENDED, Execution, Promise, append, check, doomed, read
 
 
 def kept(number: int, **changes: object) -> Promise:
@@ -40,6 +40,52 @@ def test_kept_promises_are_good() -> None:
     assert verdict.executed == 5
 
 
+def ended(number: int, state: str, *outcomes: str, **changes: object) -> Promise:
+    """Return the promise of a call that may end of itself in ``outcomes`` only."""
+    return kept(number, state=state, outcomes=frozenset(outcomes), **changes)
+
+
+def crashed(number: int, pid: int, *outcomes: str, **changes: object) -> Promise:
+    """Return the promise of a call that was charged with the death of ``pid``."""
+    return ended(number, "failed", *outcomes, error="WorkerCrashed", blamed_pid=pid, **changes)
+
+
+KILLED = {9}  #: by our hand
+
+
+def test_explained_ends_are_good() -> None:
+    promises = [
+        ended(1, "completed", "completed"),
+        ended(2, "failed", "ValueError", error="ValueError"),
+        ended(3, "cancelled", "completed", cancel_answers=[False, True]),
+        crashed(4, 9, "completed"),
+        crashed(5, 8, "WorkerCrashed"),
+        ended(6, "completed", "completed", attempts=2, most_attempts=2),
+    ]
+    executions = [
+        *run(1, 0, 1, pid=9),
+        *run(2, 1, 2, pid=9),
+        *run(3, 2, None, pid=7),
+        *run(4, 3, None, pid=9),
+        *run(6, 0, None, pid=6),  # cut short, and retried
+        *run(6, 1, 2, pid=8),  # then 8 died as it took the fifth, before that wrote a line
+    ]
+    verdict = check(promises, executions, KILLED)
+    assert verdict.is_good, verdict.faults
+    assert verdict.recovered == 1
+
+
+def test_a_process_that_says_so_died_by_our_hand(tmp_path: Path) -> None:
+    path = str(tmp_path / "ledger")
+    append(path, 1, "t1", BEGUN)
+    append(path, 1, "t1", DOOMED)
+    lines = read(path)
+    assert set(doomed(lines)) == {os.getpid()}
+    promise = crashed(1, os.getpid(), "completed")
+    assert check([promise], lines, doomed(lines)).is_good
+    assert set(check([promise], lines).faults) == {"unexplained"}
+
+
 DEFECTS = {
     "the result was made up": ("lost", kept(1), []),
     "the result came before the end": ("lost", kept(1), run(1, 0, None)),
@@ -65,14 +111,38 @@ DEFECTS = {
     "changed its mind": ("double_terminal", kept(1, states_seen=["failed"]), run(1, 0, 1)),
     "a cancellation was swallowed": ("resurrected", kept(1, cancel_answers=[False, True]), run(1, 0, 1)),
     "the value of another": ("wrong", kept(1, right_value=False), run(1, 0, 1)),
+    "an attempt that nobody asked for": ("duplicated", kept(1, attempts=2), run(1, 0, 1)),
+    "poison that went down well": ("wrong", ended(1, "completed", "PickleError"), run(1, 0, 1)),
+    "another error than its own": ("unexplained", ended(1, "failed", "ValueError", error="RemoteError"), run(1, 0, 1)),
+    "failed without a reason": ("unexplained", ended(1, "failed", "completed", error="PickleError"), run(1, 0, 1)),
+    "cancelled by nobody": ("unexplained", ended(1, "cancelled", "completed", started=False, attempts=0), []),
+    "cancelled after a False": ("unexplained", ended(1, "cancelled", "completed", cancel_answers=[False]), []),
+    "a worker that nobody killed": ("unexplained", crashed(1, 8, "completed"), run(1, 0, None, pid=8)),
+    "charged before it began": ("misblamed", crashed(1, 9, "completed", started=False, attempts=0), []),
 }
 
 
 @pytest.mark.parametrize(("kind", "promise", "executions"), DEFECTS.values(), ids=DEFECTS.keys())
 def test_a_seeded_defect_is_caught(kind: str, promise: Promise, executions: list[Execution]) -> None:
-    verdict = check([promise], executions)
+    verdict = check([promise], executions, KILLED)
     assert not verdict.is_good
     assert set(verdict.faults) == {kind}
+
+
+MISBLAMED = {
+    "the one before": ([1], [crashed(1, 9, "completed"), kept(2, state="failed")], [*run(1, 0, 1), *run(2, 1, None)]),
+    "the one behind": ([2], [kept(1, state="failed"), crashed(2, 9, "completed")], run(1, 0, None)),
+    "both": ([1, 2], [crashed(1, 9, "completed"), crashed(2, 9, "completed")], run(1, 0, None)),
+}
+
+
+@pytest.mark.parametrize(("wrong", "promises", "executions"), MISBLAMED.values(), ids=MISBLAMED.keys())
+def test_a_death_is_charged_to_one_and_to_the_right_one(
+    wrong: list[int], promises: list[Promise], executions: list[Execution]
+) -> None:
+    """The worker, 9, was in one of two calls when it was killed; the ledger knows in which."""
+    executions = [Execution(line.number, line.token, line.step, 9, line.at) for line in executions]
+    assert check(promises, executions, KILLED).faults == {"misblamed": wrong}
 
 
 def test_lines_of_many_threads_and_processes_do_not_mix(tmp_path: Path) -> None:

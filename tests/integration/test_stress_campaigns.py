@@ -1,0 +1,74 @@
+"""The campaigns at a small size: their promises hold; and of an engine with a defect they say that it has one."""
+
+import pytest
+
+from tests.integration.stress_defects import DEFECTS
+from tests.integration.stress_runs import a_seed, result_of, run_module, run_stress
+
+CHAOS = ("chaos", "--tasks", "1200", "--kills", "10")
+STORM = ("cancel_storm", "--tasks", "1500", "--hard", "8")
+RESOURCES = ("resources", "--engines", "5", "--tasks", "100", "--replacements", "8", "--signals", "5")
+
+
+def test_killed_workers_and_poison_hurt_nobody_else() -> None:
+    """W1, W2, W3, W4, W5, W7, W22, S1 to S5: every failure is explained, at most one task is charged with a death."""
+    run = run_stress(*CHAOS, "--seed", a_seed())
+    assert run.returncode == 0, run.stdout + run.stderr
+    result = result_of(run)
+    assert result["ok"] is True
+    assert result["faults"] == result["left"] == {}
+    assert result["tasks"] >= 1200
+    assert result["killed"] > 0
+    assert result["crashes"] > 0
+    assert sum(result["ends"].values()) == result["tasks"]
+
+
+def test_what_is_cancelled_is_cancelled_and_its_slot_comes_back() -> None:
+    """A4, A5, A6, A8, W14: from loops and threads, at every moment; then each lane runs its full width."""
+    run = run_stress(*STORM, "--seed", a_seed())
+    assert run.returncode == 0, run.stdout + run.stderr
+    result = result_of(run)
+    assert result["ok"] is True
+    assert result["tasks"] == 1500 + 2 * 8
+    assert result["did"]["told True"] > 0
+    assert result["ends"]["TaskTimeout"] >= 4
+
+
+def test_engines_give_everything_back_and_signals_leave_nothing() -> None:
+    """R1, R2, R5, N10, W17: no thread, descriptor, process, zombie or file is left, and stderr is the user's."""
+    run = run_stress(*RESOURCES, "--seed", a_seed())
+    assert run.returncode == 0, run.stdout + run.stderr
+    result = result_of(run)
+    assert result["ok"] is True
+    assert result["left"] == {}
+    assert result["did"]["tasks"] >= 100
+    assert sum(result["signals"].values()) >= 5
+
+
+#: defect → the script that must notice it, and what it must call it
+CAUGHT_BY = {
+    "forget_a_give_back": (CHAOS, "hung"),
+    "blame_all_that_was_sent": (CHAOS, "misblamed"),
+    "send_again_what_was_taken_back": (CHAOS, "duplicated"),
+    "swallow_a_cancellation": (STORM, "resurrected"),
+    "give_a_slot_back_twice": (STORM, "width of"),
+    "keep_a_descriptor": (("resources", "--engines", "1", "--tasks", "5", "--replacements", "0", "--signals", "0"), ""),
+}
+
+
+@pytest.mark.parametrize("name", CAUGHT_BY)
+def test_a_defect_of_the_engine_is_caught(name: str) -> None:
+    """A check that cannot fail is a bug: the same campaigns, with one line of the engine broken."""
+    arguments, fault = CAUGHT_BY[name]
+    run = run_module("tests.integration.stress_defects", name, *arguments, "--patience", "1", "--seed", a_seed())
+    assert run.returncode == 1, run.stdout + run.stderr
+    result = result_of(run)
+    assert result["ok"] is False
+    if fault:
+        assert any(kind.startswith(fault) for kind in result["faults"]), result["faults"]
+    else:
+        assert result["left"]["descriptors"]
+
+
+def test_every_defect_is_used() -> None:
+    assert set(CAUGHT_BY) <= set(DEFECTS)
