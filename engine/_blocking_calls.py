@@ -16,8 +16,9 @@ from .retry import Retry
 if TYPE_CHECKING:
     from ._blocking_group import BlockingTaskGroup
     from ._blocking_map import BlockingMap
+    from ._scheduler import Scheduler
 
-__all__ = ["BlockingCalls", "wait_anywhere"]
+__all__ = ["BlockingCalls", "refuse_to_block", "wait_anywhere"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class BlockingCalls:
                 return self._inner.submit(fn, *args, **kwargs)
             except EngineFull:
                 opened = threading.Event()
+            refuse_to_block(core.scheduler)
             lender = core.scheduler.waiters.lend()  # first: where it refuses, no room must be kept for us
             with core.registry.lock:
                 core.registry.room_waiters[opened.set] = None
@@ -119,10 +121,24 @@ class BlockingCalls:
         return f"<Blocking{repr(self._inner)[1:]}"
 
 
+def refuse_to_block(scheduler: Scheduler) -> None:
+    """Raise where waiting would block the engine's own loop, and so wait for ever.
+
+    Raises:
+        RuntimeError: it runs here, in a callback or a coroutine.
+    """
+    if scheduler.home.is_here():
+        raise RuntimeError(
+            "expected a call from another thread than the engine's own loop, which it would block; "
+            "use submit and a callback, or await the task in a coroutine"
+        )
+
+
 def wait_anywhere(task: Task[Any], *, lends: bool = True) -> None:
     """Wait for ``task`` on this thread, also where a loop runs (a notebook): the engine's own loop turns elsewhere."""
     if task.done():
         return
+    refuse_to_block(task._scheduler)
     done = threading.Event()
     if task._scheduler.waiters.add(task, lambda _: done.set(), waits=lends):
         done.wait()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _checks
-from ._blocking_calls import BlockingCalls, wait_anywhere
+from ._blocking_calls import BlockingCalls, refuse_to_block, wait_anywhere
 from ._map import checked_window, row_source
 from ._states import TaskState
 from ._task import Task
@@ -75,6 +75,7 @@ class BlockingMap(Generic[T]):
             task = next(iter(self._tasks))
             wait_anywhere(task)
             return task
+        refuse_to_block(self._core.scheduler)
         waiters = self._core.scheduler.waiters
         lender = waiters.lend()
         try:

@@ -24,7 +24,9 @@ class Slots:
         self.abandoned_lent = 0  #: of the abandoned, those that wait for another task: their slot is lent already
         self.parked = 0 if spawnable else 1  #: takers that found nothing and are to be woken
         self.parked_most = takers
-        self.spawnable = spawnable  #: takers that could still be made
+        #: Takers that could still be made: ``limit`` and those in other hands, less those made; below zero when slots
+        #: came back for which takers had been made, so that lending again and again makes no more of them.
+        self.spawnable = spawnable
         self.wake: Callable[[], None] = _nobody
         self.grow: Callable[[], None] = _nobody
 
@@ -53,7 +55,7 @@ class Slots:
         if self.parked:
             self.parked -= 1
             return self.wake
-        if self.spawnable:
+        if self.spawnable > 0:
             self.spawnable -= 1
             return self.grow
         return None
@@ -89,7 +91,7 @@ class Slots:
     def _adjust_takers(self, before: int) -> None:
         """Let one taker more be made for each slot that passed into other hands, one less for each that came back."""
         if self.grow is not _nobody:
-            self.spawnable = max(0, self.spawnable + self.in_other_hands() - before)
+            self.spawnable += self.in_other_hands() - before
 
 
 def _nobody() -> None:

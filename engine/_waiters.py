@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -166,10 +167,12 @@ class Waiters:
         for fn, context, mailbox, _ in waiters:
             if mailbox is None:
                 fn(task)
-            elif mailbox.loop is here:
-                here.call_soon(fn, task, context=context)
+                continue
+            call = fn if _wakes_a_task(fn) or _is_of_asyncio(fn) else functools.partial(_call_back, fn)
+            if mailbox.loop is here:
+                here.call_soon(call, task, context=context)
             else:
-                mailbox.post(fn, task, context=context)
+                mailbox.post(call, task, context=context)
 
 
 def _is_of_asyncio(fn: Callable[[Any], object]) -> bool:
@@ -177,3 +180,22 @@ def _is_of_asyncio(fn: Callable[[Any], object]) -> bool:
     inner = fn.func if isinstance(fn, functools.partial) else fn
     module = getattr(inner, "__module__", None)
     return isinstance(module, str) and module.partition(".")[0] == "asyncio"
+
+
+def _wakes_a_task(fn: Callable[[Any], object]) -> bool:
+    """Say whether ``fn`` resumes a coroutine of asyncio that awaits."""
+    return isinstance(getattr(fn, "__self__", None), asyncio.Task)
+
+
+def _call_back(fn: Callable[[Any], object], task: Task[Any]) -> None:
+    """Call a user's callback, which must not end the loop: with it every other task would be lost.
+
+    Any other exception is logged by the loop. KeyboardInterrupt goes on where Ctrl-C is raised, on the main thread.
+    """
+    try:
+        fn(task)
+    except (SystemExit, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
+        message = f"Exception in the done callback {fn!r} of {task!r}; the loop goes on"
+        asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})

@@ -22,7 +22,7 @@ from .._states import Lane as LaneName
 from ..errors import EngineClosed, TaskCancelled
 from ._errors import arrived
 from .base import Attempt, Front, Outcome, WorkerInfo
-from .running import RunningTask, give_up_later
+from .running import RunningTask, give_up_later, title_of
 
 __all__ = ["LoopLane"]
 
@@ -143,7 +143,7 @@ class LoopLane:
             task: asyncio.Task[Any] | None = attempt.lane_data
             if task is not None:
                 lines = [line for frame in _suspended_in(task) for line in traceback.format_stack(frame, 1)]
-                found[f"loop task {attempt.task_id} {attempt.name}"] = "".join(lines)
+                found[f"loop {title_of(attempt)}"] = "".join(lines)
         return found
 
     async def warm_up(self) -> None:

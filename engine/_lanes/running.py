@@ -1,9 +1,9 @@
-"""What attempts of the loop and thread lanes share: what ``current_task()`` answers, and giving up on one."""
+"""What attempts of the loop and thread lanes share: what ``current_task()`` answers, a title, and giving up on one."""
 
 from .._mailbox import Mailbox
 from .base import Attempt, Front
 
-__all__ = ["RunningTask", "give_up_later"]
+__all__ = ["RunningTask", "give_up_later", "title_of"]
 
 
 class RunningTask:
@@ -51,6 +51,11 @@ class RunningTask:
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Report how far the task is."""
         self.front.progress(self._attempt, done, total, message)
+
+
+def title_of(attempt: Attempt) -> str:
+    """Name a running ``attempt`` for ``stacks``: its task, and that nobody waits for it if so."""
+    return f"{'abandoned ' if attempt.abandoned else ''}task {attempt.task_id} {attempt.name}"
 
 
 def give_up_later(attempt: Attempt, home: Mailbox, front: Front) -> None:

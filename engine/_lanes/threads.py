@@ -31,7 +31,7 @@ from .._states import Lane as LaneName
 from ..errors import TaskCancelled, WorkerStartupError
 from ._errors import arrived
 from .base import Attempt, Front, Outcome, WorkerInfo
-from .running import RunningTask, give_up_later
+from .running import RunningTask, give_up_later, title_of
 
 __all__ = ["ThreadLane"]
 
@@ -235,4 +235,4 @@ def _describe(worker: _Worker) -> WorkerInfo:
 
 def _title(worker: _Worker) -> str:
     attempt = worker.attempt
-    return worker.name if attempt is None else f"{worker.name} task {attempt.task_id} {attempt.name}"
+    return worker.name if attempt is None else f"{worker.name} {title_of(attempt)}"

@@ -306,10 +306,15 @@ def test_a_stranger_that_got_the_pid_of_a_dead_worker_is_unharmed() -> None:
     assert state == "cancelled"
 
 
-async def test_a_start_whose_child_is_reaped_at_once_takes_no_stranger_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_start_whose_child_is_reaped_at_once_takes_no_stranger_for_it(
+    monkeypatch: pytest.MonkeyPatch, doomed: list[int]
+) -> None:
     """W20: 1. The child ends. 2. Other code reaps it. 3. A stranger gets its pid. 4. We open a pidfd by that pid."""
     opened: list[int] = []
-    stranger, pidfd_open = os.getppid(), os.pidfd_open
+    pidfd_open = os.pidfd_open
+    orphan = ["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"]  # a child of nobody here
+    stranger = int(subprocess.run(orphan, capture_output=True, check=True, start_new_session=True).stdout)
+    doomed.append(stranger)
 
     def open_strangers(pid: int, flags: int = 0) -> int:
         opened.append(pid)
@@ -325,6 +330,7 @@ async def test_a_start_whose_child_is_reaped_at_once_takes_no_stranger_for_it(mo
         await eventually_async(lambda: opened, STUCK)
         monkeypatch.undo()
         assert await asyncio.wait_for(task, STUCK) == 1
+    assert not are_gone([stranger])
 
 
 # -- foreign reapers --------------------------------------------------------------------------------------------------

@@ -56,6 +56,21 @@ def test_what_waits_and_is_abandoned_counts_once() -> None:
     assert (slots.in_other_hands(), slots.spawnable) == (0, 2)
 
 
+def test_lending_again_and_again_makes_no_more_takers() -> None:
+    """A taker was made for a lent slot that came back since: it is there for the next one."""
+    slots = growing(2)
+    made = 0
+    for _ in range(100):
+        slots.taken = 2
+        slots.lend()
+        made += slots.to_wake() is slots.grow
+        slots.taken = 3
+        slots.reclaim()
+        slots.taken = 1
+        made += slots.to_wake() is slots.grow
+    assert made == 3
+
+
 def test_abandoned_attempts_that_end_leave_no_taker_to_be_made() -> None:
     """Each of them lets one more thread be made; a thousand that came and went must not let a burst make a thousand."""
     slots = growing(2)
