@@ -1,8 +1,11 @@
 """What a process uses, read from /proc."""
 
 import os
+from typing import NamedTuple
 
-__all__ = ["usage_of"]
+from ..._wire.statm import private_bytes
+
+__all__ = ["MemoryUse", "private_bytes_of", "usage_of"]
 
 
 def usage_of(pid: int) -> tuple[int | None, float | None]:
@@ -15,3 +18,30 @@ def usage_of(pid: int) -> tuple[int | None, float | None]:
         return resident, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return None, None
+
+
+def private_bytes_of(pid: int) -> int | None:
+    """Return what ``pid`` holds for itself alone; None if it has ended or the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return private_bytes(file.read())
+    except OSError:
+        return None
+
+
+class MemoryUse(NamedTuple):
+    """What a worker holds while it runs a task, in bytes of its own (RssAnon)."""
+
+    number: int  #: of the task
+    fresh: int  #: what the worker held when it was ready
+    before: int  #: what it held when the task began
+    total: int  #: what it holds now
+
+    @property
+    def growth(self) -> int:
+        """Give what came with the task."""
+        return self.total - self.before
+
+    def is_too_much(self, limit: int) -> bool:
+        """Say whether what came with the task would not fit into a fresh worker: the worker's age does not matter."""
+        return self.growth > limit - self.fresh
