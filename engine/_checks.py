@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
-__all__ = ["flag", "instance", "member", "positive_int", "seconds", "shown", "text", "unawaited", "wrong"]
+__all__ = [
+    "flag", "instance", "member", "positive_int", "seconds", "shown", "size_bytes", "text", "unawaited", "wrong",
+]  # fmt: skip
 
 
 def shown(value: object) -> str:
@@ -27,6 +29,14 @@ def positive_int(name: str, value: Any, *, least: int = 1, remedy: str = "") -> 
         raise wrong(name, expected, value, remedy)
     if value > 10**9:
         raise wrong(name, expected + ", at most 1e9", value, remedy)
+    return value
+
+
+def size_bytes(name: str, value: Any, *, least: int = 1) -> int:
+    """Return ``value`` if it is an int of at least ``least`` bytes (a bool is not), at most 2**60."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 1 << 60:
+        expected = f"a number of bytes (an integer) of at least {least}"
+        raise wrong(name, expected, value, "for two gibibytes say 2 * 1024**3")
     return value
 
 

@@ -120,6 +120,7 @@ def _process_settings(settings: EngineSettings) -> ProcessSettings:
         initializer=settings.initializer,
         initargs=settings.initargs,
         max_tasks_per_worker=settings.max_tasks_per_worker,
+        worker_memory_limit=settings.worker_memory_limit,
         worker_idle_timeout=settings.worker_idle_timeout,
         worker_start_timeout=settings.worker_start_timeout,
         inner_threads=settings.inner_threads,

@@ -41,6 +41,10 @@ class Engine(Submitter):
             they use and share none in the worker, so put an initializer and the functions that use what it loads
             into a module.
         max_tasks_per_worker: replace a worker after that many tasks; None for never.
+        worker_memory_limit: bytes that a worker process may hold for itself (RssAnon: without shared memory and mapped
+            files); None for no bound. One that holds more between two tasks is replaced. A task that takes more than
+            the limit leaves in a fresh worker is killed with WorkerMemoryExceeded; so a worker may hold up to twice
+            the limit while a task runs. It is looked at every 50 ms.
         worker_idle_timeout: seconds after which an idle worker leaves.
         worker_start_timeout: seconds in which a started worker must be ready, initializer included.
         inner_threads: limit for OpenMP, MKL, OpenBLAS and numexpr in workers; "auto" shares the processors out,
@@ -65,6 +69,7 @@ class Engine(Submitter):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         max_tasks_per_worker: int | None = None,
+        worker_memory_limit: int | None = None,
         worker_idle_timeout: float = 60.0,
         worker_start_timeout: float = 30.0,
         inner_threads: int | Literal["auto"] | None = "auto",
@@ -76,7 +81,8 @@ class Engine(Submitter):
         self._settings = EngineSettings(
             processes=processes, threads=threads, coroutines=coroutines, max_pending=max_pending,
             default_lane=default_lane, initializer=initializer, initargs=initargs,
-            max_tasks_per_worker=max_tasks_per_worker, worker_idle_timeout=worker_idle_timeout,
+            max_tasks_per_worker=max_tasks_per_worker, worker_memory_limit=worker_memory_limit,
+            worker_idle_timeout=worker_idle_timeout,
             worker_start_timeout=worker_start_timeout, inner_threads=inner_threads, context=context, grace=grace,
             history=history, name=name,
         )  # fmt: skip

@@ -24,6 +24,7 @@ class EngineSettings:
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
     max_tasks_per_worker: int | None = None
+    worker_memory_limit: int | None = None
     worker_idle_timeout: float = 60.0
     worker_start_timeout: float = 30.0
     inner_threads: int | Literal["auto"] | None = "auto"
@@ -36,6 +37,8 @@ class EngineSettings:
         for name in ("processes", "threads", "max_pending", "max_tasks_per_worker"):
             if getattr(self, name) is not None:
                 _checks.positive_int(name, getattr(self, name))
+        if self.worker_memory_limit is not None:
+            _checks.size_bytes("worker_memory_limit", self.worker_memory_limit, least=16 << 20)
         _checks.positive_int("coroutines", self.coroutines)
         _checks.positive_int("history", self.history, least=0)
         _checks.member("default_lane", self.default_lane, ("process", "thread"))

@@ -41,6 +41,7 @@ class Snapshot:
     timeouts: int
     abandoned: int  #: attempts abandoned so far
     recycled: int  #: workers replaced on purpose
+    memory_exceeded: int  #: tasks killed because they took more memory than worker_memory_limit leaves
     start_failures: int  #: worker processes and threads that did not come up
     last_start_error: str | None  #: why the last of them did not
     late: int  #: results that came after their task had settled
@@ -94,6 +95,7 @@ def take_snapshot(core: Core) -> Snapshot:
             lanes=lanes, workers=workers, queue_depth=sum(lane.queued for lane in lanes.values()),
             retries=counters.retries, crashes=processes.crashes, timeouts=counters.timeouts,
             abandoned=counters.abandoned, recycled=processes.recycled,
+            memory_exceeded=processes.memory_exceeded,
             start_failures=processes.start_failures + threads.start_failures,
             last_start_error=max(failures)[1] if failures else None, late=counters.late,
             stalls=core.watch.stalls, longest_stall=core.watch.longest_stall, phase=scheduler.phase,

@@ -116,7 +116,22 @@ class WorkerCrashed(EngineError, BrokenExecutor):
 
 
 class WorkerMemoryExceeded(WorkerCrashed):
-    """The task was killed because its worker used more memory than worker_memory_limit."""
+    """The task was killed because it took more memory than worker_memory_limit leaves.
+
+    ``rss_bytes`` is what the worker held for itself (RssAnon) when it was seen, ``limit_bytes`` the limit.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        rss_bytes: int | None = None,
+        limit_bytes: int | None = None,
+        **evidence: Any,
+    ) -> None:
+        super().__init__(message, **evidence)
+        self.rss_bytes = rss_bytes
+        self.limit_bytes = limit_bytes
 
 
 class WorkerStartupError(EngineError, BrokenExecutor):

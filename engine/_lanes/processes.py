@@ -18,14 +18,16 @@ from .._mailbox import Mailbox
 from .._states import Lane
 from .._wire.frames import RETIRE
 from ..errors import PickleError
-from ._process.crash import crash_error
+from ._process.crash import crash_error, memory_error
 from ._process.decoder import Decoder
 from ._process.encoder import Encoder
 from ._process.functions import Functions
+from ._process.memory import MemoryWatch
 from ._process.pool import Pool
 from ._process.reader import Frame
 from ._process.settings import Counters, ProcessSettings
 from ._process.stacks import StackCollector
+from ._process.usage import MemoryUse
 from ._process.worker import OVER, Worker
 from .base import Attempt, Front, Outcome, WorkerInfo
 
@@ -50,6 +52,10 @@ class ProcessLane:
         self._pool = Pool(
             front, home.loop, settings, self.counters,
             claim_lock=self._claim_lock, dispatch=self._send_next, give_back_rest=self._give_back_rest, events=self,
+        )  # fmt: skip
+        self._memory = MemoryWatch(
+            settings.worker_memory_limit, self._pool.later, lambda: self._pool.workers,
+            on_too_much=self._end_greedy, on_heavy=self._pool.pump,
         )  # fmt: skip
 
     # -- from any thread
@@ -123,12 +129,17 @@ class ProcessLane:
                 for each in self._pool.workers:
                     each.forget_functions(forgotten)
             if worker.send(attempt, encoded):
+                self._memory.begin()
                 return True
         return False
 
     def on_hello(self, worker: Worker) -> None:
         """A worker is ready."""
-        self._pool.welcome(worker)
+        worker.failure = self._memory.objection(worker)
+        if worker.failure:
+            worker.kill()
+        else:
+            self._pool.welcome(worker)
 
     def on_answer(self, worker: Worker, frame: Frame) -> None:
         """A task was answered: the worker gets its next one first, then the answer is decoded."""
@@ -140,13 +151,20 @@ class ProcessLane:
         if worker.timers:
             self._forget_timer(worker, frame.number)
         if frame.flags & RETIRE or worker.tasks_done == self._settings.max_tasks_per_worker:
-            self._replace(worker, is_poisoned=bool(frame.flags & RETIRE))
+            worker.is_poisoned = bool(frame.flags & RETIRE)
+            self._replace(worker)
         else:
             self._pool.refill(worker)
         self._decoder.settle(attempt, frame, worker.label)
 
+    def on_heavy(self, worker: Worker) -> None:
+        """A worker holds more memory than it may, and takes no further task: what it was sent goes to others."""
+        self._replace(worker)
+
     def on_nonsense(self, worker: Worker, problem: str) -> None:
         """A worker broke the protocol: it goes, and the task it runs is told why."""
+        if worker.state == "retiring":  # it has closed its descriptors, and has its grace for its exit handlers
+            return
         self.counters.malformed += 1
         worker.failure = problem
         worker.kill()
@@ -167,6 +185,7 @@ class ProcessLane:
         last = worker.child.page.last() if worker.child.page is not None else 0
         worker.has_begun = last > 0
         status, stderr = worker.child.reap(), watcher.stderr.tail()
+        is_blamed = False
         for number, attempt in reversed(worker.take_all()):
             self._forget_timer(worker, number)
             if number > last:
@@ -174,12 +193,19 @@ class ProcessLane:
                 self._give_back_unsent(attempt)
                 continue
             outcome = Outcome(started_at=worker.started(number), completed_at=time.monotonic(), worker=worker.label)
+            is_blamed = True
             if number in worker.doomed:
                 outcome.cancelled = True
+            elif (use := worker.exceeded.get(number)) is not None:
+                self.counters.memory_exceeded += 1
+                limit = self._settings.worker_memory_limit or 0
+                outcome.error = memory_error(attempt, worker, status, stderr, use, limit)
             else:
                 self.counters.crashes += 1
                 outcome.error = crash_error(attempt, worker, status, stderr)
             self._front.end(attempt, outcome)
+        if worker.is_unwanted and not (is_blamed or worker.is_poisoned):
+            self.counters.recycled += 1
         worker.close()
         self._pool.settle_death(worker, status, stderr)
 
@@ -221,12 +247,25 @@ class ProcessLane:
             worker.ask_to_stop(number, attempt.grace)
             worker.timers[number] = self._pool.later(max(attempt.grace, 0.01), self._force, worker, number)
             return
+        if self._is_alone(worker, number):
+            worker.doomed.add(number)
+            self.counters.killed += 1
+            worker.kill()
+
+    def _end_greedy(self, worker: Worker, use: MemoryUse) -> None:
+        """Kill the worker of a task that took too much memory; its own retry policy decides what follows."""
+        if use.number not in worker.doomed and self._is_alone(worker, use.number):
+            worker.exceeded[use.number] = use
+            worker.is_unwanted = True
+            worker.kill()
+
+    def _is_alone(self, worker: Worker, number: int) -> bool:
+        """Give back what the worker has not begun; say whether it then holds nothing but task ``number``.
+
+        False: it took the next one meanwhile, so this one is over and its answer on the way.
+        """
         self._give_back_rest(worker)
-        if worker.has_begun_after(number):  # it took the next one meanwhile: so this one is over, its answer on the way
-            return
-        worker.doomed.add(number)
-        self.counters.killed += 1
-        worker.kill()
+        return not worker.has_begun_after(number)
 
     def _give_back_rest(self, worker: Worker) -> None:
         """Give back what ``worker`` has not received."""
@@ -253,13 +292,15 @@ class ProcessLane:
         if timer is not None:
             timer.cancel()
 
-    def _replace(self, worker: Worker, *, is_poisoned: bool) -> None:
+    def _replace(self, worker: Worker) -> None:
         """Take a worker out of service: at once if an interrupt may have left locks held in it, else politely."""
+        worker.is_unwanted = True
+        if worker.state == "idle":
+            self._pool.let_go(worker)
         if worker.state != "busy":
             return
         self._give_back_rest(worker)
-        worker.is_unwanted = True
-        if is_poisoned:
+        if worker.is_poisoned:
             self.counters.retired += 1
             worker.state = "retiring"
             self._pool.busy -= 1
@@ -284,6 +325,7 @@ class ProcessLane:
 
     async def close(self, grace: float) -> None:
         """Let all workers leave, kill those that have not after ``grace`` seconds, and reap every one."""
+        self._memory.end()
         await self._pool.close(grace)
         thread = self._decoder.close()
         if thread is not None:

@@ -16,6 +16,7 @@ __all__ = [
     "DEFINE",
     "ERROR",
     "FORGET",
+    "HEAVY",
     "HELLO",
     "INLINE_BYTES",
     "IN_BULK",
@@ -70,9 +71,10 @@ SPOKE = 4  #: the task printed, logged or reported: read the control socket befo
 SEGMENT = struct.Struct("<BQ")  #: one entry of the table: kind of buffer (``_wire.pickling``), bytes
 
 #: A control message: kind, number. To the worker: CANCEL (sequence number, then the grace as a double), STACKS
-#: (request). From it: HELLO, REFUSED, STACKS, and with a task's id PRINT, LOG, PROGRESS.
+#: (request). From it: HELLO, REFUSED, STACKS, HEAVY (it is over its memory limit and takes no further task), and
+#: with a task's id PRINT, LOG, PROGRESS.
 CONTROL = struct.Struct("<BQ")
-CANCEL, STACKS, HELLO, REFUSED, PRINT, LOG, PROGRESS = 1, 2, 3, 4, 5, 6, 7
+CANCEL, STACKS, HELLO, REFUSED, PRINT, LOG, PROGRESS, HEAVY = 1, 2, 3, 4, 5, 6, 7, 8
 
 
 class FrameError(Exception):

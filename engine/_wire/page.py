@@ -4,6 +4,8 @@ Guarantees
     One writer, the worker's main thread; any reader in the parent. No lock: each word is stored by one machine store.
     The instant of task n is stored in slot n & 1 before n itself is stored, and that slot is written again only after
     n + 1 was stored. So a reader that sees n, reads slot n & 1 and sees n again has n's instant.
+    ``weigh`` is called between two tasks. So a reader that sees n, reads the weight and sees n again has what the
+    worker held before n, or, if n is over, after it.
 """
 
 import mmap
@@ -22,7 +24,7 @@ class StartPage:
         self._map = mmap.mmap(fd, PAGE_BYTES)
         view = memoryview(self._map)
         self.times = view.cast("d")  #: index 0 and 1: instants of even and odd tasks
-        self.numbers = view.cast("Q")  #: index 2: the last task begun
+        self.numbers = view.cast("Q")  #: index 2: the last task begun; 3 and 4: bytes held, at hello and between tasks
 
     def begin(self, number: int, at: float) -> None:
         """Record that task ``number`` begins at monotonic ``at``. Costs about 0.1 µs."""
@@ -42,6 +44,22 @@ class StartPage:
         if seen == number and self.numbers[2] == number:
             return at
         return min(self.times[0], self.times[1])
+
+    def weigh_fresh(self, size: int) -> None:
+        """Record what the worker holds before its first task."""
+        self.numbers[3] = self.numbers[4] = size
+
+    def weigh(self, size: int) -> None:
+        """Record what the worker holds between two tasks."""
+        self.numbers[4] = size
+
+    def fresh(self) -> int:
+        """Return the bytes that the worker held before its first task; 0 if nobody looked."""
+        return self.numbers[3]
+
+    def weight(self) -> int:
+        """Return the bytes that the worker held when it was last between tasks."""
+        return self.numbers[4]
 
     def close(self) -> None:
         """Unmap the page."""

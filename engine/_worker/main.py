@@ -14,6 +14,7 @@ from .._wire.page import StartPage
 from . import logs
 from .control import Control
 from .failures import describe
+from .gauge import Gauge
 from .inbox import ParentGone, Stream
 from .interrupts import Interrupts
 from .lifeline import hang_on
@@ -45,11 +46,14 @@ def main(lifeline: int, tasks: int, stream: int, control: int, page: int) -> Non
         return
     voice.has_spoken = False
     outlet = Outlet(result_socket, interrupts, voice, printers)
-    runner = Runner(_socket.socket(fileno=tasks), inbox, outlet, StartPage(page), voice, interrupts)
+    start_page = StartPage(page)
+    runner = Runner(_socket.socket(fileno=tasks), inbox, outlet, start_page, voice, interrupts)
     os.close(page)
+    limit = setup["memory_limit"]
+    gauge = Gauge(limit, start_page) if limit is not None else None
     _say_hello(control_socket)
     try:
-        runner.serve(setup["max_tasks"])
+        runner.serve(setup["max_tasks"], gauge)
     except (ParentGone, BrokenPipeError, ConnectionResetError):  # nobody is left to tell
         pass
 

@@ -14,6 +14,7 @@ from .._wire.frames import (
     ARGS_ONLY,
     CANCELLED,
     ERROR,
+    HEAVY,
     NOT_DECODED,
     NOT_ENCODED,
     PLAIN,
@@ -26,6 +27,7 @@ from .._wire.pickling import Packed, Packer, lift
 from ..errors import TaskCancelled
 from .current import WorkerTask
 from .failures import pack_error
+from .gauge import Gauge
 from .inbox import Broken, ParentGone, Stream
 from .interrupts import Interrupts
 from .outlet import Outlet
@@ -59,8 +61,10 @@ class Runner:
         self._buffer = bytearray(1 << 17)
         self._view = memoryview(self._buffer)
 
-    def serve(self, max_tasks: int | None) -> None:
+    def serve(self, max_tasks: int | None, gauge: Gauge | None = None) -> None:
         """Run tasks until the parent closes the socket, or there were ``max_tasks``: what follows is another's.
+
+        So it is when ``gauge`` says that too much memory is held.
 
         After an interrupt nothing more is taken, so the parent can take it back; then it kills this process.
         """
@@ -77,6 +81,9 @@ class Runner:
             left -= 1
             while self._interrupts.has_raised:
                 time.sleep(60)
+            if gauge is not None and gauge.is_over():
+                self._voice.say(HEAVY, 0, b"")
+                return
 
     def _run(self, header: tuple[Any, ...], size: int, started: float) -> None:
         _, _, attempt, number, task_id, _, _, timeout, _ = header

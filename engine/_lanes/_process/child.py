@@ -223,7 +223,7 @@ def _package_root() -> str:
     return os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 
-def collect_setup(initializer: bytes | None, max_tasks: int | None) -> dict[str, Any]:
+def collect_setup(initializer: bytes | None, max_tasks: int | None, memory_limit: int | None) -> dict[str, Any]:
     """Collect what a worker needs to look like this process.
 
     Not ``loky.backend.spawn.get_preparation_data``: it starts two resource tracker processes.
@@ -245,6 +245,7 @@ def collect_setup(initializer: bytes | None, max_tasks: int | None) -> dict[str,
         "levels": levels,
         "initializer": initializer,
         "max_tasks": max_tasks,
+        "memory_limit": memory_limit,
     }
 
 

@@ -4,12 +4,13 @@ import errno
 import os
 from typing import Any
 
-from ...errors import RemoteTraceback, WorkerCrashed, WorkerStartupError
+from ...errors import RemoteTraceback, WorkerCrashed, WorkerMemoryExceeded, WorkerStartupError
 from ..base import Attempt
 from .child import ExitStatus
+from .usage import MemoryUse
 from .worker import Worker
 
-__all__ = ["Stderr", "crash_error", "startup_error"]
+__all__ = ["Stderr", "crash_error", "memory_error", "startup_error"]
 
 KEPT_BYTES = 8 << 10
 
@@ -78,6 +79,19 @@ def crash_error(attempt: Attempt, worker: Worker, status: ExitStatus, stderr: st
     if stderr:
         error.__cause__ = RemoteTraceback(f"the last of its stderr:\n{stderr}")
     return error
+
+
+def memory_error(
+    attempt: Attempt, worker: Worker, status: ExitStatus, stderr: str, use: MemoryUse, limit: int
+) -> WorkerMemoryExceeded:
+    """Build the error of a task that was killed because of what it took."""
+    return WorkerMemoryExceeded(
+        f"task {attempt.task_id} ({attempt.name}) was killed: it took {use.growth:,} bytes in {worker.label}, which"
+        f" then held {use.total:,}; with worker_memory_limit={limit:,} a fresh worker has room for"
+        f" {limit - use.fresh:,}; give it less to do at once, or raise the limit",
+        task_id=attempt.task_id, attempt=attempt.number, pid=worker.pid, exit_code=status[0],
+        signal_name=status[1], may_have_run=True, stderr=stderr, rss_bytes=use.total, limit_bytes=limit,
+    )  # fmt: skip
 
 
 _REMEDIES = {

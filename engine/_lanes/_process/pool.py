@@ -81,7 +81,7 @@ class Pool:
 
     def _may_start_more(self) -> bool:
         present = self._present()
-        return not present or present < self.size
+        return not present or present < self.size + self._leaving()
 
     # -- work for workers
 
@@ -115,7 +115,9 @@ class Pool:
         if not worker.count():
             self.busy -= 1
             self._rest(worker)
-        if not self.workers or len(self.workers) < self.size:
+        if self._is_at_its_last(worker):
+            self.pump()  # its successor may be ready
+        elif not self.workers or len(self.workers) < self.size:
             self._grow()
 
     def _send_ahead(self, worker: Worker) -> None:
@@ -173,7 +175,7 @@ class Pool:
                 if not self._starter.count:  # else that one's hello or end wakes us
                     self._look_again(self._starter.pause())
                 break
-            if ready <= self._starter.count:  # those that start now will take them; but more may come meanwhile
+            if ready <= self._starter.count + len(self._idle):  # they will take them; but more may come meanwhile
                 self._front.park(Lane.PROCESS)
                 break
             if not self._starter.start():
@@ -182,6 +184,15 @@ class Pool:
         needs_spare = self._is_armed and self.busy and not idle_or_starting and self._present() <= self.size
         if needs_spare and self._starter.may_start():
             self._starter.start()
+
+    def _is_at_its_last(self, worker: Worker) -> bool:
+        """Say whether a worker leaves after what it was sent: its successor may start while it works."""
+        limit = self._settings.max_tasks_per_worker
+        is_full = limit is not None and worker.tasks_done + worker.count() >= limit
+        return is_full or worker.is_unwanted or worker.is_heavy
+
+    def _leaving(self) -> int:
+        return sum([worker.state == "busy" and self._is_at_its_last(worker) for worker in self.workers])
 
     def _present(self) -> int:
         """Count the workers that run, or could run, a task."""
@@ -217,10 +228,14 @@ class Pool:
 
     def _dismiss(self, worker: Worker) -> None:
         """Let a worker without a task leave; kill it if it does not."""
-        if worker.is_unwanted:
-            self._counters.recycled += 1
         worker.leave()
         self.later(max(self._settings.grace, 0.1), self._hurry, worker)
+
+    def let_go(self, worker: Worker) -> None:
+        """Have an idle worker leave; another one takes its place if there is work."""
+        self._idle.remove(worker)
+        self._dismiss(worker)
+        self.pump()
 
     def _hurry(self, worker: Worker) -> None:
         if worker.state != "dead":
@@ -260,7 +275,7 @@ class Pool:
             self.workers = tuple([each for each in self.workers if each is not worker])
         if worker in self._idle:
             self._idle.remove(worker)
-            self._counters.idle_deaths += 1
+            self._counters.idle_deaths += not worker.is_unwanted
         if worker.was_busy:
             self.busy -= 1
         return self.watchers.pop(worker)

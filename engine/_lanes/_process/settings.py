@@ -21,6 +21,7 @@ class ProcessSettings:
     initializer: Callable[..., Any] | None = None  #: called in each worker before its first task
     initargs: tuple[Any, ...] = ()
     max_tasks_per_worker: int | None = None  #: a worker is replaced after so many, None for never
+    worker_memory_limit: int | None = None  #: bytes of its own (RssAnon) that a worker may hold, None for no bound
     worker_idle_timeout: float = 60.0  #: seconds after which an idle worker leaves
     worker_start_timeout: float = 30.0  #: seconds until a starting worker counts as failed
     inner_threads: int | str | None = "auto"  #: threads of OpenMP and the like per worker; "auto" shares the CPUs
@@ -39,7 +40,8 @@ class Counters:
     idle_deaths: int = 0  #: workers that died without a task
     killed: int = 0  #: workers ended because an interrupted task did not stop in time
     retired: int = 0  #: workers replaced because an interrupt was raised in them
-    recycled: int = 0  #: workers replaced after max_tasks_per_worker or by restart
+    recycled: int = 0  #: workers replaced after max_tasks_per_worker, over worker_memory_limit, or by restart
+    memory_exceeded: int = 0  #: tasks that took too much memory and were killed with their worker
     given_back: int = 0  #: attempts that a dead worker had not begun
     late: int = 0  #: results that nobody waited for any more
     malformed: int = 0  #: workers replaced because they sent no frame

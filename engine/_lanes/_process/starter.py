@@ -90,7 +90,9 @@ class Starter:
             if settings.initializer is not None:
                 self._initializer = pack_initializer(settings.initializer, settings.initargs)
             self._env = thread_limits(settings)
-        setup = pickle.dumps(collect_setup(self._initializer, settings.max_tasks_per_worker), 5)
+        setup = pickle.dumps(
+            collect_setup(self._initializer, settings.max_tasks_per_worker, settings.worker_memory_limit), 5
+        )
         worker = Worker(f"process-{next(self._names)}", Child(self._env), self._loop, self._claim_lock)
         try:
             worker.set_up(setup)

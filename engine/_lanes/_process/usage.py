@@ -3,7 +3,9 @@
 import os
 from typing import NamedTuple
 
-__all__ = ["UNKNOWN", "Usage", "usage_of"]
+from ..._wire.statm import private_bytes
+
+__all__ = ["UNKNOWN", "MemoryUse", "Usage", "private_bytes_of", "usage_of"]
 
 
 class Usage(NamedTuple):
@@ -32,3 +34,30 @@ def usage_of(pid: int) -> Usage:
         return Usage(resident, ticks / os.sysconf("SC_CLK_TCK"), fields[0] in (b"T", b"t"))
     except (OSError, ValueError, IndexError):
         return UNKNOWN
+
+
+def private_bytes_of(pid: int) -> int | None:
+    """Return what ``pid`` holds for itself alone; None if it has ended or the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return private_bytes(file.read())
+    except OSError:
+        return None
+
+
+class MemoryUse(NamedTuple):
+    """What a worker holds while it runs a task, in bytes of its own (RssAnon)."""
+
+    number: int  #: of the task
+    fresh: int  #: what the worker held when it was ready
+    before: int  #: what it held when the task began
+    total: int  #: what it holds now
+
+    @property
+    def growth(self) -> int:
+        """Give what came with the task."""
+        return self.total - self.before
+
+    def is_too_much(self, limit: int) -> bool:
+        """Say whether what came with the task would not fit into a fresh worker: the worker's age does not matter."""
+        return self.growth > limit - self.fresh

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..._wire.frames import CONTROL, CONTROL_BYTES, HELLO, PRINT, PROGRESS, REFUSED, SPOKE, STACKS, FrameError
+from ..._wire.frames import CONTROL, CONTROL_BYTES, HEAVY, HELLO, PRINT, PROGRESS, REFUSED, SPOKE, STACKS, FrameError
 from .crash import Stderr
 from .reader import Frame
 from .reports import forward_print, forward_report, read_fields
@@ -38,6 +38,9 @@ class Events(Protocol):
 
     def on_answer(self, worker: Worker, frame: Frame) -> None:
         """The worker answered a task."""
+
+    def on_heavy(self, worker: Worker) -> None:
+        """The worker is over its memory limit and takes no further task."""
 
     def on_nonsense(self, worker: Worker, problem: str) -> None:
         """The worker sent what is no frame."""
@@ -184,6 +187,8 @@ class Watcher:
             self._events.on_hello(worker)
         elif kind == REFUSED:
             worker.refusal = _refusal(body)
+        elif kind == HEAVY:
+            self._events.on_heavy(worker)
         elif kind == STACKS:
             self._events.on_stacks(worker, number, body.decode("utf-8", "replace"))
         elif kind == PROGRESS:

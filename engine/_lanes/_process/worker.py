@@ -28,7 +28,7 @@ from .encoder import Encoded, bulk_frame, definition_frame, forget_frame, header
 from .functions import Function
 from .outbox import Outbox
 from .reader import Reader
-from .usage import UNKNOWN, usage_of
+from .usage import UNKNOWN, MemoryUse, private_bytes_of, usage_of
 
 __all__ = ["OVER", "Worker"]
 
@@ -53,6 +53,9 @@ class Worker:
         self.tasks_done = 0
         self.idle_since = 0.0
         self.is_unwanted = False  #: replace it when its task is over
+        self.is_poisoned = False  #: an interrupt was raised in it
+        self.is_heavy = False  #: it was seen over its memory limit, in the middle of a task
+        self.exceeded: dict[int, MemoryUse] = {}  #: tasks that it is being killed for because of what they took
         self.failure = ""  #: what was wrong with what it sent
         self.refusal: Any = None  #: why its initializer failed: (type name, message, traceback)
         self.doomed: set[int] = set()  #: tasks that it is being killed for
@@ -123,6 +126,7 @@ class Worker:
         """Take out the attempt that was answered, and note how long its function took."""
         with self._lock:
             attempt = self._in_flight.pop(number, None)
+        self.is_heavy = False
         function = self._functions.pop(number, None)
         if function is not None:
             function.measure(seconds)
@@ -252,6 +256,26 @@ class Worker:
         return attempts
 
     # -- stopping
+
+    def fresh_bytes(self) -> int:
+        """Return what it held before its first task; 0 if that is not known."""
+        with self._lock:
+            page = self.child.page
+            return page.fresh() if page is not None else 0
+
+    def memory(self) -> MemoryUse | None:
+        """Return what it holds and what of that its running task brought; None between tasks, or if nobody knows."""
+        with self._lock:
+            page = self.child.page
+            if page is None:
+                return None
+            number, fresh, before = page.last(), page.fresh(), page.weight()
+            if number not in self._in_flight:
+                return None
+            total = private_bytes_of(self.pid)
+            if total is None or page.last() != number:
+                return None
+            return MemoryUse(number, fresh, before, total)
 
     def ask_to_stop(self, number: int, grace: float) -> None:
         """Ask for the end of task ``number``; a full socket means that the kill will have to do."""
