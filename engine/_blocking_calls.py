@@ -6,7 +6,7 @@ import threading
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from ._options import merge_options
+from ._options import NOT_SAID, NotSaid, merge_options
 from ._states import Lane
 from ._submit import Submitter
 from ._task import Task
@@ -103,8 +103,10 @@ class BlockingCalls:
         return BlockingMap(self, fn, iterables, ordered=ordered, window=window, return_exceptions=return_exceptions)
 
     def options(
-        self, *, lane: Lane | str | None = None, timeout: float | None = None, total_timeout: float | None = None,
-        retry: Retry | None = None, priority: int | None = None, grace: float | None = None, name: str | None = None,
+        self, *, lane: Lane | str | NotSaid | None = NOT_SAID, timeout: float | NotSaid | None = NOT_SAID,
+        total_timeout: float | NotSaid | None = NOT_SAID, retry: Retry | NotSaid | None = NOT_SAID,
+        priority: int | NotSaid | None = NOT_SAID, grace: float | NotSaid | None = NOT_SAID,
+        name: str | NotSaid | None = NOT_SAID,
     ) -> BlockingCalls:  # fmt: skip
         """Return the same engine with these options for what is submitted through it, as ``Engine.options`` does."""
         given = {"lane": lane, "timeout": timeout, "total_timeout": total_timeout, "retry": retry,

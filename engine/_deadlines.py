@@ -63,6 +63,7 @@ class Deadlines:
     def _arm(self, attempt: Attempt, seconds: float) -> None:
         if attempt.over or attempt.interrupted:  # what was asked to stop has no use for it
             return
+        self._disarm(attempt)
         attempt.timer = self._home.loop.call_later(seconds, self._expire, attempt)
         if attempt.over:  # it ended on its own thread meanwhile, and saw no timer
             self._disarm(attempt)

@@ -1,12 +1,14 @@
 """``@task``, ``@cpu`` and ``@io``: options that a function carries with it."""
 
+import functools
 import inspect
+import operator
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Any, TypeVar, overload
+from dataclasses import Field, fields
+from typing import Any, TypeVar, get_args, overload
 
 from . import _checks
-from ._options import DEFAULT, TaskOptions, mark, merge_options
+from ._options import DEFAULT, NOT_SAID, NotSaid, TaskOptions, mark, merge_options
 from ._states import Lane
 from .retry import Retry
 
@@ -15,13 +17,18 @@ __all__ = ["cpu", "io", "task"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _kind_of(field: Field[Any]) -> Any:
+    """Return what may be said of an option, without the word for not saying it."""
+    return functools.reduce(operator.or_, [kind for kind in get_args(field.type) if kind is not NotSaid])
+
+
 def _show_options(*, without: str = "") -> Callable[[F], F]:
     """Give a decorator the signature that ``help`` shows: the fields of TaskOptions, which are written down once."""
 
     def sign(decorator: F) -> F:
         first = inspect.Parameter("fn", inspect.Parameter.POSITIONAL_ONLY, default=None)
         options = (
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=field.type)
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=NOT_SAID, annotation=_kind_of(field))
             for field in fields(TaskOptions)
             if field.name != without
         )
@@ -35,8 +42,8 @@ def _show_options(*, without: str = "") -> Callable[[F], F]:
 def task(fn: F, /) -> F: ...
 @overload
 def task(
-    *, lane: Lane | str | None = None, timeout: float | None = None, total_timeout: float | None = None,
-    retry: Retry | None = None, priority: int | None = None, grace: float | None = None, name: str | None = None,
+    *, lane: Lane | str | None = ..., timeout: float | None = ..., total_timeout: float | None = ...,
+    retry: Retry | None = ..., priority: int | None = ..., grace: float | None = ..., name: str | None = ...,
 ) -> Callable[[F], F]: ...  # fmt: skip
 @_show_options()
 def task(fn: Callable[..., Any] | None = None, /, **given: Any) -> Any:
@@ -55,8 +62,8 @@ def task(fn: Callable[..., Any] | None = None, /, **given: Any) -> Any:
 def cpu(fn: F, /) -> F: ...
 @overload
 def cpu(
-    *, timeout: float | None = None, total_timeout: float | None = None, retry: Retry | None = None,
-    priority: int | None = None, grace: float | None = None, name: str | None = None,
+    *, timeout: float | None = ..., total_timeout: float | None = ..., retry: Retry | None = ...,
+    priority: int | None = ..., grace: float | None = ..., name: str | None = ...,
 ) -> Callable[[F], F]: ...  # fmt: skip
 @_show_options(without="lane")
 def cpu(fn: Callable[..., Any] | None = None, /, **given: Any) -> Any:
@@ -68,8 +75,8 @@ def cpu(fn: Callable[..., Any] | None = None, /, **given: Any) -> Any:
 def io(fn: F, /) -> F: ...
 @overload
 def io(
-    *, timeout: float | None = None, total_timeout: float | None = None, retry: Retry | None = None,
-    priority: int | None = None, grace: float | None = None, name: str | None = None,
+    *, timeout: float | None = ..., total_timeout: float | None = ..., retry: Retry | None = ...,
+    priority: int | None = ..., grace: float | None = ..., name: str | None = ...,
 ) -> Callable[[F], F]: ...  # fmt: skip
 @_show_options(without="lane")
 def io(fn: Callable[..., Any] | None = None, /, **given: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from ._options import NOT_SAID, NotSaid
 from ._states import Lane
 from .retry import Retry
 
@@ -37,8 +38,10 @@ class GroupCalls:
         return self._enter(self._engine, fn, args, kwargs)
 
     def options(
-        self, *, lane: Lane | str | None = None, timeout: float | None = None, total_timeout: float | None = None,
-        retry: Retry | None = None, priority: int | None = None, grace: float | None = None, name: str | None = None,
+        self, *, lane: Lane | str | NotSaid | None = NOT_SAID, timeout: float | NotSaid | None = NOT_SAID,
+        total_timeout: float | NotSaid | None = NOT_SAID, retry: Retry | NotSaid | None = NOT_SAID,
+        priority: int | NotSaid | None = NOT_SAID, grace: float | NotSaid | None = NOT_SAID,
+        name: str | NotSaid | None = NOT_SAID,
     ) -> GroupCalls:  # fmt: skip
         """Return the same group with these options for what is submitted through it; see ``Engine.options``."""
         engine = self._engine.options(

@@ -1,31 +1,46 @@
 """How a task is to run: one frozen value, checked where it enters."""
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from . import _checks
 from ._routing import unwrapped
 from ._states import Lane
 from .retry import Retry
 
-__all__ = ["DEFAULT", "TaskOptions", "decorated_options", "mark", "merge_options"]
+__all__ = ["DEFAULT", "NOT_SAID", "NotSaid", "TaskOptions", "decorated_options", "mark", "merge_options", "value_of"]
+
+V = TypeVar("V")
 
 #: The attribute under which ``@task`` keeps its options on the function itself, which stays a plain callable.
 MARK = "__engine_options__"
 
 
+class NotSaid(enum.Enum):
+    """The default of every option: it stays as a decorator or an earlier view said. None takes back what they said."""
+
+    NOT_SAID = "not said"
+
+    def __repr__(self) -> str:
+        return "<not said>"
+
+
+NOT_SAID: Final = NotSaid.NOT_SAID
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
-    """What the decorators and ``Engine.options`` take; None means "not said here"."""
+    """What the decorators and ``Engine.options`` take; ``NOT_SAID`` leaves an option to whoever was asked before."""
 
-    lane: Lane | None = None  #: where to run; None routes by the kind of function
-    timeout: float | None = None  #: seconds per attempt, from its start
-    total_timeout: float | None = None  #: seconds from submit, over queueing, attempts and backoff
-    retry: Retry | None = None  #: None tries once
-    priority: int | None = None  #: higher first; None is Priority.NORMAL
-    grace: float | None = None  #: seconds between asking a task to stop and killing it; None is the engine's
-    name: str | None = None  #: what people see; None is the function's qualified name
+    lane: Lane | NotSaid | None = NOT_SAID  #: where to run; None routes by the kind of function
+    timeout: float | NotSaid | None = NOT_SAID  #: seconds per attempt, from its start; None for no limit
+    total_timeout: float | NotSaid | None = NOT_SAID  #: seconds from submit, over queueing, attempts and backoff
+    retry: Retry | NotSaid | None = NOT_SAID  #: None tries once
+    priority: int | NotSaid | None = NOT_SAID  #: higher first; None is Priority.NORMAL
+    grace: float | NotSaid | None = NOT_SAID  #: seconds between asking a task to stop and force; None: the engine's
+    name: str | NotSaid | None = NOT_SAID  #: what people see; None is the function's qualified name
 
 
 DEFAULT = TaskOptions()
@@ -42,14 +57,20 @@ def merge_options(base: TaskOptions, given: dict[str, Any]) -> TaskOptions:
     for name in given:
         if name not in known:
             raise TypeError(f"expected options to be among {', '.join(sorted(known))}, got {name!r}")
-    return replace(base, **{name: _CHECKS[name](value) for name, value in given.items() if value is not None})
+    said = {name: value for name, value in given.items() if value is not NOT_SAID}
+    return replace(base, **{name: None if value is None else _CHECKS[name](value) for name, value in said.items()})
+
+
+def value_of(option: V | NotSaid | None) -> V | None:
+    """Return what an option says in the end; None where nobody said anything."""
+    return None if isinstance(option, NotSaid) else option
 
 
 def over(base: TaskOptions, stronger: TaskOptions) -> TaskOptions:
     """Return ``base`` with every option that ``stronger`` says taken from it."""
     if stronger is DEFAULT or base is stronger:
         return base
-    said = {f.name: v for f in fields(TaskOptions) if (v := getattr(stronger, f.name)) is not None}
+    said = {f.name: v for f in fields(TaskOptions) if (v := getattr(stronger, f.name)) is not NOT_SAID}
     return replace(base, **said)
 
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from ._options import TaskOptions, decorated_options, merge_options, over
+from ._options import NOT_SAID, NotSaid, TaskOptions, decorated_options, merge_options, over, value_of
 from ._records import Call
 from ._routing import is_fleeting, route
 from ._states import Lane, Priority
@@ -50,15 +50,16 @@ class Calls:
         return call
 
     def _make(self, fn: Callable[..., Any], options: TaskOptions) -> Call:
+        priority, grace = value_of(options.priority), value_of(options.grace)
         return Call(
             fn=fn,
-            lane=route(fn, options.lane, self._default_lane),
-            name=options.name or _name_of(fn),
-            timeout=options.timeout,
-            total_timeout=options.total_timeout,
-            retry=options.retry,
-            priority=options.priority if options.priority is not None else int(Priority.NORMAL),
-            grace=options.grace if options.grace is not None else self._grace,
+            lane=route(fn, value_of(options.lane), self._default_lane),
+            name=value_of(options.name) or _name_of(fn),
+            timeout=value_of(options.timeout),
+            total_timeout=value_of(options.total_timeout),
+            retry=value_of(options.retry),
+            priority=priority if priority is not None else int(Priority.NORMAL),
+            grace=grace if grace is not None else self._grace,
         )
 
 
@@ -164,12 +165,15 @@ class Submitter:
         return MapResults(self, fn, iterables, ordered=ordered, window=window, return_exceptions=return_exceptions)
 
     def options(
-        self, *, lane: Lane | str | None = None, timeout: float | None = None, total_timeout: float | None = None,
-        retry: Retry | None = None, priority: int | None = None, grace: float | None = None, name: str | None = None,
+        self, *, lane: Lane | str | NotSaid | None = NOT_SAID, timeout: float | NotSaid | None = NOT_SAID,
+        total_timeout: float | NotSaid | None = NOT_SAID, retry: Retry | NotSaid | None = NOT_SAID,
+        priority: int | NotSaid | None = NOT_SAID, grace: float | NotSaid | None = NOT_SAID,
+        name: str | NotSaid | None = NOT_SAID,
     ) -> Submitter:  # fmt: skip
         """Return the same engine with these options for what is submitted through it.
 
-        They win over the function's decorator; what is not said here, or is None, stays as it was.
+        They win over the function's decorator; what is not said here stays as it was, and None is the default again:
+        ``timeout=None`` takes back a decorator's timeout.
 
         Args:
             lane: "process", "thread" or "loop"; by default the kind of function and ``default_lane`` decide.
@@ -220,7 +224,7 @@ def _said(options: TaskOptions) -> str:
     """Return what ``options`` say, as it was written: "lane='thread', timeout=5.0"."""
     said = [(field.name, getattr(options, field.name)) for field in fields(options)]
     shown = [
-        f"{name}={value.value if isinstance(value, Lane) else value!r}" for name, value in said if value is not None
+        f"{name}={value.value if isinstance(value, Lane) else value!r}" for name, value in said if value is not NOT_SAID
     ]
     return ", ".join(shown) or "no options"
 

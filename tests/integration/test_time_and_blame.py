@@ -263,6 +263,7 @@ STRANGER = """
             reused = stranger.pid == worker
             time.sleep(0.1)
             seen = engine.snapshot().workers[0]
+            memory = engine._core.processes._pool.workers[0].memory()
             task.cancel()
             lane = engine._core.processes
             lane.kill()
@@ -275,7 +276,8 @@ STRANGER = """
             unharmed = unharmed and stranger.poll() is None
             stranger.kill()
             stranger.wait()
-            print(json.dumps([reused, unharmed, again, seen.rss_bytes, seen.cpu_seconds, task.state]))
+            figures = [seen.rss_bytes, seen.cpu_seconds, memory]
+            print(json.dumps([reused, unharmed, again, figures, task.state]))
 
     asyncio.run(main())
 """
@@ -299,10 +301,10 @@ def test_a_stranger_that_got_the_pid_of_a_dead_worker_is_unharmed() -> None:
     """
     if not can_unshare():
         pytest.skip("no pid namespace to be had here")
-    reused, unharmed, again, rss, cpu, state = run_script(STRANGER, prefix=NAMESPACE)
+    reused, unharmed, again, figures, state = run_script(STRANGER, prefix=NAMESPACE)
     assert reused, "the test could not have the pid reused"
     assert unharmed
-    assert (again, rss, cpu) == (1, None, None)
+    assert (again, figures) == (1, [None, None, None])
     assert state == "cancelled"
 
 
@@ -488,6 +490,33 @@ async def test_a_stop_of_the_engine_ends_a_stopped_worker(stopped: Callable[[int
         pid = await engine.run(os.getpid)
         stopped(pid)
     assert are_gone([pid])
+
+
+async def test_an_idle_worker_that_is_stopped_leaves_in_its_time(stopped: Callable[[int], None]) -> None:
+    """W22: stopped for longer than the idle timeout: asked to leave, then killed; another takes what comes."""
+    async with Engine(processes=1, worker_idle_timeout=0.2, grace=0.1) as engine:
+        pid = await engine.run(os.getpid)
+        stopped(pid)
+        await eventually_async(lambda: are_gone([pid]), STUCK)
+        assert await asyncio.wait_for(engine.run(abs, -1), STUCK) == 1
+
+
+async def test_a_worker_that_is_stopped_in_the_middle_of_an_answer(stopped: Callable[[int], None]) -> None:
+    """W22: half of it has arrived; nobody else waits for the rest, and it is whole in the end."""
+    size = 64 << 20
+    async with Engine(processes=2) as engine:
+        await engine.warm_up()
+        task = engine.submit(bytes, size)
+        workers = engine._core.processes._pool.workers
+        async with asyncio.timeout(STUCK):
+            while not any(worker.reader._sinks for worker in workers):
+                await asyncio.sleep(0)  # a look at every turn of the loop: each reads at most 4 MiB
+        (worker,) = [worker for worker in workers if worker.reader._sinks]
+        stopped(worker.pid)
+        assert await asyncio.wait_for(engine.run(abs, -1), STUCK) == 1
+        assert not task.done()
+        os.kill(worker.pid, signal.SIGCONT)
+        assert len(await asyncio.wait_for(task, STUCK)) == size
 
 
 STOPPED_TREE = """

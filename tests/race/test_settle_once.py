@@ -21,6 +21,9 @@ from engine.errors import TaskTimeout, WorkerCrashed
 from tests.race.together import STUCK, together
 from tests.support import eventually
 
+#: Tasks that race in each lane; ``ENGINE_INTERLEAVINGS=100000`` for a campaign.
+RACES = int(os.environ.get("ENGINE_INTERLEAVINGS", "300"))
+
 TERMINAL = {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED}
 
 
@@ -50,6 +53,11 @@ def check(task: Task[Any], rounds: int, answers: list[bool]) -> None:
 @pytest.mark.parametrize("lane", ["thread", "loop"])
 def test_cancel_against_complete_against_timeout(rng: random.Random, lane: str) -> None:
     """A4: one terminal state, one callback round, cancel() True never with COMPLETED; the states add up."""
+    for _ in range(-(-RACES // 300)):
+        race_three(rng, lane)
+
+
+def race_three(rng: random.Random, lane: str) -> None:
     count = 300
     with Engine(threads=8, default_lane="thread", grace=0.05) as engine:
         rounds: Counter[int] = Counter()
@@ -84,6 +92,11 @@ def test_cancel_against_complete_against_timeout(rng: random.Random, lane: str) 
 @pytest.mark.usefixtures("switching")
 def test_cancel_against_complete_against_timeout_against_crash(rng: random.Random) -> None:
     """A4, with a killer of workers: nobody but the task that ran in a killed worker fails with WorkerCrashed."""
+    for _ in range(-(-RACES // 300)):
+        race_four(rng)
+
+
+def race_four(rng: random.Random) -> None:
     count = 40
     killed: set[int] = set()
     over = threading.Event()

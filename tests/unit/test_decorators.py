@@ -98,7 +98,7 @@ def test_help_shows_the_options_by_name() -> None:
     assert list(inspect.signature(engine.task).parameters) == options
     for decorator in (engine.cpu, engine.io):
         assert list(inspect.signature(decorator).parameters) == [name for name in options if name != "lane"]
-    assert "timeout: float | None = None" in pydoc.render_doc(engine.cpu)
+    assert "timeout: float | None = <not said>" in pydoc.render_doc(engine.cpu)
     assert list(inspect.signature(Engine.options).parameters)[1:] == options[1:]
 
 
@@ -107,3 +107,10 @@ def test_every_option_that_help_shows_is_taken(decorator: Any) -> None:
     given = {"lane": "loop", "timeout": 1, "total_timeout": 2, "retry": Retry(), "priority": 3, "grace": 4, "name": "x"}
     for name in list(inspect.signature(decorator).parameters)[1:]:
         assert callable(decorator(**{name: given[name]}))
+
+
+async def test_none_takes_back_what_the_decorator_says() -> None:
+    async with Engine(processes=1) as running:
+        said, taken_back = running.submit(double, 1), running.options(timeout=None, retry=None).submit(double, 2)
+        assert (said._call.timeout, taken_back._call.timeout, taken_back._call.retry) == (30.0, None, None)
+        assert [await said, await taken_back] == [2, 4]

@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 
 from engine import Lane, Priority, Retry
-from engine._options import DEFAULT, TaskOptions, decorated_options, mark, merge_options, over
+from engine._options import (
+    DEFAULT,
+    NOT_SAID,
+    TaskOptions,
+    decorated_options,
+    mark,
+    merge_options,
+    over,
+    value_of,
+)
 
 BAD: list[tuple[str, object]] = [
     *(("lane", value) for value in ("gpu", "", 5, True, "THREAD")),
@@ -43,9 +52,25 @@ def test_a_priority_becomes_a_plain_int(priority: int) -> None:
 
 def test_what_is_said_later_wins_and_what_is_not_said_stays() -> None:
     first = merge_options(DEFAULT, {"timeout": 5, "name": "a", "priority": 1})
-    second = merge_options(first, {"timeout": 7, "priority": 0, "name": None})
+    second = merge_options(first, {"timeout": 7, "priority": 0, "name": NOT_SAID})
     assert second == TaskOptions(timeout=7.0, name="a", priority=0)
     assert first == TaskOptions(timeout=5.0, name="a", priority=1)
+
+
+def test_none_takes_back_what_was_said_before() -> None:
+    """Also what a decorator says: a task of it may so have no limit after all."""
+    decorated = TaskOptions(lane=Lane.THREAD, timeout=5.0, retry=Retry(), name="a")
+    view = merge_options(DEFAULT, {"timeout": None, "retry": None, "name": None})
+    both = over(decorated, view)
+    assert both == TaskOptions(lane=Lane.THREAD, timeout=None, retry=None, name=None)
+    assert [value_of(option) for option in (both.timeout, both.retry, both.name, both.grace)] == [None] * 4
+    assert merge_options(view, {"timeout": 3}).timeout == 3.0
+
+
+@pytest.mark.parametrize("name", ["lane", "timeout", "total_timeout", "retry", "priority", "grace", "name"])
+def test_every_option_may_be_none(name: str) -> None:
+    assert getattr(merge_options(DEFAULT, {name: None}), name) is None
+    assert getattr(DEFAULT, name) is NOT_SAID
 
 
 def test_a_stronger_set_of_options_lies_over_a_weaker_one() -> None:

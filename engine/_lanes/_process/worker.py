@@ -273,7 +273,7 @@ class Worker:
             if number not in self._in_flight:
                 return None
             total = private_bytes_of(self.pid)
-            if total is None or page.last() != number:
+            if total is None or page.last() != number or self.child.has_ended():  # as in describe
                 return None
             return MemoryUse(number, fresh, before, total)
 
