@@ -60,7 +60,8 @@ class Chaos:
         self.path = os.path.join(folder, "ledger")
         self.announcements = os.path.join(folder, "announcements")
         os.mkfifo(self.announcements)
-        self.promises: list[tuple[Promise, Task[Any]]] = []
+        self.promises: list[Promise] = []
+        self.tasks: dict[int, Task[Any]] = {}  #: by number; those that hold much are dropped when they are done
         self.live: dict[int, tuple[Promise, Task[Any]]] = {}
         self.submitted = self.settled = 0
         self.latencies: list[float] = []
@@ -117,7 +118,8 @@ class Chaos:
         argument = kind.argument() if kind.argument is not None else None
         task: Task[Any] = self._view(options).submit(function_of(name, seconds), order, argument)
         self.submitted += 1
-        self.promises.append((promise, task))
+        self.promises.append(promise)
+        self.tasks[promise.number] = task
         self.live[task.id] = promise, task
         task.add_done_callback(partial(self._settle, promise))
         if rng.random() < 0.04:
@@ -148,7 +150,10 @@ class Chaos:
         self.live.pop(task.id, None)
         note_end(promise, task)
         if task.state is TaskState.COMPLETED:
-            promise.right_value = _is_right(promise.number, task.result())
+            value = task.result()
+            promise.right_value = _is_right(promise.number, value)
+            if isinstance(value, (bytes, bytearray)):
+                note_now([(promise, self.tasks.pop(promise.number))])
         killed_at = self.killer.killed.get(promise.blamed_pid or 0)
         if killed_at is not None:
             self.latencies.append(time.monotonic() - killed_at)
@@ -179,7 +184,8 @@ async def rampage(settings: Settings, folder: str) -> dict[str, Any]:
         await asyncio.sleep(0.01)
     chaos.cancellers.stop()
     snapshot = engine.snapshot()
-    promises = note_now(chaos.promises)
+    promises = chaos.promises
+    note_now((promise, chaos.tasks[promise.number]) for promise in promises if promise.number in chaos.tasks)
     narrow = {} if chaos.live else await widths(engine, folder, patience=settings.patience)
     report = await engine.stop(timeout=min(5.0, settings.patience))
     executions = read(chaos.path)
