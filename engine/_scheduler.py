@@ -127,9 +127,9 @@ class Scheduler:
         """Let the process lane take its snapshot of the function, at its first submit."""
         if len(self._prepared) >= _PREPARED_MOST:
             self._prepared.clear()
-        if not is_fleeting(call.fn):
-            self._prepared.add(call)
         self.snapshot_function(call.fn)
+        if not is_fleeting(call.fn):  # not before: a Ctrl-C may have come instead of a snapshot
+            self._prepared.add(call)
 
     def check_open(self) -> None:
         """Raise EngineClosed or EngineForked unless a submit from here would be accepted."""

@@ -77,9 +77,12 @@ class Killer:
 
     def _strike(self) -> None:
         strike: Callable[[], bool] = self._rng.choices(
-            [self._kill, self._segfault, self._stop_and_continue, self._stop_and_kill, self._exit, self._mid_frame],
-            [6, 4, 2, 2, 4, 2],
-        )[0]
+            [
+                self._kill, self._segfault, self._stop_and_continue, self._stop_and_kill, self._exit, self._mid_frame,
+                self._mid_argument,
+            ],
+            [6, 4, 2, 2, 4, 2, 1],
+        )[0]  # fmt: skip
         if strike():
             self.strikes[strike.__name__.strip("_").replace("_", " ")] += 1
 
@@ -145,6 +148,12 @@ class Killer:
             os.close(pidfd)
         self.victims["mid-frame"] += 1
         return True
+
+    def _mid_argument(self) -> bool:
+        """Kill a worker while a big argument may be on its way to it."""
+        self._plant("is given very much", 0.0)
+        self._over.wait(self._rng.uniform(0, 0.02))
+        return self._kill()
 
     def _send_last(self, pid: int, pidfd: int, number: signal.Signals) -> None:
         self.killed[pid] = time.monotonic()

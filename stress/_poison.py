@@ -169,6 +169,8 @@ CALM = {
     "plain": _calm(100),
     "custom": _calm(3, answer=lambda order: Custom(order.number)),
     "large": _calm(0.3, answer=lambda order: bytes(200_000)),
+    "is given much": _calm(0.3, argument=lambda: bytes(200_000)),
+    "is given very much": _calm(0.03, argument=lambda: bytearray(8 << 20)),
 }
 
 #: Poison that its worker survives.
@@ -256,6 +258,6 @@ def harmful(order: Order, argument: object = None) -> object:
 
 def function_of(name: str, seconds: float) -> Callable[..., object]:
     """Return the function for a kind of call: one for each speed, since the engine measures by function."""
-    if seconds or "dozes" in name or name in ("large", "gives much", "dies soon"):
+    if seconds or "dozes" in name or "much" in name or name in ("large", "dies soon"):
         return run
     return harmful if name in HARMFUL else quick

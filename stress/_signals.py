@@ -38,7 +38,8 @@ class Blow:
     kind: str  #: "async" or "blocking"
     signal: signal.Signals
     times: int
-    after: float  #: seconds after it said "up"
+    is_early: bool  #: while it imports
+    after: float  #: seconds after it said "up", or, if it is not early, that it has imported all
     pause: float  #: seconds between two signals
 
 
@@ -54,13 +55,13 @@ class Wound:
 
 
 def blows(rng: random.Random, count: int) -> list[Blow]:
-    """Draw ``count`` blows of SIGINT and SIGTERM, and a tenth more of SIGKILL; many hit the start."""
+    """Draw ``count`` blows of SIGINT and SIGTERM, and a tenth more of SIGKILL; most hit the start."""
     kinds = [(signal.SIGINT, 1)] * 5 + [(signal.SIGINT, 2)] * 2 + [(signal.SIGTERM, 1)] * 3
     drawn = [rng.choice(kinds) for _ in range(count)] + [(signal.SIGKILL, 1)] * (count // 10)
     return [
         Blow(
-            number, rng.choice(["async", "blocking"]), *kind,
-            after=rng.choice([rng.uniform(0, 0.2), rng.uniform(0.1, 1.0)]), pause=rng.choice([0.0, 0.003, 0.1]),
+            number, rng.choice(["async", "blocking"]), *kind, is_early=(early := rng.random() < 0.3),
+            after=rng.uniform(0, 0.2 if early else rng.choice([0.1, 0.5])), pause=rng.choice([0.0, 0.003, 0.1]),
         )
         for number, kind in enumerate(drawn)
     ]  # fmt: skip
@@ -84,7 +85,9 @@ def _strike(blow: Blow, patience: float, folder: str) -> Wound:
         )  # fmt: skip
     assert process.stdout is not None
     with process.stdout:
-        process.stdout.readline()
+        said = process.stdout.readline()
+        if not blow.is_early:
+            said += process.stdout.readline()
         time.sleep(blow.after)
         for number in range(blow.times):
             if number:
@@ -100,10 +103,10 @@ def _strike(blow: Blow, patience: float, folder: str) -> Wound:
         process.kill()
         process.wait()
         orphans = _orphans(mark)
-        was_importing = b"imported" not in process.stdout.read()  # no orphan holds the pipe any more
-    said = error_path.read_text(errors="replace")
+        was_importing = b"imported" not in said + process.stdout.read()  # no orphan holds the pipe any more
+    words = error_path.read_text(errors="replace")
     error_path.unlink()
-    wrong = [*_said_wrong(blow, said, was_importing), *_died_wrong(blow, code, said, was_importing)]
+    wrong = [*_said_wrong(blow, words, was_importing), *_died_wrong(blow, code, words, was_importing)]
     return Wound(blow, seconds, code, (*_hung(code), *wrong, *orphans), was_importing)
 
 

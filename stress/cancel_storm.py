@@ -22,7 +22,7 @@ from stress._storm import Settings, Storm
 from stress._told import describe_faults, miscounted, note_now
 from stress._width import widths
 
-THREADS, COROUTINES, PROCESSES = 4, 100, 2
+THREADS, COROUTINES, PROCESSES = 4, 20, 2
 GRACE = 0.02
 
 

@@ -3,11 +3,11 @@
     python -m stress chaos [--tasks N] [--kills N] [--seed S] [--seconds BOUND] [--backend native|loky] [--check]
 
 Expected: ``ok``, no fault of any kind, no leak, exit code 0. 10,000 tasks are in flight on 2 workers; a fifth of them
-is poison (``_poison.py``), some are cancelled, time out, are retried, overtake; the killer (``_killer.py``) sends
-SIGKILL, SIGSEGV, SIGSTOP, has workers ``_exit``, and kills in the middle of big answers. A FAILED task must be
-explained: by its own poison, by its own timeout, or by the death of its worker by our hand, and then it alone is
-charged with that death. With ``--check`` the time from a death to FAILED must be at most 50 ms (p99), which says little
-on a busy machine.
+is poison (``_poison.py``), some are cancelled, time out, are retried, overtake; workers are recycled, restarted, and
+leave when they are idle; the killer (``_killer.py``) sends SIGKILL, SIGSEGV, SIGSTOP, has workers ``_exit``, and kills
+in the middle of big answers. A FAILED task must be explained: by its own poison, by its own timeout, or by the death of
+its worker by our hand, and then it alone is charged with that death. With ``--check`` the time from a death to FAILED
+must be at most 50 ms (p99), which says little on a busy machine.
 """
 
 import asyncio
@@ -60,7 +60,8 @@ class Chaos:
         self.path = os.path.join(folder, "ledger")
         self.announcements = os.path.join(folder, "announcements")
         os.mkfifo(self.announcements)
-        self.promises: list[tuple[Promise, Task[Any]]] = []
+        self.promises: list[Promise] = []
+        self.tasks: dict[int, Task[Any]] = {}  #: by number; those that hold much are dropped when they are done
         self.live: dict[int, tuple[Promise, Task[Any]]] = {}
         self.submitted = self.settled = 0
         self.latencies: list[float] = []
@@ -68,6 +69,7 @@ class Chaos:
         self._rng = random.Random(f"{settings.seed} tasks")
         self._numbers = itertools.count(1)
         self._views: dict[Any, Any] = {}
+        self._restarts: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
         self.killer = Killer(
             random.Random(f"{settings.seed} kills"), settings.kills,
@@ -117,7 +119,8 @@ class Chaos:
         argument = kind.argument() if kind.argument is not None else None
         task: Task[Any] = self._view(options).submit(function_of(name, seconds), order, argument)
         self.submitted += 1
-        self.promises.append((promise, task))
+        self.promises.append(promise)
+        self.tasks[promise.number] = task
         self.live[task.id] = promise, task
         task.add_done_callback(partial(self._settle, promise))
         if rng.random() < 0.04:
@@ -148,12 +151,17 @@ class Chaos:
         self.live.pop(task.id, None)
         note_end(promise, task)
         if task.state is TaskState.COMPLETED:
-            promise.right_value = _is_right(promise.number, task.result())
+            value = task.result()
+            promise.right_value = _is_right(promise.number, value)
+            if isinstance(value, (bytes, bytearray)):
+                note_now([(promise, self.tasks.pop(promise.number))])
         killed_at = self.killer.killed.get(promise.blamed_pid or 0)
         if killed_at is not None:
             self.latencies.append(time.monotonic() - killed_at)
         if self.settled % 1000 == 0:
             self._cancel_what_runs()
+        if self.settled % 10_000 == 0:
+            self._restarts.append(asyncio.ensure_future(self.engine.restart_workers()))
 
 
 def _is_right(number: int, value: object) -> bool:
@@ -167,7 +175,11 @@ def _is_right(number: int, value: object) -> bool:
 async def rampage(settings: Settings, folder: str) -> dict[str, Any]:
     """Run it all, stop, and compare; return what is to be printed."""
     tasks_before = asyncio.all_tasks()
-    engine = await Engine(processes=2, threads=2, grace=0.05, history=1000, **backend(settings.backend)).start()
+    engine = Engine(
+        processes=2, threads=2, grace=0.05, history=1000, max_tasks_per_worker=2000, worker_idle_timeout=0.3,
+        **backend(settings.backend),
+    )  # fmt: skip
+    await engine.start()
     chaos = Chaos(engine, settings, folder)
     began = time.monotonic()
     chaos.killer.start()
@@ -179,7 +191,8 @@ async def rampage(settings: Settings, folder: str) -> dict[str, Any]:
         await asyncio.sleep(0.01)
     chaos.cancellers.stop()
     snapshot = engine.snapshot()
-    promises = note_now(chaos.promises)
+    promises = chaos.promises
+    note_now((promise, chaos.tasks[promise.number]) for promise in promises if promise.number in chaos.tasks)
     narrow = {} if chaos.live else await widths(engine, folder, patience=settings.patience)
     report = await engine.stop(timeout=min(5.0, settings.patience))
     executions = read(chaos.path)
@@ -202,7 +215,7 @@ async def rampage(settings: Settings, folder: str) -> dict[str, Any]:
         "ends": {str(state): count for state, count in sorted(states.items(), key=str)},
         "killed": len(killed), "strikes": dict(chaos.killer.strikes), "victims": dict(chaos.killer.victims),
         "given_back": engine._core.processes.counters.given_back, "did": dict(chaos.cancellers.did),
-        "crashes": snapshot.crashes, "retries": snapshot.retries,
+        "crashes": snapshot.crashes, "recycled": snapshot.recycled, "retries": snapshot.retries,
         "timeouts": snapshot.timeouts, "late": snapshot.late,
         "death_to_failed_ms": {
             name: round(value * 1e3, 1) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))

@@ -84,8 +84,12 @@ class ProcessLane:
         return bool(is_back)
 
     def snapshot_function(self, fn: Callable[..., Any], name: str = "") -> None:
-        """Pickle ``fn`` now, if that has not been done; what goes wrong is raised on its tasks when they are sent."""
-        self._functions.get(fn, name or getattr(fn, "__qualname__", ""))
+        """Pickle ``fn`` now, if that has not been done; what goes wrong is raised on its tasks when they are sent.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came meanwhile.
+        """
+        self._functions.get(fn, name or getattr(fn, "__qualname__", ""), in_submit=True)
 
     @property
     def size(self) -> int:

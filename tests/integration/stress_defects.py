@@ -1,4 +1,6 @@
-"""Breaks the engine in one place and runs a stress script: ``python -m tests.integration.stress_defects NAME SCRIPT``.
+"""Breaks the engine in one place, then runs a stress script on it.
+
+    python -m tests.integration.stress_defects NAME SCRIPT [options]
 
 Each is a defect that an engine might truly have; a campaign that does not notice it is of no use.
 """

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from engine import Engine, TaskState
 from tests.support import eventually
 
 ASYNC = """
@@ -69,3 +71,29 @@ def test_one_ctrl_c_ends_the_program_with_one_traceback_and_no_process_left(prog
         if process.poll() is None:
             process.kill()
             process.wait(10)
+
+
+class Interrupting:
+    """Is picked up by a Ctrl-C while it is pickled, as often as it is told."""
+
+    times = 1
+
+    def __reduce__(self) -> Any:
+        if Interrupting.times:
+            Interrupting.times -= 1
+            signal.raise_signal(signal.SIGINT)
+        return str, ("calm",)
+
+
+def test_a_ctrl_c_while_submit_pickles_a_function_is_the_users() -> None:
+    """N10: it is not taken for an error of the function, which is pickled again the next time."""
+    treasure: Any = Interrupting()
+
+    def closure() -> Any:
+        return treasure
+
+    with Engine(processes=1) as engine:
+        with pytest.raises(KeyboardInterrupt):
+            engine.submit(closure)
+        assert engine.snapshot().count(TaskState.PENDING) == 0
+        assert engine.run(closure) == "calm"

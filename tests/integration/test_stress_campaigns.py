@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.integration.stress_defects import DEFECTS
 from tests.integration.stress_runs import a_seed, result_of, run_module, run_stress
 
 CHAOS = ("chaos", "--tasks", "1200", "--kills", "10")
 STORM = ("cancel_storm", "--tasks", "1500", "--hard", "8")
+LITTLE = ("resources", "--engines", "1", "--tasks", "5", "--replacements", "0", "--signals", "0")
 RESOURCES = ("resources", "--engines", "5", "--tasks", "100", "--replacements", "8", "--signals", "5")
 
 
@@ -45,30 +45,26 @@ def test_engines_give_everything_back_and_signals_leave_nothing() -> None:
     assert sum(result["signals"].values()) >= 5
 
 
-#: defect → the script that must notice it, and what it must call it
+#: defect → the script that must notice it, and what it must call it: one of these, or none, and something is left
 CAUGHT_BY = {
-    "forget_a_give_back": (CHAOS, "hung"),
-    "blame_all_that_was_sent": (CHAOS, "misblamed"),
-    "send_again_what_was_taken_back": (CHAOS, "duplicated"),
-    "swallow_a_cancellation": (STORM, "resurrected"),
-    "give_a_slot_back_twice": (STORM, "width of"),
-    "keep_a_descriptor": (("resources", "--engines", "1", "--tasks", "5", "--replacements", "0", "--signals", "0"), ""),
+    "forget_a_give_back": (CHAOS, ["hung"]),
+    "blame_all_that_was_sent": (CHAOS, ["misblamed", "unexplained"]),
+    "send_again_what_was_taken_back": (CHAOS, ["duplicated"]),
+    "swallow_a_cancellation": (STORM, ["resurrected"]),
+    "give_a_slot_back_twice": (STORM, ["width of thread", "width of loop"]),
+    "keep_a_descriptor": (LITTLE, []),
 }
 
 
 @pytest.mark.parametrize("name", CAUGHT_BY)
 def test_a_defect_of_the_engine_is_caught(name: str) -> None:
     """A check that cannot fail is a bug: the same campaigns, with one line of the engine broken."""
-    arguments, fault = CAUGHT_BY[name]
+    arguments, faults = CAUGHT_BY[name]
     run = run_module("tests.integration.stress_defects", name, *arguments, "--patience", "1", "--seed", a_seed())
     assert run.returncode == 1, run.stdout + run.stderr
     result = result_of(run)
     assert result["ok"] is False
-    if fault:
-        assert any(kind.startswith(fault) for kind in result["faults"]), result["faults"]
+    if faults:
+        assert set(faults) & set(result["faults"]), result
     else:
         assert result["left"]["descriptors"]
-
-
-def test_every_defect_is_used() -> None:
-    assert set(CAUGHT_BY) <= set(DEFECTS)

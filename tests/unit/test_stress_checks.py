@@ -61,7 +61,7 @@ def test_what_is_left_is_named(kind: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 def blow(number: signal.Signals, times: int = 1) -> Blow:
     """Return a blow with that signal."""
-    return Blow(1, "async", number, times, 0.0, 0.0)
+    return Blow(1, "async", number, times, is_early=False, after=0.0, pause=0.0)
 
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n'

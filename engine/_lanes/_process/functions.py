@@ -74,8 +74,13 @@ class Functions:
         self._last = 0
         self._forgotten: list[int] = []
 
-    def get(self, fn: Callable[..., Any], name: str) -> Function | None:
-        """Return the entry of ``fn``, taking its snapshot if this is the first time; None if it has no number."""
+    def get(self, fn: Callable[..., Any], name: str, *, in_submit: bool = False) -> Function | None:
+        """Return the entry of ``fn``, taking its snapshot if this is the first time; None if it has no number.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came while ``fn`` was pickled ``in_submit``, on the main thread. It is the user's;
+                nothing is remembered, and nothing was accepted.
+        """
         if not is_keyed(fn):
             return None
         with self._lock:
@@ -90,6 +95,9 @@ class Functions:
             pickled = pickle.dumps(fn, 5) if is_importable(fn) else dumps_by_value(fn)
             entry.definition = pickle.dumps((name, pickled), 5)
         except BaseException as error:  # user code; it is raised on the task that uses the function
+            is_main = threading.current_thread() is threading.main_thread()
+            if in_submit and is_main and isinstance(error, KeyboardInterrupt):
+                raise
             entry.error = error
         return self._store(entry)
 

@@ -184,7 +184,8 @@ class Watcher:
     def _handle(self, kind: int, number: int, body: bytes) -> None:
         worker = self.worker
         if kind == HELLO:
-            self._events.on_hello(worker)
+            if worker.state == "starting":  # else its death was heard of first, and it takes no task
+                self._events.on_hello(worker)
         elif kind == REFUSED:
             worker.refusal = _refusal(body)
         elif kind == HEAVY:
