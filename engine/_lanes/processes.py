@@ -44,7 +44,7 @@ class ProcessLane:
         self._settings = settings
         self._functions = Functions()
         self._encoder = Encoder(self._functions)
-        self._decoder = Decoder(front.end, home.loop)
+        self._decoder = Decoder(front.end, home.loop, self.counters)
         self._stacks = StackCollector(home)
         self._claim_lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._pool = Pool(
@@ -59,9 +59,9 @@ class ProcessLane:
         self._home.post(self._pool.pump)
 
     def started(self, attempt: Attempt) -> float | None:
-        """Return when ``attempt`` began, from its worker's start page."""
+        """Return when ``attempt`` began, from its worker's start page, or from its answer while that is decoded."""
         worker, number = attempt.lane_data or OVER
-        return worker.started(number) if worker is not None else None
+        return worker.started(number) if worker is not None else self._decoder.started(attempt)
 
     def recall(self, attempt: Attempt) -> bool:
         """Take ``attempt`` back from the kernel, if its worker has not received it."""
@@ -134,7 +134,7 @@ class ProcessLane:
         """A task was answered: the worker gets its next one first, then the answer is decoded."""
         attempt = worker.take(frame.number, frame.ended - frame.started)
         if attempt is None:
-            self.counters.late += 1
+            self.on_nonsense(worker, f"it answered number {frame.number}, which was not its turn")
             return
         worker.tasks_done += 1
         if worker.timers:
@@ -146,7 +146,9 @@ class ProcessLane:
         self._decoder.settle(attempt, frame, worker.label)
 
     def on_nonsense(self, worker: Worker, problem: str) -> None:
-        """A worker broke the protocol: it goes, and the task it runs is told why."""
+        """A worker broke the protocol: it goes, the task it runs is told why, and nothing more of it is believed."""
+        if worker.failure:
+            return
         self.counters.malformed += 1
         worker.failure = problem
         worker.kill()
@@ -196,7 +198,8 @@ class ProcessLane:
     def interrupt(self, attempt: Attempt) -> None:
         """Ask ``attempt`` to stop, and kill its worker after its grace."""
         worker, number = attempt.lane_data or OVER
-        if worker is None:
+        if worker is None:  # over, or its result is being decoded, and nobody waits for that any more
+            self._decoder.give_up(attempt)
             return
         self._pool.arm_spare()
         is_back, others = worker.recall(number)
@@ -285,6 +288,4 @@ class ProcessLane:
     async def close(self, grace: float) -> None:
         """Let all workers leave, kill those that have not after ``grace`` seconds, and reap every one."""
         await self._pool.close(grace)
-        thread = self._decoder.close()
-        if thread is not None:
-            thread.join(0.25)
+        self._decoder.close()

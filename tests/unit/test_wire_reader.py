@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine._lanes._process.reader import Frame, Pieces, Reader
+from engine._lanes._process.pieces import Pieces
+from engine._lanes._process.reader import Frame, Reader
 from engine._wire.frames import MAGIC, RESULT, SEGMENT, VALUE, FrameError
 from engine._wire.pickling import BYTEARRAY, BYTES, MEMORY
 
