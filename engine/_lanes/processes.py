@@ -143,7 +143,9 @@ class ProcessLane:
             self._replace(worker, is_poisoned=bool(frame.flags & RETIRE))
         else:
             self._pool.refill(worker)
-        self._decoder.settle(attempt, frame, worker.label)
+        problem = self._decoder.settle(attempt, frame, worker.label)
+        if problem:
+            self.on_nonsense(worker, problem)
 
     def on_nonsense(self, worker: Worker, problem: str) -> None:
         """A worker broke the protocol: it goes, the task it runs is told why, and nothing more of it is believed."""

@@ -5,7 +5,7 @@ type on the list: a class of the user's, whatever its ``__reduce__`` claims to b
 nothing else, whatever the mark says. What is not on the list is no worse off for it than being decoded on a thread.
 
 Guarantees
-    Shared: ``_known``, a cache.  One store of an int that stays true; any thread.
+    Shared: ``known_harmless``, a cache.  One store of an int that stays true; any thread.
 """
 
 import builtins
@@ -18,7 +18,7 @@ from typing import Any
 
 from .. import errors
 
-__all__ = ["is_harmless", "load_harmless"]
+__all__ = ["is_harmless", "known_harmless", "load_harmless"]
 
 _NUMPY_DTYPES = (
     "Bool Byte UByte Short UShort Int UInt Long ULong LongLong ULongLong Int8 UInt8 Int16 UInt16 Int32 UInt32 Int64"
@@ -60,19 +60,20 @@ _NAMES = frozenset(
     + [("builtins", name) for name, v in vars(builtins).items() if isinstance(v, type) and issubclass(v, BaseException)]
 )
 
-_known: set[int] = set()  #: ids of what was found on the list; these live as long as their modules, so no id is reused
+#: Ids of what was found on the list. These live as long as their modules, so no id is reused.
+known_harmless: set[int] = set()
 
 
 def is_harmless(obj: Any) -> bool:
     """Say whether ``obj``, or if it travels by name the class or function itself, is on the list."""
     kind = type(obj)
     named = obj if isinstance(obj, type) or kind is FunctionType or kind is BuiltinFunctionType else kind
-    if id(named) in _known:
+    if id(named) in known_harmless:
         return True
     module, name = getattr(named, "__module__", None), getattr(named, "__qualname__", None)
     if (module, name) not in _NAMES or getattr(sys.modules.get(str(module)), str(name), None) is not named:
         return False
-    _known.add(id(named))
+    known_harmless.add(id(named))
     return True
 
 

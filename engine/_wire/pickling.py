@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from ..errors import PayloadTooLarge
 from .frames import MAX_PAYLOAD_BYTES, MAX_SEGMENTS
-from .harmless import is_harmless
+from .harmless import is_harmless, known_harmless
 
 __all__ = [
     "BYTEARRAY",
@@ -172,7 +172,7 @@ class _QuickPickler(pickle.Pickler, _Buffers):
         kind = type(obj)
         if kind is Raw or kind is memoryview:
             return self.reduce_buffer(obj)
-        if self.plain and not is_harmless(obj):
+        if self.plain and id(kind) not in known_harmless and not is_harmless(obj):
             self.plain = False
         if (kind is FunctionType or kind is Cached or isinstance(obj, type)) and is_by_value(obj):
             raise _NeedsCloudpickle

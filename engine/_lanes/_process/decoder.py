@@ -42,22 +42,25 @@ class Decoder:
         self.give_up = self._threads.give_up
         self.started = self._threads.started
 
-    def settle(self, attempt: Attempt, frame: Frame, worker: str) -> None:
-        """Report how ``attempt`` ended, now or, where its value is not known to be harmless, from a thread."""
+    def settle(self, attempt: Attempt, frame: Frame, worker: str) -> str:
+        """Report how ``attempt`` ended, now or, where its value is not known to be harmless, from a thread.
+
+        Return what is wrong with the answer itself, empty if nothing is.
+        """
         kind = frame.kind
         outcome = Outcome(None, None, False, frame.started, frame.ended, worker)
         if kind == VALUE:
             if not self._settle_here(outcome, frame):
                 self._settle_value_there(attempt, outcome, frame)
-                return
+                return ""
         elif kind in (CANCELLED, SKIPPED):
             outcome.cancelled = True
             if kind == SKIPPED:
                 outcome.started_at = None
         else:
-            self._settle_error(attempt, outcome, frame)
-            return
+            return self._settle_error(attempt, outcome, frame)
         self._end(attempt, outcome)
+        return ""
 
     def close(self) -> None:
         """Have the threads end when they have done their jobs."""
@@ -95,19 +98,20 @@ class Decoder:
 
     # -- errors
 
-    def _settle_error(self, attempt: Attempt, outcome: Outcome, frame: Frame) -> None:
+    def _settle_error(self, attempt: Attempt, outcome: Outcome, frame: Frame) -> str:
         outcome.retryable = frame.kind not in (NOT_DECODED, NOT_ENCODED)
         payload = frame.payload.join() if type(frame.payload) is Pieces else frame.payload
         try:
             report = read_failure(attempt, frame.kind, payload)
         except Exception as error:  # a report that no worker of ours wrote
             self._end(attempt, _failed(outcome, decode_error(attempt, error)))
-            return
+            return "it sent a report of an exception that is none"
         pickled = report.pickled
         if pickled is None:
             self._end(attempt, _failed(outcome, report.error()))
         elif not self._raise_here(attempt, outcome, report, pickled):
             self._raise_there(attempt, outcome, report, pickled)
+        return ""
 
     def _raise_here(self, attempt: Attempt, outcome: Outcome, report: FailureReport, pickled: bytes) -> bool:
         if not report.is_harmless or len(pickled) > LOOP_BYTES:

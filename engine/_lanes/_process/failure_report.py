@@ -60,9 +60,10 @@ class FailureReport:
                 " its modules can be imported there, or define the function in the main script",
                 what="arguments", where="worker", task_id=attempt.task_id,
             )  # fmt: skip
+        remedy = "return less deeply nested data" if self._name == "RecursionError" else "return plain data"
         return PickleError(
-            f"expected the result of task {attempt.task_id} ({attempt.name}) to be picklable, {got}; return plain"
-            " data, or use the thread lane",
+            f"expected the result of task {attempt.task_id} ({attempt.name}) to be picklable, {got}; {remedy}, or use"
+            " the thread lane",
             what="result", where="worker", task_id=attempt.task_id,
         )  # fmt: skip
 
