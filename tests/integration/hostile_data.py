@@ -121,16 +121,16 @@ class Node:
 def nested(kind: str, depth: int) -> Any:
     """Return ``depth`` levels of ``kind``."""
     value: Any = None
-    wrap = {
+    wraps: dict[str, Callable[[Any], Any]] = {
         "list": lambda inner: [inner],
         "tuple": lambda inner: (inner,),
         "dict": lambda inner: {"k": inner},
         "object": Node,
         "mixed": lambda inner: [(inner, {"k": 1})],
         "group": lambda inner: ExceptionGroup("g", [inner or ValueError("leaf")]),
-    }[kind]
+    }
     for _ in range(depth):
-        value = wrap(value)
+        value = wraps[kind](value)
     return value
 
 
