@@ -44,7 +44,8 @@ class ProcessLane:
         self._settings = settings
         self._functions = Functions()
         self._encoder = Encoder(self._functions)
-        self._decoder = Decoder(front.end, home.loop, self.counters)
+        self._decoder = Decoder(front.end, home.loop, self.counters, self._make_room)
+        self._waiting: list[Worker] = []  #: those that get no task before results have been decoded; home loop only
         self._stacks = StackCollector(home)
         self._claim_lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._pool = Pool(
@@ -141,11 +142,22 @@ class ProcessLane:
             self._forget_timer(worker, frame.number)
         if frame.flags & RETIRE or worker.tasks_done == self._settings.max_tasks_per_worker:
             self._replace(worker, is_poisoned=bool(frame.flags & RETIRE))
+        elif self._decoder.is_full():
+            self._waiting.append(worker)
         else:
             self._pool.refill(worker)
         problem = self._decoder.settle(attempt, frame, worker.label)
         if problem:
             self.on_nonsense(worker, problem)
+
+    def _make_room(self) -> None:
+        self._home.post(self._refill_waiting)
+
+    def _refill_waiting(self) -> None:
+        """Give work again to workers that had to wait for the decoder."""
+        waiting, self._waiting = self._waiting, []
+        for worker in waiting:
+            self._pool.refill(worker)
 
     def on_nonsense(self, worker: Worker, problem: str) -> None:
         """A worker broke the protocol: it goes, the task it runs is told why, and nothing more of it is believed."""

@@ -247,3 +247,8 @@ def raise_a(kind: str, *args: Any) -> None:
 class SleepsNever(Exception):
     def __reduce__(self) -> Any:
         raise SystemExit
+
+
+def make_slow(size: int, seconds: float) -> Any:
+    """Return something of ``size`` bytes that takes a while to rebuild."""
+    return [b"x" * size, DoesWhenLoaded(time.sleep, seconds)]

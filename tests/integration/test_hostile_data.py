@@ -18,7 +18,7 @@ import pytest
 
 from engine import Engine, Task
 from engine._lanes._process import decoder_threads
-from engine.errors import PickleError, RemoteError, RemoteTraceback, ResultDecodeError, TaskTimeout
+from engine.errors import PickleError, RemoteError, RemoteTraceback, ResultDecodeError
 from tests.contracts import functions
 from tests.integration import hostile_data as data
 from tests.support import REPOSITORY, eventually_async
@@ -144,23 +144,29 @@ async def test_a_result_that_is_rebuilt_for_ever_fails_alone_while_others_flow(
         await eventually_async(lambda: engine.snapshot().stuck_decoders == 0, STUCK)
 
 
+async def test_results_that_wait_to_be_rebuilt_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S6 in great number: workers get nothing new to do while much waits, and all of it arrives."""
+    monkeypatch.setattr(decoder_threads, "WAITING_BYTES", 4 << 20)
+    most = 0
+    async with Engine(processes=2) as engine:
+        await within(engine.submit(functions.give, 1))
+        threads = engine._core.processes._decoder._threads
+        tasks = [engine.submit(data.make_slow, 1 << 20, 0.02) for _ in range(60)]
+        while not all(task.done() for task in tasks):
+            most = max(most, threads._waiting_bytes)
+            await asyncio.sleep(0.001)
+        assert [len((await task)[0]) for task in tasks] == [1 << 20] * 60
+        assert await is_healthy(engine)
+        assert await within(asyncio.gather(*[engine.submit(functions.give, n) for n in range(50)])) == list(range(50))
+    assert 4 << 20 < most < 8 << 20
+
+
 async def test_a_result_that_claims_to_be_harmless_does_not_burn_on_the_loop() -> None:
     """S6: ``__reduce__`` that says ``deque, (range(...),)``: its class is not on the list, so a thread does it."""
     async with Engine(processes=1) as engine:
         result = await within(engine.submit(data.make, "lies", 1000))
         assert result == collections.deque(range(1000))
         assert [thread.name for thread in threading.enumerate()].count("engine-decoder") == 1
-
-
-async def test_the_timeout_of_a_task_ends_the_wait_for_its_result() -> None:
-    """Rebuilding counts towards the timeout, although the worker is on to other tasks."""
-    async with Engine(processes=1) as engine:
-        await within(engine.submit(functions.give, 1))
-        task = engine.options(timeout=0.3).submit(data.make, "sleeps", 2.0)
-        with pytest.raises(TaskTimeout):
-            await within(task)
-        assert await is_healthy(engine)
-        await decoders_are_gone(engine)
 
 
 async def test_a_cancel_ends_the_wait_for_a_result() -> None:

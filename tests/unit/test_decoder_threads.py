@@ -25,13 +25,18 @@ class Bench:
         self.ends: dict[int, Outcome] = {}
         self.gates: list[threading.Event] = []
         self.lock = threading.Lock()
-        self.threads = DecoderThreads(self.end, asyncio.get_running_loop(), self.counters)
+        self.rooms = 0
+        self.threads = DecoderThreads(self.end, asyncio.get_running_loop(), self.counters, self.make_room)
         self.last = 0
 
     def end(self, attempt: Attempt, outcome: Outcome) -> None:
         with self.lock:
             assert attempt.task_id not in self.ends, "an attempt ended twice"
             self.ends[attempt.task_id] = outcome
+
+    def make_room(self) -> None:
+        with self.lock:
+            self.rooms += 1
 
     def do(self, work: Callable[[], Any], size: int = 0) -> Attempt:
         self.last += 1
@@ -233,3 +238,25 @@ def test_what_a_job_held_is_let_go_while_the_thread_waits() -> None:
             eventually(lambda: seen() is None, 10.0)
 
     asyncio.run(main())
+
+
+async def test_it_is_full_while_much_waits_and_says_when_there_is_room(
+    watchful: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused and given-up jobs make room as those that are done do: nobody waits for room that never comes."""
+    monkeypatch.setattr(decoder_threads, "WAITING_BYTES", 100)
+    async with bench() as the:
+        running = the.stuck()
+        await eventually_async(lambda: any(thread.job for thread in the.threads._threads), 30.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(decoder_threads, "MAX_THREADS", 1)
+            waiting = [the.do(lambda: 1, size=60) for _ in range(3)]
+            assert the.threads.is_full()
+            assert the.threads.give_up(waiting[0])
+            assert the.rooms == 0
+            the.gates[0].set()
+            for job in waiting[1:]:
+                assert (await the.outcome(job)).value == 1
+        assert (await the.outcome(running)).value is True
+        assert not the.threads.is_full()
+        assert the.rooms == 1

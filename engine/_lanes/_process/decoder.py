@@ -5,8 +5,8 @@ thread of its own kind (``decoder_threads``): its unpickling may raise, exit or 
 What happens in C there cannot be contained: it may crash this process, or keep the GIL.
 
 Guarantees
-    ``settle`` and ``close`` are called on the home loop, ``give_up`` and ``started`` from any thread. The attempt's end
-    is reported once, on the loop or on a thread. Nothing that a worker sends makes ``settle`` raise.
+    ``settle`` and ``close`` are called on the home loop, the rest from any thread. The attempt's end is reported once,
+    on the loop or on a thread. Nothing that a worker sends makes ``settle`` raise.
 """
 
 import asyncio
@@ -36,9 +36,11 @@ class Decoder:
         end: Callable[[Attempt, Outcome], None],
         loop: asyncio.AbstractEventLoop,
         counters: Counters | None = None,
+        on_room: Callable[[], None] | None = None,
     ) -> None:
         self._end = end
-        self._threads = DecoderThreads(end, loop, counters if counters is not None else Counters())
+        self._threads = DecoderThreads(end, loop, counters if counters is not None else Counters(), on_room)
+        self.is_full = self._threads.is_full
         self.give_up = self._threads.give_up
         self.started = self._threads.started
 

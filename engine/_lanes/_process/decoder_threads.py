@@ -1,14 +1,16 @@
 """The threads that rebuild results whose unpickling may raise, exit, sleep or never end.
 
-One thread does it all while nothing is slow. A job that takes ``SLOW_SECONDS`` gets a second thread beside it, so
-that others flow. One that takes longer than its bound is given up: its task fails, its thread is left behind with it
-and ends when, some day, the unpickling does. There are never more than ``MAX_THREADS``, those left behind included:
-beyond that jobs are refused at once. Time counts only while the home loop turns, so a process that was stopped and
-continued gives nobody up for it. The interleavings are in design/0008.
+One thread does it all while nothing is slow. A job that takes ``SLOW_SECONDS`` gets a second thread beside it, so that
+others flow. One that takes longer than its bound is given up: its task fails, its thread is left behind with it and
+ends when, some day, the unpickling does. There are never more than ``MAX_THREADS``, those left behind included: beyond
+that jobs are refused at once. While much waits, ``is_full`` says so, and workers get nothing new to do. Time counts
+only while the home loop turns, so a process that was stopped and continued gives nobody up for it. design/0008 has the
+interleavings.
 
 Guarantees
-    Shared: ``_open`` and the fields of ``_Thread``.  Guarded by: ``_lock``, held for a few dict operations.
-    ``do``, ``close`` and the watch are the home loop's; ``give_up`` and ``started`` may be called from any thread.
+    Shared: ``_open``, ``_waiting_bytes``, the fields of ``_Thread``.  Guarded by: ``_lock``, held for a few dict
+    operations. ``do``, ``close`` and the watch are the home loop's, the rest may be called from any thread; ``on_room``
+    is called on any.
     An attempt's end is reported once: by who takes its job out of ``_open``.
 """
 
@@ -17,7 +19,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from ..base import Attempt, Outcome
@@ -29,13 +31,14 @@ SECONDS = 30.0  #: a result that takes longer to rebuild is given up ...
 BYTES_PER_SECOND = 1 << 20  #: ... but a long one is given time for its length: the slowest that is not yet stuck
 SLOW_SECONDS = 0.1  #: how long a job may hold up the next
 MAX_THREADS = 8
+WAITING_BYTES = 256 << 20  #: while more than that waits, no worker is given a task after its answer
 STUCK_LOOK_SECONDS = 1.0  #: how often those that were left behind are counted
 
 
 class Job:
     """One answer to rebuild."""
 
-    __slots__ = ("attempt", "began_at", "give_up", "seconds", "spent", "work")
+    __slots__ = ("attempt", "began_at", "give_up", "seconds", "size", "spent", "work")
 
     def __init__(
         self, attempt: Attempt, size: int, began_at: float | None, work: Callable[[], Outcome],
@@ -43,6 +46,7 @@ class Job:
     ) -> None:  # fmt: skip
         self.attempt = attempt
         self.began_at = began_at  #: when its task began
+        self.size = size
         self.work = work
         self.give_up = give_up  #: the outcome without what could not be rebuilt
         self.seconds = SECONDS + size / BYTES_PER_SECOND
@@ -62,13 +66,19 @@ class DecoderThreads:
     """Rebuilds results away from the loop, and reports them through ``end``."""
 
     def __init__(
-        self, end: Callable[[Attempt, Outcome], None], loop: asyncio.AbstractEventLoop, counters: Counters
+        self,
+        end: Callable[[Attempt, Outcome], None],
+        loop: asyncio.AbstractEventLoop,
+        counters: Counters,
+        on_room: Callable[[], None] | None = None,
     ) -> None:
         self._end = end
         self._loop = loop
         self._counters = counters
         self._lock = threading.RLock()  # the collector may call us from inside (design/0002)
+        self._on_room = on_room
         self._open: dict[Attempt, Job] = {}  #: jobs whose end was not reported
+        self._waiting_bytes = 0  #: of jobs in the queue
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[_Thread] = []
         self._timer: Any = None
@@ -78,12 +88,13 @@ class DecoderThreads:
         """Have ``job`` done; where every thread is stuck already, refuse it."""
         with self._lock:
             self._open[job.attempt] = job
+            self._waiting_bytes += job.size
             working = [thread for thread in self._threads if not thread.is_left]
             is_refused = not working and len(self._threads) >= MAX_THREADS
-        if is_refused:
-            self._refuse(job)
-            return
         self._queue.put(job)
+        if is_refused:
+            self._refuse_waiting()
+            return
         if not working:
             self._start_thread()
         if self._timer is None:
@@ -108,14 +119,41 @@ class DecoderThreads:
         with self._lock:
             return self._open.pop(attempt, None)
 
-    def _refuse(self, job: Job) -> None:
-        if self._take(job.attempt) is not None:
-            self._counters.decode_refusals += 1
-            error = RuntimeError(
-                f"{MAX_THREADS} earlier results are still being rebuilt, each for longer than its bound;"
-                " restart this process, and return data whose unpickling ends"
-            )
-            self._end(job.attempt, job.give_up(error))
+    def is_full(self) -> bool:
+        """Say whether so much waits that no worker should send more; ``on_room`` is called when that has changed."""
+        with self._lock:
+            return self._waiting_bytes > WAITING_BYTES
+
+    def _leave_queue(self, job: Job) -> None:
+        """Count ``job`` as waiting no more."""
+        with self._lock:
+            was_full = self.is_full()
+            self._waiting_bytes -= job.size
+            has_room = was_full and not self.is_full()
+        if has_room and self._on_room is not None:
+            self._on_room()
+
+    def _refuse_waiting(self) -> None:
+        """Fail what is queued: every thread is stuck, and there may be no more of them."""
+        error = RuntimeError(
+            f"{MAX_THREADS} earlier results are still being rebuilt, each for longer than its bound;"
+            " restart this process, and return data whose unpickling ends"
+        )
+        self._counters.decode_refusals += self._fail_waiting(error)
+
+    def _fail_waiting(self, error: BaseException) -> int:
+        """Fail what is queued with ``error``; return how many that were."""
+        count = 0
+        while True:
+            try:
+                job = self._queue.get_nowait()
+            except Empty:
+                return count
+            if job is not None:
+                self._leave_queue(job)
+                if self._take(job.attempt) is not None:
+                    count += 1
+                    self._end(job.attempt, job.give_up(error))
 
     # -- on the threads
 
@@ -129,13 +167,13 @@ class DecoderThreads:
         except RuntimeError as error:  # no thread can be had: nobody would do what is queued
             with self._lock:
                 self._threads.remove(record)
-                stranded = list(self._open.values()) if not self._threads else []
-            for job in stranded:
-                if self._take(job.attempt) is not None:
-                    self._end(job.attempt, job.give_up(error))
+                is_alone = not [thread for thread in self._threads if not thread.is_left]
+            if is_alone:
+                self._fail_waiting(error)
 
     def _run(self, record: _Thread) -> None:
         while not record.is_left and (job := self._queue.get()) is not None:
+            self._leave_queue(job)
             with self._lock:
                 record.job = job if job.attempt in self._open else None
             if record.job is None:  # it was given up while it waited
@@ -190,12 +228,6 @@ class DecoderThreads:
             self._watch_in(SLOW_SECONDS)
         elif self._counters.stuck_decoders:
             self._watch_in(STUCK_LOOK_SECONDS)
-
-    def _refuse_waiting(self) -> None:
-        with self._lock:
-            waiting = list(self._open.values())
-        for job in waiting:
-            self._refuse(job)
 
     def close(self) -> None:
         """Have the threads end when they have done what is queued; wait a moment for those that are not stuck."""
