@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .errors import EngineForked as EngineForked
     from .errors import EngineFull as EngineFull
     from .errors import NestedDeadlock as NestedDeadlock
+    from .errors import PayloadTooLarge as PayloadTooLarge
     from .errors import PickleError as PickleError
     from .errors import RemoteError as RemoteError
     from .errors import ResultDecodeError as ResultDecodeError
@@ -56,6 +57,7 @@ _HOMES = {
     "Lane": "_states",
     "LaneSnapshot": "_snapshot",
     "NestedDeadlock": "errors",
+    "PayloadTooLarge": "errors",
     "PickleError": "errors",
     "Priority": "_states",
     "Progress": "_records",

@@ -47,6 +47,9 @@ class Snapshot:
     late: int  #: results that came after their task had settled
     stalls: int  #: how often the home loop was blocked for more than a second
     longest_stall: float  #: seconds
+    malformed: int  #: workers replaced because they broke the protocol
+    decode_timeouts: int  #: results of processes given up because rebuilding them took too long
+    stuck_decoders: int  #: threads that still rebuild such a result; at eight, results that need one are refused
     phase: str  #: "running", "draining" or "closed"
 
     def count(self, state: TaskState) -> int:
@@ -98,5 +101,6 @@ def take_snapshot(core: Core) -> Snapshot:
             memory_exceeded=processes.memory_exceeded,
             start_failures=processes.start_failures + threads.start_failures,
             last_start_error=max(failures)[1] if failures else None, late=counters.late,
-            stalls=core.watch.stalls, longest_stall=core.watch.longest_stall, phase=scheduler.phase,
+            stalls=core.watch.stalls, longest_stall=core.watch.longest_stall, malformed=processes.malformed,
+            decode_timeouts=processes.decode_timeouts, stuck_decoders=processes.stuck_decoders, phase=scheduler.phase,
         )  # fmt: skip

@@ -15,6 +15,7 @@ __all__ = [
     "EngineForked",
     "EngineFull",
     "NestedDeadlock",
+    "PayloadTooLarge",
     "PickleError",
     "RemoteError",
     "RemoteTraceback",
@@ -175,6 +176,21 @@ class PickleError(EngineError, pickle.PicklingError):
         self.what = what
         self.where = where
         self.task_id = task_id
+
+
+class PayloadTooLarge(PickleError):
+    """Arguments or a result are larger than may travel; send a path, or send them in parts.
+
+    ``size_bytes`` is what had been counted when it was refused, ``limit_bytes`` what may travel.
+    """
+
+    def __init__(
+        self, message: str | None = None, *, size_bytes: int | None = None, limit_bytes: int | None = None,
+        what: str = "arguments", where: str = "parent", task_id: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(message, what=what, where=where, task_id=task_id)
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
 
 
 class TaskDecodeError(PickleError):

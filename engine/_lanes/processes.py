@@ -46,7 +46,8 @@ class ProcessLane:
         self._settings = settings
         self._functions = Functions()
         self._encoder = Encoder(self._functions)
-        self._decoder = Decoder(front.end, home.loop)
+        self._decoder = Decoder(front.end, home.loop, self.counters, self._make_room)
+        self._waiting: list[Worker] = []  #: those that get no task before results have been decoded; home loop only
         self._stacks = StackCollector(home)
         self._claim_lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._pool = Pool(
@@ -65,9 +66,9 @@ class ProcessLane:
         self._home.post(self._pool.pump)
 
     def started(self, attempt: Attempt) -> float | None:
-        """Return when ``attempt`` began, from its worker's start page."""
+        """Return when ``attempt`` began, from its worker's start page, or from its answer while that is decoded."""
         worker, number = attempt.lane_data or OVER
-        return worker.started(number) if worker is not None else None
+        return worker.started(number) if worker is not None else self._decoder.started(attempt)
 
     def recall(self, attempt: Attempt) -> bool:
         """Take ``attempt`` back from the kernel, if its worker has not received it."""
@@ -149,7 +150,7 @@ class ProcessLane:
         """A task was answered: the worker gets its next one first, then the answer is decoded."""
         attempt = worker.take(frame.number, frame.ended - frame.started)
         if attempt is None:
-            self.counters.late += 1
+            self.on_nonsense(worker, f"it answered number {frame.number}, which was not its turn")
             return
         worker.tasks_done += 1
         if worker.timers:
@@ -157,17 +158,30 @@ class ProcessLane:
         if frame.flags & RETIRE or worker.tasks_done == self._settings.max_tasks_per_worker:
             worker.is_poisoned = bool(frame.flags & RETIRE)
             self._replace(worker)
+        elif self._decoder.is_full():
+            self._waiting.append(worker)
         else:
             self._pool.refill(worker)
-        self._decoder.settle(attempt, frame, worker.label)
+        problem = self._decoder.settle(attempt, frame, worker.label)
+        if problem:
+            self.on_nonsense(worker, problem)
+
+    def _make_room(self) -> None:
+        self._home.post(self._refill_waiting)
+
+    def _refill_waiting(self) -> None:
+        """Give work again to workers that had to wait for the decoder."""
+        waiting, self._waiting = self._waiting, []
+        for worker in waiting:
+            self._pool.refill(worker)
 
     def on_heavy(self, worker: Worker) -> None:
         """A worker holds more memory than it may, and takes no further task: what it was sent goes to others."""
         self._replace(worker)
 
     def on_nonsense(self, worker: Worker, problem: str) -> None:
-        """A worker broke the protocol: it goes, and the task it runs is told why."""
-        if worker.state == "retiring":  # it has closed its descriptors, and has its grace for its exit handlers
+        """A worker broke the protocol: it goes, the task it runs is told why, and nothing more of it is believed."""
+        if worker.failure or worker.state == "retiring":  # which closes its descriptors, in its grace for exit handlers
             return
         self.counters.malformed += 1
         worker.failure = problem
@@ -226,7 +240,8 @@ class ProcessLane:
     def interrupt(self, attempt: Attempt) -> None:
         """Ask ``attempt`` to stop, and kill its worker after its grace."""
         worker, number = attempt.lane_data or OVER
-        if worker is None:
+        if worker is None:  # over, or its result is being decoded, and nobody waits for that any more
+            self._decoder.give_up(attempt)
             return
         self._pool.arm_spare()
         is_back, others = worker.recall(number)
@@ -331,6 +346,4 @@ class ProcessLane:
         """Let all workers leave, kill those that have not after ``grace`` seconds, and reap every one."""
         self._memory.end()
         await self._pool.close(grace)
-        thread = self._decoder.close()
-        if thread is not None:
-            thread.join(0.25)
+        self._decoder.close()

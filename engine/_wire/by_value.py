@@ -7,7 +7,7 @@ from typing import Any
 
 import cloudpickle
 
-from .pickling import MEMORY, Cached, _Buffers, is_by_value
+from .pickling import MEMORY, BoundedWriter, Cached, _Buffers, is_by_value
 
 __all__ = ["ValuePickler"]
 
@@ -27,7 +27,7 @@ class WholePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ha
 
     def __init__(self, file: io.BytesIO, **options: Any) -> None:
         self._cells: dict[int, tuple[Any, _Cell]] = {}
-        super().__init__(file, 5, **options)
+        super().__init__(BoundedWriter(file), 5, **options)
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce a cached function of ours, everything else as cloudpickle does."""
@@ -46,6 +46,7 @@ class ValuePickler(WholePickler, _Buffers):
         self.kind = MEMORY
         self.plain = False
         self.buffers = []
+        self.raw_bytes = 0
         super().__init__(self.file, buffer_callback=self.take)
 
     def reducer_override(self, obj: Any) -> Any:

@@ -4,7 +4,9 @@ Tasks are packets (SOCK_SEQPACKET), so they need no magic number. Results and bu
 begins with one, and every length in it is checked before anything is allocated.
 """
 
+import math
 import struct
+from typing import Any
 
 __all__ = [
     "ARGS_ONLY",
@@ -23,6 +25,8 @@ __all__ = [
     "LOG",
     "MAGIC",
     "MAX_FRAME_BYTES",
+    "MAX_PAYLOAD_BYTES",
+    "MAX_REPORT_BYTES",
     "MAX_SEGMENTS",
     "NOT_DECODED",
     "NOT_ENCODED",
@@ -45,6 +49,8 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_FRAME_BYTES = 8 << 30  #: a header that announces more is broken
+MAX_PAYLOAD_BYTES = MAX_FRAME_BYTES - (1 << 20)  #: arguments or a result beyond this are refused where they are pickled
+MAX_REPORT_BYTES = 32 << 20  #: the same for what a worker says about an exception; it keeps to half of that
 INLINE_BYTES = 60 << 10  #: more than this of arguments goes over the stream: a packet must fit the socket's buffer
 CONTROL_BYTES = 48 << 10  #: the longest control message, for the same reason
 MAX_SEGMENTS = 4096  #: buffers that travel raw with one object; the table of them fits any buffer
@@ -64,7 +70,7 @@ SETUP, BULK, DEFINE, FORGET = 1, 2, 3, 4
 #: payload and the buffers follow.
 RESULT = struct.Struct("<HBBIQddQQ")
 VALUE, ERROR, CANCELLED, SKIPPED, NOT_DECODED, NOT_ENCODED = 1, 2, 3, 4, 5, 6
-PLAIN = 1  #: the payload holds exact built-ins only, so decoding it runs nobody's code
+PLAIN = 1  #: the payload holds harmless types only (``_wire.harmless``), so decoding it runs nobody's code
 RETIRE = 2  #: the task was interrupted at an arbitrary point: the worker may hold locks for ever
 SPOKE = 4  #: the task printed, logged or reported: read the control socket before settling it
 
@@ -81,14 +87,18 @@ class FrameError(Exception):
     """What came from the worker is not a frame."""
 
 
-def check_result(magic: int, kind: int, segments: int, payload: int, bulk: int, limit: int) -> None:
-    """Raise FrameError unless the header of a result can be true."""
-    if segments > MAX_SEGMENTS:
-        raise FrameError(f"expected at most {MAX_SEGMENTS} buffers, got a header announcing {segments}")
+def check_result(header: tuple[Any, ...], limit: int) -> None:
+    """Raise FrameError unless ``header``, an unpacked RESULT, can be true."""
+    magic, kind, _, segments, _, started, ended, payload, bulk = header
     if magic != MAGIC or not VALUE <= kind <= NOT_ENCODED:
         raise FrameError(f"expected a result header, got magic {magic:#06x} and kind {kind}")
-    if payload + bulk + segments * SEGMENT.size > limit:
-        raise FrameError(f"expected a result of at most {limit} bytes, got a header announcing {payload + bulk}")
+    if segments > MAX_SEGMENTS:
+        raise FrameError(f"expected at most {MAX_SEGMENTS} buffers, got a header announcing {segments}")
+    if not 0.0 <= started <= ended < math.inf:  # False for NaN too
+        raise FrameError(f"expected a start and an end after it, got {started} and {ended}")
+    most = limit if kind == VALUE else MAX_REPORT_BYTES
+    if payload + bulk + segments * SEGMENT.size > most:
+        raise FrameError(f"expected a result of at most {most} bytes, got a header announcing {payload + bulk}")
 
 
 def check_segments(segments: list[tuple[int, int]], bulk: int) -> None:

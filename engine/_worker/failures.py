@@ -51,13 +51,13 @@ def stand_in(error: BaseException) -> RemoteError:
     return RemoteError(f"{name}: {text}", type_name=name, text=text, traceback=trace)
 
 
-def _survives(packer: Packer, error: BaseException) -> bytes | None:
-    """Return ``error`` pickled, if it comes back as the same type; None if it cannot travel."""
+def _survives(packer: Packer, error: BaseException) -> tuple[bytes, bool] | None:
+    """Return ``error`` pickled and whether that is harmless, if it comes back as the same type; None if it does not."""
     try:
-        payload, buffers, _ = packer.pack(error)
+        payload, buffers, is_harmless = packer.pack(error)
         if buffers or len(payload) > MAX_PICKLE:
             return None
-        return payload if type(pickle.loads(payload)) is type(error) else None
+        return (payload, is_harmless) if type(pickle.loads(payload)) is type(error) else None
     except BaseException:  # __reduce__ and __setstate__ are user code, which may even exit
         return None
 
@@ -77,12 +77,12 @@ def _replace_leaves(packer: Packer, group: BaseExceptionGroup[Any]) -> BaseExcep
 
 
 def pack_error(packer: Packer, error: BaseException) -> bytes:
-    """Pack (type name, message, traceback, pickled exception or None) of ``error``, from exact built-ins only."""
-    name, text, trace = describe(error)
-    pickled = _survives(packer, error)
-    if pickled is None and isinstance(error, BaseExceptionGroup):
+    """Pack (type name, message, traceback, pickled exception or None, whether that is harmless) of ``error``."""
+    described = describe(error)  # before its own code runs
+    survivor = _survives(packer, error)
+    if survivor is None and isinstance(error, BaseExceptionGroup):
         try:
-            pickled = _survives(packer, _replace_leaves(packer, error))
+            survivor = _survives(packer, _replace_leaves(packer, error))
         except BaseException:  # user code in the group's class
-            pickled = None
-    return pickle.dumps((name, text, trace, pickled), 5)
+            survivor = None
+    return pickle.dumps((*described, *(survivor or (None, False))), 5)

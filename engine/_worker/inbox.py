@@ -11,6 +11,8 @@ from .._wire.pickling import BYTEARRAY, BYTES
 
 __all__ = ["Broken", "ParentGone", "Stream"]
 
+PART_BYTES = 64 << 20  #: what is read at once of something long that was interrupted
+
 
 class ParentGone(BaseException):
     """The parent closed the stream; the kernel is about to end this worker too."""
@@ -49,7 +51,7 @@ class Stream:
             self._next()
         return self._functions[number]
 
-    def segments(self, task: int, flags: int, head: bytes, count: int, size: int) -> tuple[bytes, list[Any]]:
+    def segments(self, task: int, flags: int, head: bytes, count: int, size: int) -> tuple[memoryview, list[Any]]:
         """Return payload and buffers of ``task``, whose packet held ``head``."""
         while self._next() != task:
             pass
@@ -57,7 +59,7 @@ class Stream:
         if flags & IN_BULK:
             head = self._exactly(table + size)
         buffers = [self._buffer(kind, length) for kind, length in SEGMENT.iter_unpack(head[:table])]
-        return head[table:], buffers
+        return memoryview(head)[table:], buffers
 
     def _next(self) -> int:
         """Read one frame header and what it defines; return the task's number if bulk follows, else 0."""
@@ -79,12 +81,17 @@ class Stream:
         return 0
 
     def _exactly(self, size: int) -> bytes:
-        """Return the next ``size`` bytes, in one allocation where the kernel has them."""
+        """Return the next ``size`` bytes, in one allocation where the kernel hands them out at once (2 GiB at most)."""
         data = self._sock.recv(size, _socket.MSG_WAITALL) if size else b""
-        while len(data) < size:  # a signal cut it short, or the parent is gone
-            more = self._sock.recv(size - len(data), _socket.MSG_WAITALL)
-            data += more if more else bytes(self._gone())
-        return data
+        if len(data) == size:
+            return data
+        parts = [data]
+        left = size - len(data)
+        while left:  # a signal cut it short, or the parent is gone
+            more = self._sock.recv(min(left, PART_BYTES), _socket.MSG_WAITALL)
+            left -= len(more) or self._gone()
+            parts.append(more)
+        return b"".join(parts)
 
     def _buffer(self, kind: int, size: int) -> Any:
         if kind == BYTES:

@@ -1,4 +1,4 @@
-"""Answers of a worker: one write each, so that what it finished survives it."""
+"""Answers of a worker: one write each where they fit the socket, so that what it finished survives it."""
 
 import _socket
 
@@ -8,6 +8,8 @@ from .interrupts import Interrupts
 from .voice import Printer, Voice
 
 __all__ = ["Outlet"]
+
+COPIED_BYTES = 128 << 10  #: more does not fit the socket's buffer anyway
 
 
 class Outlet:
@@ -34,11 +36,19 @@ class Outlet:
         payload, buffers, _ = packed
         if not buffers:
             head = RESULT.pack(MAGIC, kind, flags, 0, number, started, ended, len(payload), 0)
-            self._sock.sendall(head + payload)
+            self._send(head, payload)
             return
         bulk = sum([buffer.nbytes for _, buffer in buffers])
         head = RESULT.pack(MAGIC, kind, flags, len(buffers), number, started, ended, len(payload), bulk)
         table = b"".join([SEGMENT.pack(kind, buffer.nbytes) for kind, buffer in buffers])
-        self._sock.sendall(head + table + payload)
+        self._send(head + table, payload)
         for _, buffer in buffers:
             self._sock.sendall(buffer)
+
+    def _send(self, head: bytes, payload: bytes) -> None:
+        """Send both, in one write unless that would copy much."""
+        if len(payload) < COPIED_BYTES:
+            self._sock.sendall(head + payload)
+        else:
+            self._sock.sendall(head)
+            self._sock.sendall(payload)

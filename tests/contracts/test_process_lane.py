@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from engine._lanes._process import child, decoder, pool
+from engine._lanes._process import child, decoder_threads, pool
 from engine._lanes.base import Attempt, Outcome
 from engine._lanes.processes import ProcessLane, ProcessSettings
 from engine._mailbox import Mailbox
@@ -936,7 +936,7 @@ def test_the_lane_runs_on_uvloop() -> None:
 
 
 async def test_a_result_that_decodes_for_ever_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "STUCK_SECONDS", 0.2)
+    monkeypatch.setattr(decoder_threads, "SECONDS", 0.2)
     async with lane_of(2) as (front, _):
         stuck = front.submit(make_sleeps_when_loaded, 2.0)
         await front.run(make_exits_when_loaded)

@@ -509,9 +509,9 @@ async def test_a_worker_that_is_stopped_in_the_middle_of_an_answer(stopped: Call
         task = engine.submit(bytes, size)
         workers = engine._core.processes._pool.workers
         async with asyncio.timeout(STUCK):
-            while not any(worker.reader._sinks for worker in workers):
+            while not any(worker.reader.is_in_a_frame for worker in workers):
                 await asyncio.sleep(0)  # a look at every turn of the loop: each reads at most 4 MiB
-        (worker,) = [worker for worker in workers if worker.reader._sinks]
+        (worker,) = [worker for worker in workers if worker.reader.is_in_a_frame]
         stopped(worker.pid)
         assert await asyncio.wait_for(engine.run(abs, -1), STUCK) == 1
         assert not task.done()

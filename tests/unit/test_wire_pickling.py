@@ -15,6 +15,10 @@ def load(packed: Packed) -> Any:
     return pickle.loads(packed.payload, buffers=[kinds[kind](raw) for kind, raw in packed.buffers])
 
 
+class OfOurs:
+    pass
+
+
 @pytest.mark.parametrize("value", [None, 1, "a", [1, {"b": (2.5, None)}], {1, 2}, b"x", "\udcff"])
 def test_built_ins_are_plain(value: Any) -> None:
     packed = Packer().pack(value)
@@ -24,7 +28,8 @@ def test_built_ins_are_plain(value: Any) -> None:
 
 def test_an_instance_of_any_class_is_not_plain() -> None:
     packer = Packer()
-    assert not packer.pack([ValueError("x")]).plain
+    assert not packer.pack([threading.local]).plain
+    assert not packer.pack([OfOurs()]).plain
     assert packer.pack([1]).plain
 
 

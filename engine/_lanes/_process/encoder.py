@@ -4,11 +4,20 @@ from typing import Any, NamedTuple
 
 from ..._wire.frames import ARGS_ONLY, BULK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
 from ..._wire.pickling import Packed, Packer, dumps_by_value, lift_call
-from ...errors import PickleError
+from ...errors import PayloadTooLarge, PickleError
 from ..base import Attempt
 from .functions import Function, Functions
 
-__all__ = ["Encoded", "Encoder", "bulk_frame", "definition_frame", "forget_frame", "header", "pack_initializer"]
+__all__ = [
+    "Encoded",
+    "Encoder",
+    "bulk_frame",
+    "definition_frame",
+    "forget_frame",
+    "header",
+    "pack_initializer",
+    "too_large",
+]
 
 
 class Encoded(NamedTuple):
@@ -40,14 +49,25 @@ class Encoder:
                 return Encoded(function, ARGS_ONLY, self._packer.pack(args))
             given = fn if function is None else None
             return Encoded(function, 0, self._packer.pack((args, kwargs, attempt.name, attempt.exported, given)))
+        except PayloadTooLarge as error:
+            raise too_large("arguments", "parent", attempt, error) from None
         except BaseException as error:  # __reduce__ is user code, which may even exit
             raise _pickle_error("arguments", attempt, error) from error
+
+
+def too_large(what: str, where: str, attempt: Attempt, error: PayloadTooLarge) -> PayloadTooLarge:
+    """Say whose ``what`` it was that ``error`` refused."""
+    return PayloadTooLarge(
+        f"expected the {what} of task {attempt.task_id} ({attempt.name}) to be at most {error.limit_bytes} bytes, got"
+        f" {error.size_bytes} or more; send a path, or send them in parts",
+        size_bytes=error.size_bytes, limit_bytes=error.limit_bytes, what=what, where=where, task_id=attempt.task_id,
+    )  # fmt: skip
 
 
 def _pickle_error(what: str, attempt: Attempt, error: BaseException) -> PickleError:
     try:
         text = f"{type(error).__name__}: {error}"[:1000]
-    except Exception:  # a str of user code
+    except BaseException:  # a str of user code, which may even exit
         text = type(error).__name__
     remedy = "send plain data and open files, locks and connections inside the function"
     if isinstance(error, RecursionError):
@@ -73,12 +93,13 @@ def header(attempt: Attempt, encoded: Encoded, number: int) -> tuple[bytes, list
     table = b"".join([SEGMENT.pack(kind, buffer.nbytes) for kind, buffer in buffers])
     bulk: list[Any] = [buffer for _, buffer in buffers]
     total = sum([buffer.nbytes for _, buffer in buffers])
-    inline = table + payload
-    if len(inline) > INLINE_BYTES:
+    inline = b""
+    if len(table) + size > INLINE_BYTES:
         flags |= IN_BULK
         bulk[:0] = [table, payload]
-        total += len(inline)
-        inline = b""
+        total += len(table) + size
+    else:
+        inline = table + payload
     return TASK.pack(flags, count, attempt.number, number, attempt.task_id, fid, size, timeout, total) + inline, bulk
 
 

@@ -25,7 +25,7 @@ def read_fields(body: bytes) -> Any:
     """Return what a worker sent as JSON; None if it is broken, or was cut."""
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

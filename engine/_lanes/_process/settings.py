@@ -43,8 +43,10 @@ class Counters:
     recycled: int = 0  #: workers replaced after max_tasks_per_worker, over worker_memory_limit, or by restart
     memory_exceeded: int = 0  #: tasks that took too much memory and were killed with their worker
     given_back: int = 0  #: attempts that a dead worker had not begun
-    late: int = 0  #: results that nobody waited for any more
-    malformed: int = 0  #: workers replaced because they sent no frame
+    malformed: int = 0  #: workers replaced because they broke the protocol
+    decode_timeouts: int = 0  #: results and exceptions given up because rebuilding them took too long
+    decode_refusals: int = 0  #: those not even tried, because every decoder thread was stuck
+    stuck_decoders: int = 0  #: decoder threads left behind, which still rebuild something
 
 
 def usable_cpus() -> int:

@@ -4,18 +4,35 @@ Guarantees
     Home loop only; every read is non-blocking and bounded. Order at a death: results are read to the end, then the
     control socket, then stderr, and only then is the death reported: what the worker finished counts.
     A result that says so (``SPOKE``) is reported after the control messages that were sent before it.
+    After the first break of the protocol (``worker.failure``) nothing more of that worker is believed.
+    A descriptor that a worker sends is closed, but for the pidfd of its hello (design/0008).
 """
 
 import asyncio
+import contextvars
 import logging
-import pickle
+import os
 import socket
 import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..._wire.frames import CONTROL, CONTROL_BYTES, HEAVY, HELLO, PRINT, PROGRESS, REFUSED, SPOKE, STACKS, FrameError
+from ..._wire.frames import (
+    CONTROL,
+    CONTROL_BYTES,
+    HEAVY,
+    HELLO,
+    LOG,
+    PRINT,
+    PROGRESS,
+    REFUSED,
+    SPOKE,
+    STACKS,
+    FrameError,
+)
+from ..._wire.harmless import load_harmless
 from .crash import Stderr
+from .frozen import is_pidfd_of, is_stopped
 from .reader import Frame
 from .reports import forward_print, forward_report, read_fields
 from .worker import Worker
@@ -27,7 +44,10 @@ log = logging.getLogger("engine")
 _MESSAGE_BYTES = CONTROL_BYTES + 4096
 _MANY = 256  # reads in one turn, so that a worker that never stops talking does not hold the loop
 _FULL_SOCKET = 16  # reads that empty a full socket buffer (208 KiB by default, 64 KiB at a time), and some
-_LINGER = 0.5  # seconds that a worker may live after its stream ended
+_LINGER = 0.5  # seconds that a worker may live after its stream or control socket ended
+
+STALL_SECONDS = 30.0  #: a worker that sends nothing for so long in the middle of an answer is replaced
+_LOOKS = 8  # how often it is looked at in that time: a loop that did not turn, or a stopped process, looks once
 
 
 class Events(Protocol):
@@ -65,6 +85,9 @@ class Watcher:
         self._events = events
         self._watched: set[int] = set()
         self._linger: Any = None
+        self._stall: Any = None
+        self._quiet_looks = 0
+        self._arrived = 0
         self.has_lost_control = False
         child = worker.child
         self._control = child.control
@@ -88,21 +111,22 @@ class Watcher:
 
     def stop(self) -> None:
         """Take every reader off the loop."""
-        if self._linger is not None:
-            self._linger.cancel()
+        for timer in (self._linger, self._stall):
+            if timer is not None:
+                timer.cancel()
         while self._watched:
             self._loop.remove_reader(self._watched.pop())
 
     # -- results
 
     def _read_results(self) -> None:
+        reader = self.worker.reader
         try:
-            frames = self.worker.reader.read()
+            frames = reader.read()
         except BlockingIOError:
             return
         except FrameError as error:
-            self._unwatch(self.worker.child.stream.fileno())
-            self._events.on_nonsense(self.worker, str(error))
+            self._break_off(str(error))
             return
         except OSError:  # ECONNRESET: it was killed with tasks unread
             self._end_of_stream()
@@ -110,9 +134,43 @@ class Watcher:
         for frame in frames:
             if frame.flags & SPOKE:
                 self._drain_control()
+            if self.worker.failure:
+                return
             self._events.on_answer(self.worker, frame)
-        if self.worker.reader.is_at_end:
+        if reader.broken is not None:
+            self._break_off(str(reader.broken))
+        elif reader.is_at_end:
             self._end_of_stream()
+        elif self._stall is None and reader.is_in_a_frame:
+            self._quiet_looks, self._arrived = 0, reader.arrived
+            self._look_again()
+
+    def _break_off(self, problem: str) -> None:
+        """Believe nothing more of a worker that broke the protocol, and have it replaced."""
+        self._unwatch(self.worker.child.stream.fileno())
+        self._unwatch(self._control.fileno())
+        if not self.worker.failure:
+            self._events.on_nonsense(self.worker, problem)
+
+    def _look_again(self) -> None:
+        self._stall = self._loop.call_later(STALL_SECONDS / _LOOKS, self._look_for_stall, context=contextvars.Context())
+
+    def _look_for_stall(self) -> None:
+        """Take what is there first, then judge: is this a worker that will never finish its answer?"""
+        self._read_results()
+        self._stall = None
+        worker = self.worker
+        reader = worker.reader
+        if worker.failure or not reader.is_in_a_frame or reader.is_at_end:
+            return
+        if reader.arrived != self._arrived or is_stopped(worker.pid):
+            self._quiet_looks, self._arrived = 0, reader.arrived
+        else:
+            self._quiet_looks += 1
+        if self._quiet_looks < _LOOKS:
+            self._look_again()
+        else:
+            self._break_off(f"it sent a part of an answer and then nothing for {STALL_SECONDS} s")
 
     def read_results_now(self, until: Callable[[], bool]) -> None:
         """Report what lies in the kernel already, ``until`` that is true; a late timer asks before it strikes."""
@@ -124,19 +182,24 @@ class Watcher:
     def _end_of_stream(self) -> None:
         """Expect its death; a task may also have closed the worker's descriptors, and then it is of no use."""
         self._unwatch(self.worker.child.stream.fileno())
-        if self._linger is None and self.worker.state != "dead":
-            self._linger = self._loop.call_later(_LINGER, self._closed_but_alive)
+        self._expect_death("it closed its result stream")
 
-    def _closed_but_alive(self) -> None:
-        self._events.on_nonsense(self.worker, "it closed its result stream")
+    def _expect_death(self, problem: str) -> None:
+        if self._linger is None and self.worker.state != "dead":
+            self._linger = self._loop.call_later(_LINGER, self._break_off, problem)
 
     def _drain_results(self) -> None:
-        while not self.worker.reader.is_at_end:
+        while not (self.worker.reader.is_at_end or self.worker.failure):
             try:
                 frames = self.worker.reader.read()
-            except (BlockingIOError, FrameError, OSError):
+            except (BlockingIOError, OSError):
+                return
+            except FrameError as error:
+                self._break_off(str(error))
                 return
             for frame in frames:
+                if self.worker.failure:
+                    return
                 self._events.on_answer(self.worker, frame)
 
     # -- control
@@ -153,39 +216,58 @@ class Watcher:
                 return
 
     def _read_message(self) -> bool:
+        if self.worker.failure:
+            return False
         try:
-            if self.worker.state == "starting" or self.worker.was_starting:
-                message = self._receive_with_descriptor()
-            else:
-                message = self._control.recv(_MESSAGE_BYTES, socket.MSG_DONTWAIT)
+            message, descriptors, flags = self._receive()
         except BlockingIOError:
             return False
         except OSError:
-            message = b""
-        if not message:
+            message, descriptors, flags = b"", [], 0
+        if not message and not descriptors:
             self.has_lost_control = True
             self._unwatch(self._control.fileno())
+            self._expect_death("it closed its control socket")
             return False
-        kind, number = CONTROL.unpack_from(message)
-        self._handle(kind, number, message[CONTROL.size :])
-        return True
+        problem = self._handle(message, descriptors, flags)
+        for fd in descriptors:
+            os.close(fd)
+        if problem:
+            self._break_off(problem)
+        return not problem
 
-    def _receive_with_descriptor(self) -> bytes:
-        flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-        message, ancillary, _, _ = self._control.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(4), flags)
+    def _receive(self) -> tuple[bytes, list[int], int]:
+        """Return one message, the descriptors that came with it, and the flags of ``recvmsg``."""
+        is_new = self.worker.state == "starting" or self.worker.was_starting
+        space = socket.CMSG_SPACE(4) if is_new else 0  # without space the kernel closes what is sent, and says so
+        how = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+        message, ancillary, flags, _ = self._control.recvmsg(_MESSAGE_BYTES, space, how)
+        descriptors: list[int] = []
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                self._unwatch(self.worker.child.pidfd)
-                self.worker.adopt_pidfd(struct.unpack("i", data[:4])[0])
-                self._watch(self.worker.child.pidfd, self._notice_death)
-        # Without one (MSG_CTRUNC: no descriptor was free here) the pidfd of the start stays in use.
-        return message
+                descriptors.extend(struct.unpack(f"{len(data) // 4}i", data[: len(data) // 4 * 4]))
+        return message, descriptors, flags
 
-    def _handle(self, kind: int, number: int, body: bytes) -> None:
+    def _handle(self, message: bytes, descriptors: list[int], flags: int) -> str:
+        """Do what ``message`` says; return what is wrong with it, empty if nothing is. Take out what is kept."""
+        if flags & socket.MSG_TRUNC:
+            return f"it sent a control message of more than {_MESSAGE_BYTES} bytes"
+        if len(message) < CONTROL.size:
+            return f"it sent a control message of {len(message)} bytes"
+        kind, number = CONTROL.unpack_from(message)
+        body = message[CONTROL.size :]
         worker = self.worker
-        if kind == HELLO:
-            if worker.state == "starting":  # else its death was heard of first, and it takes no task
-                self._events.on_hello(worker)
+        if kind == HELLO and (worker.state == "starting" or worker.was_starting):
+            if worker.state != "starting":  # its death was heard of first, and it takes no task
+                return ""
+            if descriptors and is_pidfd_of(descriptors[0], worker.pid):
+                self._unwatch(worker.child.pidfd)
+                worker.adopt_pidfd(descriptors.pop(0))
+                self._watch(worker.child.pidfd, self._notice_death)
+            # Without one (MSG_CTRUNC: no descriptor was free here) the pidfd of the start stays in use.
+            self._events.on_hello(worker)
+        elif descriptors or flags & socket.MSG_CTRUNC:
+            return "it sent a descriptor that nobody asked for"
         elif kind == REFUSED:
             worker.refusal = _refusal(body)
         elif kind == HEAVY:
@@ -193,13 +275,22 @@ class Watcher:
         elif kind == STACKS:
             self._events.on_stacks(worker, number, body.decode("utf-8", "replace"))
         elif kind == PROGRESS:
-            fields = read_fields(body)
-            if fields is not None:
-                self._events.on_progress(worker, number, *fields)
-        else:
+            return self._take_progress(number, read_fields(body))
+        elif kind in (PRINT, LOG):
             if kind == PRINT and body[:1] == b"\x02":
                 self.stderr.keep(body[1:])
             self._forward(lambda: forward_report(kind, number, body, worker.name))
+        else:
+            return f"it sent a control message of kind {kind} in state {worker.state}"
+        return ""
+
+    def _take_progress(self, task_id: int, fields: Any) -> str:
+        if fields is None:  # it was too long, and cut
+            return ""
+        if type(fields) is not list or len(fields) != 3:
+            return "it sent a progress report that is none"
+        self._events.on_progress(self.worker, task_id, *fields)
+        return ""
 
     @staticmethod
     def _forward(report: Callable[[], None]) -> None:
@@ -236,6 +327,7 @@ class Watcher:
 
 def _refusal(body: bytes) -> Any:
     try:
-        return pickle.loads(body)  # three texts, by ``_worker.main``
+        name, text, trace = load_harmless(body)  # by ``_worker.main``
+        return str(name), str(text), str(trace)
     except Exception:  # cut short by its death
         return ("Exception", "unknown", "")

@@ -123,15 +123,20 @@ class Worker:
             return any(other > number for other in self._in_flight)
 
     def take(self, number: int, seconds: float) -> Attempt | None:
-        """Take out the attempt that was answered, and note how long its function took."""
+        """Take out the attempt that was answered, and note how long its function took.
+
+        None: the answer is a lie, since a worker answers what it was sent, in that order, and after it began.
+        """
         with self._lock:
-            attempt = self._in_flight.pop(number, None)
+            page = self.child.page
+            if number != next(iter(self._in_flight), 0) or (page is not None and page.last() < number):
+                return None
+            attempt = self._in_flight.pop(number)
         self.is_heavy = False
         function = self._functions.pop(number, None)
         if function is not None:
             function.measure(seconds)
-        if attempt is not None:
-            attempt.lane_data = OVER
+        attempt.lane_data = OVER
         return attempt
 
     def take_all(self) -> list[tuple[int, Attempt]]:

@@ -1,0 +1,87 @@
+"""What a worker says about an exception, as the error to raise here.
+
+The worker sends four things that any worker can say (type name, message, traceback, and whether all is harmless), and
+the pickled exception if it can travel. So whatever becomes of the pickle, the first three always arrive.
+"""
+
+from typing import Any
+
+from ..._wire.frames import NOT_DECODED, NOT_ENCODED
+from ..._wire.harmless import load_harmless
+from ...errors import PayloadTooLarge, PickleError, RemoteError, RemoteTraceback, ResultDecodeError, TaskDecodeError
+from ..base import Attempt
+from .encoder import too_large
+
+__all__ = ["FailureReport", "decode_error", "read_failure"]
+
+_CAUSE: Any = BaseException.__dict__["__cause__"]
+
+
+class FailureReport:
+    """One failure as a worker describes it."""
+
+    def __init__(
+        self, attempt: Attempt, kind: int, name: str, text: str, trace: str, pickled: bytes | None, is_harmless: bool
+    ) -> None:
+        self.pickled = pickled
+        self.is_harmless = is_harmless  #: unpickling it runs nobody's code
+        self._kind = kind
+        self._attempt = attempt
+        self._name = name
+        self._text = text
+        self._trace = trace
+
+    def error(self, original: Any = None) -> BaseException:
+        """Return the error to raise here, with the remote traceback as the innermost cause.
+
+        ``original`` is what ``pickled`` gave; None, or anything that is no exception, if it could not be rebuilt.
+        """
+        cause: BaseException = RemoteTraceback(self._trace)
+        if issubclass(type(original), BaseException):  # not isinstance: that believes what ``__class__`` says
+            _CAUSE.__set__(original, cause)  # past a __setattr__ or a property of user code (a frozen dataclass)
+            cause = original
+        if self._kind in (NOT_DECODED, NOT_ENCODED):
+            if type(original) is PayloadTooLarge:
+                return too_large("result", "worker", self._attempt, original)
+            result = self._pickle_error()
+        elif issubclass(type(original), Exception) and not issubclass(type(original), StopIteration):
+            return original  # type: ignore[no-any-return]  # an exception, by the line above
+        else:
+            text = f"{self._name}: {self._text}"
+            result = RemoteError(text, type_name=self._name, text=self._text, traceback=self._trace)
+        result.__cause__ = cause
+        return result
+
+    def _pickle_error(self) -> BaseException:
+        attempt, got = self._attempt, f"got {self._name}: {self._text[:1000]}"
+        if self._kind == NOT_DECODED:
+            return TaskDecodeError(
+                f"expected task {attempt.task_id} ({attempt.name}) to be rebuilt in the worker, {got}; make sure that"
+                " its modules can be imported there, or define the function in the main script",
+                what="arguments", where="worker", task_id=attempt.task_id,
+            )  # fmt: skip
+        remedy = "return less deeply nested data" if self._name == "RecursionError" else "return plain data"
+        return PickleError(
+            f"expected the result of task {attempt.task_id} ({attempt.name}) to be picklable, {got}; {remedy}, or use"
+            " the thread lane",
+            what="result", where="worker", task_id=attempt.task_id,
+        )  # fmt: skip
+
+
+def read_failure(attempt: Attempt, kind: int, payload: bytes) -> FailureReport:
+    """Return what the worker reported. Raises whatever comes of a report that ``_worker.failures`` never wrote."""
+    name, text, trace, pickled, is_harmless = load_harmless(payload)
+    if not (type(name) is type(text) is type(trace) is str and (pickled is None or type(pickled) is bytes)):
+        raise TypeError("expected a report of three texts and a pickle")
+    return FailureReport(attempt, kind, name, text, trace, pickled, is_harmless is True)
+
+
+def decode_error(attempt: Attempt, error: BaseException) -> ResultDecodeError:
+    """Build the error of a task whose result could not be rebuilt here."""
+    result = ResultDecodeError(
+        f"expected the result of task {attempt.task_id} ({attempt.name}) to be rebuilt here, got"
+        f" {type(error).__name__}; make sure that its classes can be imported, or return plain data",
+        task_id=attempt.task_id,
+    )
+    result.__cause__ = error
+    return result
