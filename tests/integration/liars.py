@@ -146,6 +146,11 @@ def unknown_number() -> None:
 
 
 @lie
+def truth_after_a_lie() -> None:
+    stream().sendall(result(of=1 << 40, payload=ONE) + result(payload=ONE))
+
+
+@lie
 def number_to_come() -> None:
     stream().sendall(result(of=number() + 1, payload=ONE))
 
