@@ -285,11 +285,6 @@ def one_and_noise() -> None:
     time.sleep(60)
 
 
-def pid_after(seconds: float) -> int:
-    time.sleep(seconds)
-    return os.getpid()
-
-
 def initializer_with_gifts(fds: int) -> None:
     """Send descriptors before the hello, where the parent takes one."""
     from engine._worker import main

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, Task
-from engine._lanes._process import outbox, pool, watcher
+from engine._lanes._process import outbox, pool, stall
 from engine.errors import ResultDecodeError, TaskTimeout, WorkerCrashed, WorkerStartupError
 from tests.contracts import functions
 from tests.integration import liars
@@ -187,7 +187,7 @@ async def test_a_worker_that_stalls_in_the_middle_of_an_answer_is_replaced(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """W5, the liar's side: half of 64 MiB, then nothing: replaced after its bound, others flow all the while."""
-    monkeypatch.setattr(watcher, "STALL_SECONDS", 0.4)
+    monkeypatch.setattr(stall, "STALL_SECONDS", 0.4)
     async with Engine(processes=2) as engine:
         liar = engine.submit(liars.half_and_the_rest, str(tmp_path / "half"), "/never", 64 << 20)
         n = 0
@@ -204,7 +204,7 @@ async def test_a_worker_that_stalls_in_the_middle_of_an_answer_is_replaced(
 async def test_a_stall_inside_a_small_answer_counts_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int
 ) -> None:
-    monkeypatch.setattr(watcher, "STALL_SECONDS", 0.4)
+    monkeypatch.setattr(stall, "STALL_SECONDS", 0.4)
     async with Engine(processes=1) as engine:
         error = await crash(engine.submit(liars.cut_short, size))
         assert "part of an answer" in str(error)
@@ -212,7 +212,7 @@ async def test_a_stall_inside_a_small_answer_counts_too(
 
 async def test_a_stopped_worker_is_not_a_stalled_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """W5 with SIGSTOP: half of 64 MiB, stopped for many bounds, continued: the result arrives whole, others flow."""
-    monkeypatch.setattr(watcher, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(stall, "STALL_SECONDS", 0.2)
     half = tmp_path / "half"
     async with Engine(processes=2) as engine:
         task = engine.submit(liars.half_and_the_rest, str(half), str(tmp_path / "go"), 64 << 20)
@@ -233,7 +233,7 @@ async def test_a_loop_that_did_not_turn_does_not_make_a_worker_stalled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The whole program stopped and continued looks like this: much time passed, and no byte came; it counts once."""
-    monkeypatch.setattr(watcher, "STALL_SECONDS", 2.0)
+    monkeypatch.setattr(stall, "STALL_SECONDS", 2.0)
     half = tmp_path / "half"
     async with Engine(processes=1) as engine:
         task = engine.submit(liars.half_and_the_rest, str(half), str(tmp_path / "go"), 4 << 20)
