@@ -189,7 +189,7 @@ async def test_a_cancel_ends_the_wait_for_a_result(tmp_path: Path) -> None:
         assert task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await eventually_async(lambda: not engine._core.registry.attempts, STUCK)
+        await eventually_async(lambda: not engine._core.registry.attempts, decoder_threads.SECONDS / 2)
         assert await is_healthy(engine)
         gate.touch()
         await decoders_are_gone(engine)
