@@ -4,8 +4,8 @@ A ``Packer`` turns an object into a short pickle and a list of raw buffers; ``un
 least ``RAW_BYTES`` stay outside: those that pickle protocol 5 offers (NumPy arrays ...), and ``bytes`` and
 ``bytearray`` that are themselves an argument or the result (``lift``), which pickle would copy twice.
 
-What exceeds ``MAX_PAYLOAD_BYTES`` is refused as soon as that is known: buffers before they are touched, the rest when
-so much of it has been written.
+What exceeds ``MAX_PAYLOAD_BYTES`` is refused: buffers before they are touched, the rest when so much of it has been
+written.
 
 Guarantees
     A Packer belongs to one thread at a time; being entered again (by a ``__reduce__`` that packs) is fine.
@@ -147,7 +147,6 @@ class _Buffers:
         if raw.nbytes < RAW_BYTES or len(self.buffers) >= MAX_SEGMENTS:
             return True
         self.raw_bytes += raw.nbytes
-        check_size(self.raw_bytes)
         self.buffers.append((kind, raw))
         return False
 

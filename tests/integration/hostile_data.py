@@ -95,11 +95,18 @@ def make(kind: str, *args: Any) -> Any:
         "interrupts": lambda: DoesWhenLoaded(throw, KeyboardInterrupt()),
         "recurses": lambda: DoesWhenLoaded(recurse),
         "sleeps": lambda: DoesWhenLoaded(time.sleep, *args),
+        "waits": lambda: DoesWhenLoaded(wait_for, *args),
         "burns": lambda: DoesWhenLoaded(burn, *args),
         "lies": lambda: DoesWhenLoaded(collections.deque, range(*args)),
         "unequal": Unequal,
     }
     return makers[kind]()
+
+
+def wait_for(path: str) -> str:
+    while not os.path.exists(path):
+        time.sleep(0.001)
+    return path
 
 
 def recurse() -> int:

@@ -146,6 +146,11 @@ def unknown_number() -> None:
 
 
 @lie
+def truth_after_a_lie() -> None:
+    stream().sendall(result(of=1 << 40, payload=ONE) + result(payload=ONE))
+
+
+@lie
 def number_to_come() -> None:
     stream().sendall(result(of=number() + 1, payload=ONE))
 
@@ -278,11 +283,6 @@ def cut_short(size: int) -> None:
 def one_and_noise() -> None:
     stream().sendall(result(payload=ONE) + b"noise" * 100)
     time.sleep(60)
-
-
-def pid_after(seconds: float) -> int:
-    time.sleep(seconds)
-    return os.getpid()
 
 
 def initializer_with_gifts(fds: int) -> None:

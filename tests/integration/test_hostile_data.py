@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,6 +123,20 @@ async def test_a_result_that_misbehaves_where_it_is_rebuilt_fails_its_own_task(
         assert await within(engine.submit(os.getpid)) == pid
 
 
+async def test_others_flow_while_results_are_being_rebuilt(tmp_path: Path) -> None:
+    """S6: plain results, and those that need a thread, though three before them have not been rebuilt yet."""
+    gate = tmp_path / "gate"
+    async with Engine(processes=2) as engine:
+        slow = [engine.submit(data.make, "waits", str(gate)) for _ in range(3)]
+        for n in range(20):
+            assert await within(engine.submit(functions.give, n)) == n
+            assert (await within(engine.submit(data.Node, n))).child == n
+        assert not any(task.done() for task in slow)
+        gate.touch()
+        assert await within(asyncio.gather(*slow)) == [str(gate)] * 3
+        assert engine.snapshot().decode_timeouts == 0
+
+
 @pytest.mark.parametrize("kind", ["sleeps", "burns"])
 async def test_a_result_that_is_rebuilt_for_ever_fails_alone_while_others_flow(
     monkeypatch: pytest.MonkeyPatch, kind: str
@@ -130,15 +145,11 @@ async def test_a_result_that_is_rebuilt_for_ever_fails_alone_while_others_flow(
     monkeypatch.setattr(decoder_threads, "SECONDS", 0.5)
     async with Engine(processes=2) as engine:
         task = engine.submit(data.make, kind, 3.0)
-        flowed = 0
         while not task.done():
-            assert await within(engine.submit(functions.give, flowed)) == flowed
-            assert type(await within(engine.submit(data.Node, flowed))) is data.Node
-            flowed += 1
+            assert await is_healthy(engine)
         with pytest.raises(ResultDecodeError) as caught:
             await task
         assert isinstance(caught.value.__cause__, TimeoutError)
-        assert flowed > 0
         assert engine.snapshot().decode_timeouts == 1
         assert engine.snapshot().stuck_decoders == 1
         await eventually_async(lambda: engine.snapshot().stuck_decoders == 0, STUCK)
@@ -169,15 +180,18 @@ async def test_a_result_that_claims_to_be_harmless_does_not_burn_on_the_loop() -
         assert [thread.name for thread in threading.enumerate()].count("engine-decoder") == 1
 
 
-async def test_a_cancel_ends_the_wait_for_a_result() -> None:
+async def test_a_cancel_ends_the_wait_for_a_result(tmp_path: Path) -> None:
+    """The attempt is over at once, and its slot free, though the thread goes on."""
+    gate = tmp_path / "gate"
     async with Engine(processes=1) as engine:
-        task = engine.submit(data.make, "sleeps", 1.0)
+        task = engine.submit(data.make, "waits", str(gate))
         await eventually_async(lambda: engine._core.processes._decoder._threads._open, STUCK)
         assert task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await eventually_async(lambda: not engine._core.registry.attempts, STUCK)
+        await eventually_async(lambda: not engine._core.registry.attempts, decoder_threads.SECONDS / 2)
         assert await is_healthy(engine)
+        gate.touch()
         await decoders_are_gone(engine)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, Task
-from engine._lanes._process import outbox, watcher
+from engine._lanes._process import outbox, pool, stall
 from engine.errors import ResultDecodeError, TaskTimeout, WorkerCrashed, WorkerStartupError
 from tests.contracts import functions
 from tests.integration import liars
@@ -27,7 +27,7 @@ REASONS = {
     "ten_gigabytes": "10737418240", "ten_gigabytes_outside": "10737418240", "negative_size": "18446744073709551615",
     "negative_bulk": "18446744073709551608", "long_report": "1073741824", "sums_that_do_not_add_up": "add up",
     "times_that_cannot_be": "nan", "end_before_start": "9.0 and 8.0", "unknown_number": "not its turn",
-    "number_to_come": "not its turn", "closed_stream": "closed its result stream",
+    "number_to_come": "not its turn", "truth_after_a_lie": "not its turn", "closed_stream": "closed its result stream",
     "shut_stream": "closed its result stream", "short_control": "message of 1 bytes", "unknown_control": "kind 99",
     "second_hello": "kind 3 in state busy", "long_control": "more than", "descriptor": "descriptor",
     "strange_progress": "progress", "shut_control": "closed its control socket",
@@ -66,6 +66,17 @@ async def test_a_liar_is_replaced_and_only_its_own_task_told(name: str, tmp_path
         assert await within(asyncio.gather(*behind)) == [0, 1, 2]
         assert engine.snapshot().malformed == 1
         assert engine.snapshot().crashes == 1
+
+
+async def test_an_answer_to_a_task_behind_is_not_believed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A task answers the next one in its worker, which has not begun: that one is given back, and truly runs."""
+    monkeypatch.setattr(pool, "SEND_AHEAD", 2)
+    async with Engine(processes=1) as engine:
+        pid = await within(engine.submit(os.getpid))
+        liar = engine.submit(liars.tell, "number_to_come", str(tmp_path / "told"))
+        behind = engine.submit(os.getpid)
+        assert "not its turn" in str(await crash(liar))
+        assert await within(behind) not in (1, pid)
 
 
 async def test_a_second_answer_replaces_the_worker_and_the_next_task_runs_at_most_once(tmp_path: Path) -> None:
@@ -118,11 +129,14 @@ class CallsWhenLoaded:
 
 
 async def test_well_formed_nonsense_on_the_control_socket_harms_nobody() -> None:
+    problems: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
     async with Engine(processes=1) as engine:
         assert await within(engine.submit(liars.nonsense_on_control)) == "said"
         pid = await within(engine.submit(os.getpid))
         assert await within(engine.submit(os.getpid)) == pid
         assert engine.snapshot().malformed == 0
+    assert not problems
 
 
 async def test_a_flood_of_prints_slows_its_worker_and_holds_nobody_up(capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +187,7 @@ async def test_a_worker_that_stalls_in_the_middle_of_an_answer_is_replaced(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """W5, the liar's side: half of 64 MiB, then nothing: replaced after its bound, others flow all the while."""
-    monkeypatch.setattr(watcher, "STALL_SECONDS", 0.4)
+    monkeypatch.setattr(stall, "STALL_SECONDS", 0.4)
     async with Engine(processes=2) as engine:
         liar = engine.submit(liars.half_and_the_rest, str(tmp_path / "half"), "/never", 64 << 20)
         n = 0
@@ -190,7 +204,7 @@ async def test_a_worker_that_stalls_in_the_middle_of_an_answer_is_replaced(
 async def test_a_stall_inside_a_small_answer_counts_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int
 ) -> None:
-    monkeypatch.setattr(watcher, "STALL_SECONDS", 0.4)
+    monkeypatch.setattr(stall, "STALL_SECONDS", 0.4)
     async with Engine(processes=1) as engine:
         error = await crash(engine.submit(liars.cut_short, size))
         assert "part of an answer" in str(error)
@@ -198,7 +212,7 @@ async def test_a_stall_inside_a_small_answer_counts_too(
 
 async def test_a_stopped_worker_is_not_a_stalled_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """W5 with SIGSTOP: half of 64 MiB, stopped for many bounds, continued: the result arrives whole, others flow."""
-    monkeypatch.setattr(watcher, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(stall, "STALL_SECONDS", 0.2)
     half = tmp_path / "half"
     async with Engine(processes=2) as engine:
         task = engine.submit(liars.half_and_the_rest, str(half), str(tmp_path / "go"), 64 << 20)
@@ -219,7 +233,7 @@ async def test_a_loop_that_did_not_turn_does_not_make_a_worker_stalled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The whole program stopped and continued looks like this: much time passed, and no byte came; it counts once."""
-    monkeypatch.setattr(watcher, "STALL_SECONDS", 2.0)
+    monkeypatch.setattr(stall, "STALL_SECONDS", 2.0)
     half = tmp_path / "half"
     async with Engine(processes=1) as engine:
         task = engine.submit(liars.half_and_the_rest, str(half), str(tmp_path / "go"), 4 << 20)

@@ -23,7 +23,7 @@ from typing import Any
 
 from ..._wire.page import PAGE_BYTES, StartPage
 
-__all__ = ["Child", "ExitStatus", "collect_setup"]
+__all__ = ["Child", "ExitStatus", "collect_setup", "is_pidfd_of"]
 
 _GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
 _GET_INFO = 0xC040FF0B  # PIDFD_GET_INFO for the 64 bytes of struct pidfd_info, Linux 6.13
@@ -175,6 +175,16 @@ class Child:
         if fd in self._descriptors:
             self._descriptors.remove(fd)
             os.close(fd)
+
+
+def is_pidfd_of(fd: int, pid: int) -> bool:
+    """Say whether ``fd`` is a pidfd of process ``pid``; no where ``/proc`` does not tell."""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+            fields = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
+    except OSError:
+        return False
+    return fields.get(b"Pid", b"").strip() == str(pid).encode()
 
 
 def _expect_child(pidfd: int) -> None:

@@ -3,9 +3,9 @@
 One thread does it all while nothing is slow. A job that takes ``SLOW_SECONDS`` gets a second thread beside it, so that
 others flow. One that takes longer than its bound is given up: its task fails, its thread is left behind with it and
 ends when, some day, the unpickling does. There are never more than ``MAX_THREADS``, those left behind included: beyond
-that jobs are refused at once. While much waits, ``is_full`` says so, and workers get nothing new to do. Time counts
-only while the home loop turns, so a process that was stopped and continued gives nobody up for it. design/0008 has the
-interleavings.
+that jobs are refused within a second. While much waits, ``is_full`` says so, and workers get nothing new to do. Time
+counts only while the home loop turns, so a process that was stopped and continued gives nobody up for it. design/0008
+has the interleavings.
 
 Guarantees
     Shared: ``_open``, ``_waiting_bytes``, the fields of ``_Thread``.  Guarded by: ``_lock``, held for a few dict
@@ -85,17 +85,14 @@ class DecoderThreads:
         self._looked_at = 0.0
 
     def do(self, job: Job) -> None:
-        """Have ``job`` done; where every thread is stuck already, refuse it."""
+        """Have ``job`` done; where every thread is stuck already, the watch will refuse it."""
         with self._lock:
             self._open[job.attempt] = job
             self._waiting_bytes += job.size
-            working = [thread for thread in self._threads if not thread.is_left]
-            is_refused = not working and len(self._threads) >= MAX_THREADS
+            has_nobody = all(thread.is_left for thread in self._threads)
+            may_start = len(self._threads) < MAX_THREADS
         self._queue.put(job)
-        if is_refused:
-            self._refuse_waiting()
-            return
-        if not working:
+        if has_nobody and may_start:
             self._start_thread()
         if self._timer is None:
             self._looked_at = time.monotonic()

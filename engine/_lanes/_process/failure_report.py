@@ -37,15 +37,15 @@ class FailureReport:
         ``original`` is what ``pickled`` gave; None, or anything that is no exception, if it could not be rebuilt.
         """
         cause: BaseException = RemoteTraceback(self._trace)
-        if issubclass(type(original), BaseException):  # not isinstance: that believes what ``__class__`` says
+        if isinstance(original, BaseException):  # or something that says so: the next line raises
             _CAUSE.__set__(original, cause)  # past a __setattr__ or a property of user code (a frozen dataclass)
             cause = original
         if self._kind in (NOT_DECODED, NOT_ENCODED):
             if type(original) is PayloadTooLarge:
                 return too_large("result", "worker", self._attempt, original)
             result = self._pickle_error()
-        elif issubclass(type(original), Exception) and not issubclass(type(original), StopIteration):
-            return original  # type: ignore[no-any-return]  # an exception, by the line above
+        elif isinstance(original, Exception) and not isinstance(original, StopIteration):
+            return original
         else:
             text = f"{self._name}: {self._text}"
             result = RemoteError(text, type_name=self._name, text=self._text, traceback=self._trace)

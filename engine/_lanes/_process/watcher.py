@@ -9,7 +9,6 @@ Guarantees
 """
 
 import asyncio
-import contextvars
 import logging
 import os
 import socket
@@ -31,10 +30,11 @@ from ..._wire.frames import (
     FrameError,
 )
 from ..._wire.harmless import load_harmless
+from .child import is_pidfd_of
 from .crash import Stderr
-from .frozen import is_pidfd_of, is_stopped
 from .reader import Frame
 from .reports import forward_print, forward_report, read_fields
+from .stall import StallWatch
 from .worker import Worker
 
 __all__ = ["Events", "Watcher"]
@@ -45,9 +45,6 @@ _MESSAGE_BYTES = CONTROL_BYTES + 4096
 _MANY = 256  # reads in one turn, so that a worker that never stops talking does not hold the loop
 _FULL_SOCKET = 16  # reads that empty a full socket buffer (208 KiB by default, 64 KiB at a time), and some
 _LINGER = 0.5  # seconds that a worker may live after its stream or control socket ended
-
-STALL_SECONDS = 30.0  #: a worker that sends nothing for so long in the middle of an answer is replaced
-_LOOKS = 8  # how often it is looked at in that time: a loop that did not turn, or a stopped process, looks once
 
 
 class Events(Protocol):
@@ -85,9 +82,7 @@ class Watcher:
         self._events = events
         self._watched: set[int] = set()
         self._linger: Any = None
-        self._stall: Any = None
-        self._quiet_looks = 0
-        self._arrived = 0
+        self._stall = StallWatch(loop, worker.reader, worker.pid, read=self._read_results, break_off=self._break_off)
         self.has_lost_control = False
         child = worker.child
         self._control = child.control
@@ -111,9 +106,9 @@ class Watcher:
 
     def stop(self) -> None:
         """Take every reader off the loop."""
-        for timer in (self._linger, self._stall):
-            if timer is not None:
-                timer.cancel()
+        self._stall.stop()
+        if self._linger is not None:
+            self._linger.cancel()
         while self._watched:
             self._loop.remove_reader(self._watched.pop())
 
@@ -141,9 +136,8 @@ class Watcher:
             self._break_off(str(reader.broken))
         elif reader.is_at_end:
             self._end_of_stream()
-        elif self._stall is None and reader.is_in_a_frame:
-            self._quiet_looks, self._arrived = 0, reader.arrived
-            self._look_again()
+        else:
+            self._stall.arm()
 
     def _break_off(self, problem: str) -> None:
         """Believe nothing more of a worker that broke the protocol, and have it replaced."""
@@ -151,26 +145,6 @@ class Watcher:
         self._unwatch(self._control.fileno())
         if not self.worker.failure:
             self._events.on_nonsense(self.worker, problem)
-
-    def _look_again(self) -> None:
-        self._stall = self._loop.call_later(STALL_SECONDS / _LOOKS, self._look_for_stall, context=contextvars.Context())
-
-    def _look_for_stall(self) -> None:
-        """Take what is there first, then judge: is this a worker that will never finish its answer?"""
-        self._read_results()
-        self._stall = None
-        worker = self.worker
-        reader = worker.reader
-        if worker.failure or not reader.is_in_a_frame or reader.is_at_end:
-            return
-        if reader.arrived != self._arrived or is_stopped(worker.pid):
-            self._quiet_looks, self._arrived = 0, reader.arrived
-        else:
-            self._quiet_looks += 1
-        if self._quiet_looks < _LOOKS:
-            self._look_again()
-        else:
-            self._break_off(f"it sent a part of an answer and then nothing for {STALL_SECONDS} s")
 
     def read_results_now(self, until: Callable[[], bool]) -> None:
         """Report what lies in the kernel already, ``until`` that is true; a late timer asks before it strikes."""
