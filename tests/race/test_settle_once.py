@@ -120,7 +120,8 @@ def race_four(rng: random.Random) -> None:
         def kill() -> None:
             mine = random.Random(rng.getrandbits(32))
             while not over.wait(0.02):
-                pids = [w.pid for w in engine.snapshot().workers if w.pid and w.state == "busy"]
+                # Of those that have begun a task: one that never does counts as a start that failed.
+                pids = [w.pid for w in engine.snapshot().workers if w.pid and w.task_id is not None]
                 if pids:
                     pid = mine.choice(pids)
                     killed.add(pid)
