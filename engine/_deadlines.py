@@ -2,11 +2,13 @@
 
 Guarantees
     ``Attempt.timer`` and ``Task._timer`` are touched on the home loop only; other threads post there.
-    A timer that was posted after its task settled is never armed, so nothing is held longer than it lives.
+    A timer that was posted after its task settled is never armed, and a pause between attempts holds its task weakly
+    (the registry keeps it while it is live), so nothing is held longer than it lives.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +78,12 @@ class Deadlines:
             self._disarm_task(task)
 
     def _arm_retry(self, task: Task[Any], seconds: float) -> None:
-        self._home.loop.call_later(seconds, self._retry_due, task)
+        self._home.loop.call_later(seconds, self._retry_if_kept, weakref.ref(task))
+
+    def _retry_if_kept(self, kept: weakref.ref[Task[Any]]) -> None:
+        task = kept()
+        if task is not None:
+            self._retry_due(task)
 
     @staticmethod
     def _disarm(attempt: Attempt) -> None:

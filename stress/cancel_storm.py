@@ -99,8 +99,8 @@ def _crowds(run: Storm, snapshot: Any) -> dict[str, list[Any]]:
     for name, slots in (("loop", COROUTINES), ("thread", THREADS)):
         if run.inside[name].most > 2 * slots:
             found[f"crowd in {name}"] = [run.inside[name].most, 2 * slots]
-        if run.abandoned_most[Lane(name)] > slots:
-            found[f"abandoned in {name}"] = [run.abandoned_most[Lane(name)], slots]
+        if run.abandoned_most[Lane(name)] > 2 * slots:  # those that gave their slot away, and those that keep theirs
+            found[f"abandoned in {name}"] = [run.abandoned_most[Lane(name)], 2 * slots]
         if snapshot.lanes[Lane(name)].abandoned:
             found[f"still abandoned in {name}"] = [snapshot.lanes[Lane(name)].abandoned]
     return found

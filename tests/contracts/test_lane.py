@@ -282,6 +282,20 @@ async def test_a_timeout_fails_the_task_and_frees_its_slot(kit: Kit, tmp_path: P
         assert engine.snapshot().timeouts == 1
 
 
+async def test_a_lane_knows_whose_end_has_arrived(kit: Kit, tmp_path: Path) -> None:
+    """W22: not of one that waits or runs; of one that has ended, yes: a late timer asks."""
+    async with kit.engine(slots=1) as engine:
+        lane = engine._core.lanes[kit.lane]
+        task = kit.submit(engine, "hold", str(tmp_path), "one")
+        await begun(tmp_path, "one")
+        attempt = task._attempt
+        assert attempt is not None
+        assert not lane.has_answered(attempt)
+        (tmp_path / "go").touch()
+        await task
+        assert lane.has_answered(attempt)
+
+
 async def test_time_in_the_queue_does_not_count_for_timeout_but_for_total_timeout(kit: Kit, tmp_path: Path) -> None:
     async with kit.engine(1) as engine:
         first = kit.submit(engine, "hold", str(tmp_path), "first")

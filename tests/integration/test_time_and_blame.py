@@ -335,6 +335,24 @@ async def test_a_start_whose_child_is_reaped_at_once_takes_no_stranger_for_it(
     assert not are_gone([stranger])
 
 
+async def test_a_pidfd_is_exchanged_under_the_lock_that_kills_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W20: 1. A thread kills: it has read the number of the old pidfd. 2. At hello that one is closed. 3. Another
+    worker's pidfd gets its number. 4. The signal goes to that worker. The lock keeps 2 out of 1 to 4."""
+    locked: list[bool] = []
+    adopt = child_module.Child.adopt_pidfd
+    async with Engine(processes=1) as engine:
+
+        def watch(child: child_module.Child, fd: int) -> None:
+            (worker,) = [w for w in engine._core.processes._pool.workers if w.child is child]
+            is_owned: Any = worker._lock
+            locked.append(is_owned._is_owned())
+            adopt(child, fd)
+
+        monkeypatch.setattr(child_module.Child, "adopt_pidfd", watch)
+        await engine.warm_up()
+    assert locked == [True]
+
+
 # -- foreign reapers --------------------------------------------------------------------------------------------------
 
 REAPED = """

@@ -111,16 +111,19 @@ def race_four(rng: random.Random) -> None:
             tasks.append(task)
 
         def cancel() -> None:
-            for number in rng.sample(range(count), count // 3):
-                task = tasks[number]
-                eventually(lambda task=task: task.started_at or task.done(), STUCK)  # type: ignore[misc]  # a lambda's default
-                answers[number].append(task.cancel())
-            over.set()
+            try:
+                for number in rng.sample(range(count), count // 3):
+                    task = tasks[number]
+                    eventually(lambda task=task: task.started_at or task.done(), STUCK)  # type: ignore[misc]  # a lambda's default
+                    answers[number].append(task.cancel())
+            finally:
+                over.set()
 
         def kill() -> None:
             mine = random.Random(rng.getrandbits(32))
-            while not over.wait(0.02):
-                pids = [w.pid for w in engine.snapshot().workers if w.pid and w.state == "busy"]
+            while not over.wait(0.02) and len(killed) < count // 4:  # each costs the start of another
+                # Of those that have begun a task: one that never does counts as a start that failed.
+                pids = [w.pid for w in engine.snapshot().workers if w.pid and w.task_id is not None]
                 if pids:
                     pid = mine.choice(pids)
                     killed.add(pid)

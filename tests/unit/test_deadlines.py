@@ -1,13 +1,15 @@
 """Timers: armed for what lives, forgotten with it, re-armed for the rest; nothing is held by one that nobody needs."""
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from engine import Engine
+from engine import Engine, Retry
 from engine._deadlines import Deadlines
 from engine._lanes.base import Attempt
 from engine._states import Lane
@@ -141,3 +143,19 @@ async def test_a_timer_that_comes_early_waits_for_the_rest() -> None:
         assert 0 < left <= 30
         release.set()
         assert await task
+
+
+async def test_a_task_cancelled_between_its_attempts_is_not_held_by_the_pause() -> None:
+    """The pause may be an hour, and there may be many."""
+    async with Engine(processes=1, threads=1, default_lane="thread") as engine:
+        task = engine.options(retry=Retry(max_attempts=2, base_delay=3600.0, max_delay=3600.0)).submit(int, "one")
+        await eventually_async(lambda: engine.snapshot().retries == 1)
+        kept = weakref.ref(task)
+        assert task.cancel()
+        del task
+
+        def is_gone() -> bool:
+            gc.collect()
+            return kept() is None
+
+        await eventually_async(is_gone)
