@@ -106,7 +106,7 @@ def _strike(blow: Blow, patience: float, folder: str) -> Wound:
         was_importing = b"imported" not in said + process.stdout.read()  # no orphan holds the pipe any more
     words = error_path.read_text(errors="replace")
     error_path.unlink()
-    wrong = [*_said_wrong(blow, words, was_importing), *_died_wrong(blow, code, words, was_importing)]
+    wrong = [*_said_wrong(blow, words, was_importing), *_died_wrong(blow, code, words)]
     return Wound(blow, seconds, code, (*_hung(code), *wrong, *orphans), was_importing)
 
 
@@ -127,11 +127,15 @@ def _said_wrong(blow: Blow, said: str, was_importing: bool) -> list[str]:
     return found
 
 
-def _died_wrong(blow: Blow, code: int | None, said: str, was_importing: bool) -> list[str]:
-    """Judge the exit code: by the signal; an import may make another error of a KeyboardInterrupt, and add notes."""
+def _died_wrong(blow: Blow, code: int | None, said: str) -> list[str]:
+    """Judge the exit code: by the signal, or 1 with a KeyboardInterrupt.
+
+    Before CPython 3.12 any ``exec`` of a text on another thread, as in an import there, makes it forget that the one on
+    the main thread was not caught (``_Py_UnhandledKeyboardInterrupt`` is one for all).
+    """
     wanted = {signal.SIGINT: (-signal.SIGINT, 130), signal.SIGTERM: (-signal.SIGTERM,), signal.SIGKILL: (-9,)}
-    may_fail = blow.signal is signal.SIGINT and (blow.times > 1 or was_importing)
-    if code is None or code in wanted[blow.signal] or (may_fail and code == 1):
+    is_interrupted = blow.signal is signal.SIGINT and code == 1 and "KeyboardInterrupt" in said
+    if code is None or code in wanted[blow.signal] or is_interrupted:
         return []
     return [f"ended with {code}: {said}"]
 

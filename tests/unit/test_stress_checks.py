@@ -89,11 +89,11 @@ def test_only_the_users_own_traceback_may_be_on_stderr(
 
 
 def test_an_exit_code_is_the_signals() -> None:
-    assert not _signals._died_wrong(blow(signal.SIGINT), -2, "", False)
-    assert not _signals._died_wrong(blow(signal.SIGTERM), -15, "", False)
-    assert _signals._died_wrong(blow(signal.SIGINT), 1, "", False)
-    assert not _signals._died_wrong(blow(signal.SIGINT, 2), 1, "", False)
-    assert _signals._died_wrong(blow(signal.SIGTERM), 0, "", False)
+    assert not _signals._died_wrong(blow(signal.SIGINT), -2, "")
+    assert not _signals._died_wrong(blow(signal.SIGTERM), -15, "")
+    assert not _signals._died_wrong(blow(signal.SIGINT), 1, "KeyboardInterrupt\n")
+    assert _signals._died_wrong(blow(signal.SIGINT), 1, "")
+    assert _signals._died_wrong(blow(signal.SIGTERM), 0, "")
     assert _signals._hung(None)
 
 
