@@ -35,7 +35,7 @@ class Blow:
     """One program and what befalls it."""
 
     number: int
-    kind: str  #: "async" or "blocking"
+    kind: str  #: "async", "blocking" or "busy"
     signal: signal.Signals
     times: int
     is_early: bool  #: while it imports
@@ -60,7 +60,7 @@ def blows(rng: random.Random, count: int) -> list[Blow]:
     drawn = [rng.choice(kinds) for _ in range(count)] + [(signal.SIGKILL, 1)] * (count // 10)
     return [
         Blow(
-            number, rng.choice(["async", "blocking"]), *kind, is_early=(early := rng.random() < 0.3),
+            number, rng.choice(["async", "blocking", "busy"]), *kind, is_early=(early := rng.random() < 0.3),
             after=rng.uniform(0, 0.2 if early else rng.choice([0.1, 0.5])), pause=rng.choice([0.0, 0.003, 0.1]),
         )
         for number, kind in enumerate(drawn)
