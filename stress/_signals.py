@@ -7,6 +7,7 @@ Guarantees
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,14 @@ NOT_THE_USERS = (
     "Exception ignored", "Task was destroyed", "never awaited", "never retrieved", "resource_tracker", "Fatal Python",
     "leaked", "Event loop is closed", "nobody retrieved", "Exception in thread", "Exception in callback",
 )  # fmt: skip
+
+
+SWALLOWED_SECONDS = 10.0  #: after which a Ctrl-C that the interpreter dropped is sent again
+
+_SWALLOWED = re.compile(
+    r"Exception ignored in: [^\n]*\nTraceback [^\n]*\n(?:  File \"<frozen importlib[^\n]*\n(?:    [^\n]*\n)*)+"
+    r"KeyboardInterrupt: *\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +104,10 @@ def _strike(blow: Blow, patience: float, folder: str) -> Wound:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, blow.signal)  # as a terminal does; not reaped yet, so it is no stranger
         struck_at = time.monotonic()
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            pass
+        _wait(process, min(patience, SWALLOWED_SECONDS))
+        if process.poll() is None and _is_swallowed(error_path.read_text(errors="replace")):
+            os.killpg(process.pid, blow.signal)  # as its user would
+        _wait(process, patience)
         seconds, code = time.monotonic() - struck_at, process.poll()
         process.kill()
         process.wait()
@@ -110,6 +119,18 @@ def _strike(blow: Blow, patience: float, folder: str) -> Wound:
     return Wound(blow, seconds, code, (*_hung(code), *wrong, *orphans), was_importing)
 
 
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+def _is_swallowed(said: str) -> bool:
+    """Say whether the interpreter dropped a Ctrl-C that came while it ran a weak reference's callback of its own."""
+    return bool(_SWALLOWED.search(said))
+
+
 def _hung(code: int | None) -> list[str]:
     return ["did not end"] if code is None else []
 
@@ -118,6 +139,9 @@ def _said_wrong(blow: Blow, said: str, was_importing: bool) -> list[str]:
     """Judge stderr: nothing at all, but for a Ctrl-C the user's own traceback."""
     if blow.signal is not signal.SIGINT:
         return [f"said: {said}"] if said else []
+    said = _SWALLOWED.sub("", said)
+    if blow.times > 1:  # what the interpreter says of the second one, in its own shutdown
+        said = said.replace("Exception ignored in", "")
     found = [f"said {text!r}: {said}" for text in NOT_THE_USERS if text in said]
     if blow.times == 1 and said and not found:
         lines = said.rstrip().splitlines()
