@@ -18,6 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from stress._ledger import REUSE_SECONDS
+
 __all__ = ["Killer"]
 
 FIND_SECONDS = 0.1  #: how long to look for a worker in the state that is wanted
@@ -38,7 +40,8 @@ class Killer:
         plant: Callable[[str, float], object],
         announcements: str,
     ) -> None:
-        self.killed: dict[int, float] = {}  #: pid → when
+        self.killed: dict[int, float] = {}  #: pid → when, the last time: pids come again
+        self.deaths: list[tuple[int, float]] = []  #: all of them
         self.strikes: Counter[str] = Counter()
         self.victims: Counter[str] = Counter()  #: by the state in which they were found
         self.errors: list[BaseException] = []
@@ -48,7 +51,7 @@ class Killer:
         self._workers = workers
         self._plant = plant  #: submits a call of the kind that kills its worker, or that announces a big answer
         self._over = threading.Event()
-        self._seen_ready: set[int] = set()
+        self._seen_ready: set[str] = set()
         self._ready_at_start_kill = -1
         self._pipe = os.open(announcements, os.O_RDONLY | os.O_NONBLOCK)
         self._keep_open = os.open(announcements, os.O_WRONLY | os.O_NONBLOCK)  # or a reader sees the end of the file
@@ -117,7 +120,7 @@ class Killer:
             if found is None:
                 return False
             pid, pidfd = found
-            self.killed[pid] = time.monotonic()
+            self._note(pid)
             _send(pidfd, signal.SIGSTOP)
             self._over.wait(self._rng.uniform(0.001, 0.05))
             self._send_last(pid, pidfd, signal.SIGKILL)
@@ -156,8 +159,12 @@ class Killer:
         return self._kill()
 
     def _send_last(self, pid: int, pidfd: int, number: signal.Signals) -> None:
-        self.killed[pid] = time.monotonic()
+        self._note(pid)
         _send(pidfd, number)
+
+    def _note(self, pid: int) -> None:
+        self.killed[pid] = at = time.monotonic()
+        self.deaths.append((pid, at))
 
     # -- whom
 
@@ -168,8 +175,9 @@ class Killer:
         found = None
         end = time.monotonic() + FIND_SECONDS
         while found is None and not self._over.is_set():
-            workers = [worker for worker in self._workers() if worker.pid not in self.killed]
-            self._seen_ready |= {worker.pid for worker in workers if worker.state in ("idle", "busy")}
+            since = time.monotonic() - REUSE_SECONDS
+            workers = [worker for worker in self._workers() if self.killed.get(worker.pid, 0.0) < since]
+            self._seen_ready |= {worker.name for worker in workers if worker.state in ("idle", "busy")}
             wanted = [worker for worker in workers if worker.state == state and self._may_kill(state, is_killed)]
             if not wanted and time.monotonic() > end:
                 wanted = [worker for worker in workers if worker.state != "starting"]

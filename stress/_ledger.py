@@ -8,7 +8,7 @@ and acknowledged. It never imports ``engine``: what it says does not depend on w
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,9 @@ __all__ = ["BEGUN", "DOOMED", "ENDED", "Execution", "Promise", "Verdict", "appen
 
 BEGUN, ENDED = "begun", "ended"
 DOOMED = "doomed"  #: the process that wrote it is about to die by our hand
+
+REUSE_SECONDS = 5.0  #: a pid comes again only after all others have; on a busy machine that takes minutes
+DEATH_SECONDS = 60.0  #: from a kill to the end of the task that is charged with it, however busy the machine is
 
 CRASH = "WorkerCrashed"  #: the type name of the error of a task whose worker died
 
@@ -49,9 +52,9 @@ def read(path: str) -> list[Execution]:
     return [Execution(int(number), token, step, int(pid), float(at)) for number, token, step, pid, at in rows]
 
 
-def doomed(executions: Iterable[Execution]) -> dict[int, float]:
+def doomed(executions: Iterable[Execution]) -> list[tuple[int, float]]:
     """Return the processes that wrote that they die by our hand, and when."""
-    return {line.pid: line.at for line in executions if line.step == DOOMED}
+    return [(line.pid, line.at) for line in executions if line.step == DOOMED]
 
 
 @dataclass(slots=True)
@@ -72,6 +75,7 @@ class Promise:
     outcomes: frozenset[str] | None = None  #: how it may end of itself: "completed", type names; None: not judged
     error: str | None = None  #: the type name of what it failed with
     blamed_pid: int | None = None  #: the process whose death it was charged with
+    blamed_at: float = 0.0  #: when we heard of that, monotonic
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +92,10 @@ class Verdict:
         return not any(self.faults.values())
 
 
-def check(promises: Iterable[Promise], executions: Iterable[Execution], killed: Collection[int] = ()) -> Verdict:
-    """Compare what was promised with what was done; ``killed`` are the processes that died by our hand.
+def check(
+    promises: Iterable[Promise], executions: Iterable[Execution], killed: Iterable[tuple[int, float]] = ()
+) -> Verdict:
+    """Compare what was promised with what was done; ``killed`` are the processes that died by our hand, and when.
 
     ``lost``: COMPLETED, but never executed to its end · ``unexpected``: executed, but not accepted, or with another's
     token · ``duplicated``: begun more often than attempts were made or allowed, or more attempts made than allowed ·
@@ -112,15 +118,20 @@ def check(promises: Iterable[Promise], executions: Iterable[Execution], killed: 
         elif execution.step != DOOMED:
             by_number[execution.number].append(execution)
             by_pid[execution.pid].append(execution)
-    by_our_hand = frozenset(killed)
+    by_our_hand: dict[int, list[float]] = defaultdict(list)
+    for pid, at in killed:
+        by_our_hand[pid].append(at)
     for number, promise in known.items():
         if promise.accepted:
             mine = by_number.get(number, [])
             recovered += promise.state == "completed" and len(mine) > 2
             for kind in [*_faults_of(promise, mine), *_unexplained(promise, by_our_hand)]:
                 faults[kind].append(number)
-    for number in _misblamed([promise for promise in known.values() if promise.blamed_pid is not None], by_pid):
-        faults["misblamed"].append(number)
+    charged = [promise for promise in known.values() if promise.blamed_pid is not None]
+    if misblamed := [
+        promise.number for promise in charged if _is_misblamed(promise, charged, by_pid, known, by_number)
+    ]:
+        faults["misblamed"] = misblamed
     return Verdict(dict(faults), count, recovered)
 
 
@@ -159,7 +170,7 @@ def _overlap(executions: list[Execution]) -> bool:
     return any(begun < start < ended for begun, ended in spans for start in starts)
 
 
-def _unexplained(promise: Promise, killed: frozenset[int]) -> list[str]:
+def _unexplained(promise: Promise, killed: dict[int, list[float]]) -> list[str]:
     """Judge how a call ended, if it was said how it may."""
     if promise.outcomes is None or promise.state is None:
         return []
@@ -167,29 +178,43 @@ def _unexplained(promise: Promise, killed: frozenset[int]) -> list[str]:
         return [] if "completed" in promise.outcomes else ["wrong"]
     if promise.state == "cancelled":
         return [] if any(promise.cancel_answers) else ["unexplained"]
-    if promise.error in promise.outcomes or (promise.error == CRASH and promise.blamed_pid in killed):
+    kills = killed.get(promise.blamed_pid or 0, ()) if promise.error == CRASH else ()
+    if promise.error in promise.outcomes or any(promise.blamed_at - at < DEATH_SECONDS for at in kills):
         return []
     return ["unexplained"]
 
 
-def _misblamed(charged: list[Promise], by_pid: dict[int, list[Execution]]) -> list[int]:
-    """Return the calls that were charged with a death which the ledger charges another with.
+def _is_misblamed(
+    promise: Promise,
+    charged: list[Promise],
+    by_pid: dict[int, list[Execution]],
+    known: dict[int, Promise],
+    by_number: dict[int, list[Execution]],
+) -> bool:
+    """Say whether a call was charged with a death that was another's, by the ledger, or that another is charged with.
 
     A worker runs one call at a time. So at its death it was in the one that it began last; if that one had not ended,
     it is to blame. If it had, the worker may have died in the answer, or in taking the next one, which left no line.
+    A pid may come again: of what an earlier process of that number was in when it died, that call gives account.
     """
-    deaths = Counter(promise.blamed_pid for promise in charged)
-    found = []
-    for promise in charged:
-        pid = promise.blamed_pid
-        assert pid is not None
-        lines = sorted(by_pid.get(pid, []), key=lambda line: line.at)
-        last = lines[-1] if lines else None
-        was_in_another = last is not None and last.step == BEGUN and last.number != promise.number
-        began = [line.at for line in lines if line.number == promise.number and line.step == BEGUN]
-        began_another = bool(began) and last is not None and any(
-            line.step == BEGUN and line.at > began[-1] for line in lines if line.number != promise.number
-        )  # fmt: skip
-        if deaths[pid] > 1 or was_in_another or began_another or not promise.started:
-            found.append(promise.number)
-    return found
+    if not promise.started:
+        return True
+    pid = promise.blamed_pid
+    assert pid is not None
+    same = [each for each in charged if each.blamed_pid == pid]
+    if any(each is not promise and abs(each.blamed_at - promise.blamed_at) < REUSE_SECONDS for each in same):
+        return True
+    lines = sorted([line for line in by_pid.get(pid, []) if line.at <= promise.blamed_at], key=lambda line: line.at)
+    began = [line.at for line in lines if line.number == promise.number and line.step == BEGUN]
+    if began:
+        return any(line.step == BEGUN and line.at > began[-1] for line in lines if line.number != promise.number)
+    if not lines or lines[-1].step != BEGUN:
+        return False
+    other = known[lines[-1].number]
+    gives_account = (
+        other.blamed_pid == pid
+        or other.state == "cancelled"
+        or other.error == "TaskTimeout"
+        or any(line.at > lines[-1].at for line in by_number[other.number])
+    )
+    return not gives_account

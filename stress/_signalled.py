@@ -1,4 +1,4 @@
-"""A small program with an engine, for ``resources`` to send signals to: ``python _signalled.py async|blocking``.
+"""A small program with an engine, for ``resources`` to send signals to: ``python _signalled.py async|blocking|busy``.
 
 It says "up" before it imports anything, so that a signal can hit every moment of the start, "imported" when that is
 over, and works for ever.
@@ -57,8 +57,25 @@ def work_and_block_for_ever() -> None:
                 task.result()
 
 
+def submit_for_ever() -> None:
+    """Spend most of the time inside the engine's own steps: submit, cancel, look."""
+    with Engine(processes=1, threads=2, max_pending=500) as engine:
+        threads = engine.options(lane="thread")
+        while True:
+            tasks = [threads.submit(abs, number) for number in range(100)]
+            tasks += [engine.submit(abs, number) for number in range(20)]
+            for task in tasks[::7]:
+                task.cancel()
+            engine.snapshot()
+            for task in tasks:
+                if not task.cancelled():
+                    task.exception(30)
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "async":
         asyncio.run(work_for_ever())
-    else:
+    elif sys.argv[1] == "blocking":
         work_and_block_for_ever()
+    else:
+        submit_for_ever()

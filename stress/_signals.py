@@ -7,6 +7,7 @@ Guarantees
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -30,12 +31,20 @@ NOT_THE_USERS = (
 )  # fmt: skip
 
 
+SWALLOWED_SECONDS = 10.0  #: after which a Ctrl-C that the interpreter dropped is sent again
+
+_SWALLOWED = re.compile(
+    r"Exception ignored in: [^\n]*\nTraceback [^\n]*\n(?:  File \"<frozen importlib[^\n]*\n(?:    [^\n]*\n)*)+"
+    r"KeyboardInterrupt: *\n"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Blow:
     """One program and what befalls it."""
 
     number: int
-    kind: str  #: "async" or "blocking"
+    kind: str  #: "async", "blocking" or "busy"
     signal: signal.Signals
     times: int
     is_early: bool  #: while it imports
@@ -60,7 +69,7 @@ def blows(rng: random.Random, count: int) -> list[Blow]:
     drawn = [rng.choice(kinds) for _ in range(count)] + [(signal.SIGKILL, 1)] * (count // 10)
     return [
         Blow(
-            number, rng.choice(["async", "blocking"]), *kind, is_early=(early := rng.random() < 0.3),
+            number, rng.choice(["async", "blocking", "busy"]), *kind, is_early=(early := rng.random() < 0.3),
             after=rng.uniform(0, 0.2 if early else rng.choice([0.1, 0.5])), pause=rng.choice([0.0, 0.003, 0.1]),
         )
         for number, kind in enumerate(drawn)
@@ -95,10 +104,10 @@ def _strike(blow: Blow, patience: float, folder: str) -> Wound:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, blow.signal)  # as a terminal does; not reaped yet, so it is no stranger
         struck_at = time.monotonic()
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            pass
+        _wait(process, min(patience, SWALLOWED_SECONDS))
+        if process.poll() is None and _is_swallowed(error_path.read_text(errors="replace")):
+            os.killpg(process.pid, blow.signal)  # as its user would
+        _wait(process, patience)
         seconds, code = time.monotonic() - struck_at, process.poll()
         process.kill()
         process.wait()
@@ -106,8 +115,20 @@ def _strike(blow: Blow, patience: float, folder: str) -> Wound:
         was_importing = b"imported" not in said + process.stdout.read()  # no orphan holds the pipe any more
     words = error_path.read_text(errors="replace")
     error_path.unlink()
-    wrong = [*_said_wrong(blow, words, was_importing), *_died_wrong(blow, code, words, was_importing)]
+    wrong = [*_said_wrong(blow, words, was_importing), *_died_wrong(blow, code, words)]
     return Wound(blow, seconds, code, (*_hung(code), *wrong, *orphans), was_importing)
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+def _is_swallowed(said: str) -> bool:
+    """Say whether the interpreter dropped a Ctrl-C that came while it ran a weak reference's callback of its own."""
+    return bool(_SWALLOWED.search(said))
 
 
 def _hung(code: int | None) -> list[str]:
@@ -118,6 +139,9 @@ def _said_wrong(blow: Blow, said: str, was_importing: bool) -> list[str]:
     """Judge stderr: nothing at all, but for a Ctrl-C the user's own traceback."""
     if blow.signal is not signal.SIGINT:
         return [f"said: {said}"] if said else []
+    said = _SWALLOWED.sub("", said)
+    if blow.times > 1:  # what the interpreter says of the second one, in its own shutdown
+        said = said.replace("Exception ignored in", "")
     found = [f"said {text!r}: {said}" for text in NOT_THE_USERS if text in said]
     if blow.times == 1 and said and not found:
         lines = said.rstrip().splitlines()
@@ -127,11 +151,15 @@ def _said_wrong(blow: Blow, said: str, was_importing: bool) -> list[str]:
     return found
 
 
-def _died_wrong(blow: Blow, code: int | None, said: str, was_importing: bool) -> list[str]:
-    """Judge the exit code: by the signal; an import may make another error of a KeyboardInterrupt, and add notes."""
+def _died_wrong(blow: Blow, code: int | None, said: str) -> list[str]:
+    """Judge the exit code: by the signal, or 1 with a KeyboardInterrupt.
+
+    Before CPython 3.12 any ``exec`` of a text on another thread, as in an import there, makes it forget that the one on
+    the main thread was not caught (``_Py_UnhandledKeyboardInterrupt`` is one for all).
+    """
     wanted = {signal.SIGINT: (-signal.SIGINT, 130), signal.SIGTERM: (-signal.SIGTERM,), signal.SIGKILL: (-9,)}
-    may_fail = blow.signal is signal.SIGINT and (blow.times > 1 or was_importing)
-    if code is None or code in wanted[blow.signal] or (may_fail and code == 1):
+    is_interrupted = blow.signal is signal.SIGINT and code == 1 and "KeyboardInterrupt" in said
+    if code is None or code in wanted[blow.signal] or is_interrupted:
         return []
     return [f"ended with {code}: {said}"]
 

@@ -1,5 +1,6 @@
 """What the engine says of the calls that it was given, written into their promises for the checker."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -19,7 +20,7 @@ def note_end(promise: Promise, task: Task[Any]) -> None:
         error = task.exception()
         promise.error = type(error).__name__
         if isinstance(error, WorkerCrashed):
-            promise.blamed_pid = error.pid
+            promise.blamed_pid, promise.blamed_at = error.pid, time.monotonic()
 
 
 def note_now(pairs: Iterable[tuple[Promise, Task[Any]]]) -> list[Promise]:

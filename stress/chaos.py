@@ -196,7 +196,7 @@ async def rampage(settings: Settings, folder: str) -> dict[str, Any]:
     narrow = {} if chaos.live else await widths(engine, folder, patience=settings.patience)
     report = await engine.stop(timeout=min(5.0, settings.patience))
     executions = read(chaos.path)
-    killed = {**doomed(executions), **chaos.killer.killed}
+    killed = [*doomed(executions), *chaos.killer.deaths]
     verdict = check(promises, executions, killed)
     faults: dict[str, Any] = describe_faults(verdict.faults, promises)
     if wrong := miscounted(snapshot, promises):
@@ -211,9 +211,9 @@ async def rampage(settings: Settings, folder: str) -> dict[str, Any]:
         "ok": not (faults or tasks_left or errors),
         "faults": faults, "left": {"asyncio_tasks": tasks_left} if tasks_left else {}, "errors": errors,
         "tasks": len(promises), "executed": verdict.executed, "recovered": verdict.recovered,
-        "cut_answers": _cut_answers(promises, executions, killed),
+        "cut_answers": _cut_answers(promises, executions, {pid for pid, _ in killed}),
         "ends": {str(state): count for state, count in sorted(states.items(), key=str)},
-        "killed": len(killed), "strikes": dict(chaos.killer.strikes), "victims": dict(chaos.killer.victims),
+        "killed": len(set(killed)), "strikes": dict(chaos.killer.strikes), "victims": dict(chaos.killer.victims),
         "given_back": engine._core.processes.counters.given_back, "did": dict(chaos.cancellers.did),
         "crashes": snapshot.crashes, "recycled": snapshot.recycled, "retries": snapshot.retries,
         "timeouts": snapshot.timeouts, "late": snapshot.late,

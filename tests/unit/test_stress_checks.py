@@ -64,6 +64,11 @@ def blow(number: signal.Signals, times: int = 1) -> Blow:
     return Blow(1, "async", number, times, is_early=False, after=0.0, pause=0.0)
 
 
+SWALLOWED = """Exception ignored in: <function _get_module_lock.<locals>.cb at 0x7f5bcef6efc0>
+Traceback (most recent call last):
+  File "<frozen importlib._bootstrap>", line 446, in cb
+KeyboardInterrupt: \n"""
+
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n'
 
 
@@ -78,6 +83,7 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <modu
         (signal.SIGINT, TRACEBACK + "ValueError: 3\n", False, False),
         (signal.SIGINT, "Exception ignored in: <x>\n" + TRACEBACK + "KeyboardInterrupt\n", True, False),
         (signal.SIGINT, TRACEBACK + "KeyboardInterrupt\nsys:1: RuntimeWarning: x was never awaited\n", False, False),
+        (signal.SIGINT, SWALLOWED + TRACEBACK + "KeyboardInterrupt\n", False, True),
         (signal.SIGTERM, "", False, True),
         (signal.SIGTERM, "Terminated\n", False, False),
     ],
@@ -89,11 +95,11 @@ def test_only_the_users_own_traceback_may_be_on_stderr(
 
 
 def test_an_exit_code_is_the_signals() -> None:
-    assert not _signals._died_wrong(blow(signal.SIGINT), -2, "", False)
-    assert not _signals._died_wrong(blow(signal.SIGTERM), -15, "", False)
-    assert _signals._died_wrong(blow(signal.SIGINT), 1, "", False)
-    assert not _signals._died_wrong(blow(signal.SIGINT, 2), 1, "", False)
-    assert _signals._died_wrong(blow(signal.SIGTERM), 0, "", False)
+    assert not _signals._died_wrong(blow(signal.SIGINT), -2, "")
+    assert not _signals._died_wrong(blow(signal.SIGTERM), -15, "")
+    assert not _signals._died_wrong(blow(signal.SIGINT), 1, "KeyboardInterrupt\n")
+    assert _signals._died_wrong(blow(signal.SIGINT), 1, "")
+    assert _signals._died_wrong(blow(signal.SIGTERM), 0, "")
     assert _signals._hung(None)
 
 

@@ -47,10 +47,12 @@ def ended(number: int, state: str, *outcomes: str, **changes: object) -> Promise
 
 def crashed(number: int, pid: int, *outcomes: str, **changes: object) -> Promise:
     """Return the promise of a call that was charged with the death of ``pid``."""
-    return ended(number, "failed", *outcomes, error="WorkerCrashed", blamed_pid=pid, **changes)
+    return ended(
+        number, "failed", *outcomes, **{"error": "WorkerCrashed", "blamed_pid": pid, "blamed_at": 10.0, **changes}
+    )
 
 
-KILLED = {9}  #: by our hand
+KILLED = [(9, 0.0)]  #: by our hand
 
 
 def test_explained_ends_are_good() -> None:
@@ -80,7 +82,7 @@ def test_a_process_that_says_so_died_by_our_hand(tmp_path: Path) -> None:
     append(path, 1, "t1", BEGUN)
     append(path, 1, "t1", DOOMED)
     lines = read(path)
-    assert set(doomed(lines)) == {os.getpid()}
+    assert [pid for pid, _ in doomed(lines)] == [os.getpid()]
     promise = crashed(1, os.getpid(), "completed")
     assert check([promise], lines, doomed(lines)).is_good
     assert set(check([promise], lines).faults) == {"unexplained"}
@@ -143,6 +145,16 @@ def test_a_death_is_charged_to_one_and_to_the_right_one(
     """The worker, 9, was in one of two calls when it was killed; the ledger knows in which."""
     executions = [Execution(line.number, line.token, line.step, 9, line.at) for line in executions]
     assert check(promises, executions, KILLED).faults == {"misblamed": wrong}
+
+
+def test_a_pid_that_comes_again_is_another_process() -> None:
+    """Two deaths of number 9, minutes apart; the second left no line of its own."""
+    promises = [crashed(1, 9, "completed", blamed_at=2.0), crashed(2, 9, "completed", blamed_at=300.0)]
+    executions = run(1, 1, None, pid=9)
+    assert check(promises, executions, [(9, 1.5), (9, 299.0)]).is_good
+    assert check(promises, executions, [(9, 1.5)]).faults == {"unexplained": [2]}
+    promises[0] = kept(1, attempts=2, most_attempts=2)  # that one was retried elsewhere
+    assert check(promises[:2], [*executions, *run(1, 3, 4, pid=5)], [(9, 299.0)]).is_good
 
 
 def test_lines_of_many_threads_and_processes_do_not_mix(tmp_path: Path) -> None:
