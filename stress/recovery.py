@@ -5,7 +5,7 @@
 Expected: a row for each figure with median, 99th percentile and target, then one line of JSON. Each round is one death,
 cancel or timeout. With ``--check`` a missed target ends it with 1; on a machine that does other work, that says little:
 a worker that starts, or a parent that is to notice, has to be given a processor first. The first row says how slow the
-machine is: the start of a bare interpreter takes about 10 ms on a quiet one, and that of a worker two to three times that.
+machine is: a bare interpreter starts in about 10 ms on a quiet one, a worker in two to three times that.
 """
 
 import argparse
@@ -207,6 +207,7 @@ def main(arguments: list[str]) -> int:
         parser.error(f"expected --rounds to be a positive integer, got {options.rounds}")
     if unknown := set(options.names) - {figure.name for figure in FIGURES}:
         parser.error(f"expected names among {', '.join(figure.name for figure in FIGURES)}, got {', '.join(unknown)}")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # workers start as a user's do: with compiled modules on disk
     logging.getLogger("engine").setLevel(logging.CRITICAL)
     print(f"machine {machine()}\nseed none")
     print(f"{'figure, in ms':22}{'median':>9}{'p90':>9}{'p99':>9}{'most':>9}  target", flush=True)

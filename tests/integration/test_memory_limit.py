@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, Retry, Task
-from engine._lanes._process import pool
+from engine._lanes._process import ahead
 from engine._lanes.processes import ProcessLane
 from engine._wire.statm import private_bytes
 from engine.errors import WorkerCrashed, WorkerMemoryExceeded, WorkerStartupError
@@ -154,7 +154,7 @@ async def test_only_the_greedy_one_of_many_tiny_tasks_is_blamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """W10: tasks of a tiny function are sent ahead; one of them turns greedy: the others run, each once."""
-    monkeypatch.setattr(pool, "STUCK_SECONDS", 600.0)  # what lies behind it is still there when it is killed
+    monkeypatch.setattr(ahead, "STUCK_SECONDS", 600.0)  # what lies behind it is still there when it is killed
     path = tmp_path / "ran"
     async with Engine(processes=2, worker_memory_limit=LIMIT) as engine:
         tasks = [engine.submit(does.eat_if, number, str(path)) for number in range(300)]
