@@ -76,7 +76,6 @@ async def test_leaking_tasks_recycle_their_worker_between_tasks(tmp_path: Path) 
         assert workers >= 300 * 3 * MIB / (room + 3 * MIB)
         snapshot = engine.snapshot()
         assert (snapshot.crashes, snapshot.memory_exceeded) == (0, 0)
-        assert workers - 2 <= engine.snapshot().recycled + 2
         await eventually_async(lambda: engine.snapshot().recycled >= workers - 2, STUCK)
 
 
