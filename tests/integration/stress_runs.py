@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from tests.support import REPOSITORY
 __all__ = ["a_seed", "result_of", "run_module", "run_stress"]
 
 
-def run_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m module`` with the engine that this test sees, installed or not."""
+def run_module(module: str, *arguments: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m module``, after the words of ``prefix``, with the engine that this test sees."""
     assert engine.__file__ is not None
     where = [str(Path(engine.__file__).parents[1]), str(REPOSITORY)]
     path = os.pathsep.join([*where, *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
+        [*prefix, sys.executable, "-m", module, *arguments],
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.DEVNULL,

@@ -10,8 +10,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -25,15 +23,16 @@ from engine._lanes import threads
 from engine._lanes._process import breaker, child, decoder_threads
 from engine.errors import WorkerCrashed, WorkerStartupError
 from tests.contracts import functions
-from tests.support import REPOSITORY, eventually_async
+from tests.integration.stress_runs import run_module
+from tests.support import eventually_async
 
 STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
 STRANGER = "54321"  #: a uid that owns nothing: RLIMIT_NPROC counts by user and does not bind root
 
 
-def run(*command: str) -> None:
+def run(name: str, *prefix: str) -> None:
     """Run one of the scripts, which says that its promise was kept."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=REPOSITORY)
+    done = run_module("tests.integration.limit_scripts", name, prefix=prefix)
     assert done.returncode == 0, done.stderr[-8000:]
     assert done.stdout.endswith("kept\n")
 
@@ -41,20 +40,20 @@ def run(*command: str) -> None:
 @pytest.mark.parametrize("name", ["no_descriptors", "few_descriptors", "truncated_hello", "slim_image"])
 def test_in_a_process_of_its_own(name: str) -> None:
     """W23, W25: see the scripts."""
-    run(sys.executable, "-m", "tests.integration.limit_scripts", name)
+    run(name)
 
 
 @pytest.mark.parametrize("name", ["no_processes", "few_processes"])
 def test_as_a_user_of_its_own(name: str) -> None:
     """W23: under a true RLIMIT_NPROC."""
-    command = [sys.executable, "-m", "tests.integration.limit_scripts", name]
+    prefix: list[str] = []
     if os.getuid() == 0:
         setpriv = shutil.which("setpriv")
         if setpriv is None:
             pytest.skip("root is not bound by RLIMIT_NPROC, and without setpriv the test cannot be another user")
         kept = "-all,+dac_read_search,+dac_override"  # it reads what only root may read: its interpreter, perhaps
-        command[:0] = [setpriv, "--reuid", STRANGER, "--clear-groups", f"--inh-caps={kept}", f"--ambient-caps={kept}"]
-    run(*command)
+        prefix = [setpriv, "--reuid", STRANGER, "--clear-groups", f"--inh-caps={kept}", f"--ambient-caps={kept}"]
+    run(name, *prefix)
 
 
 # -- a start that fails half-way ------------------------------------------------------------------------------------

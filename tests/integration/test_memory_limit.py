@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, Retry, Task
+from engine._lanes._process import ahead
 from engine._lanes.processes import ProcessLane
 from engine._wire.statm import private_bytes
 from engine.errors import WorkerCrashed, WorkerMemoryExceeded, WorkerStartupError
@@ -75,7 +76,6 @@ async def test_leaking_tasks_recycle_their_worker_between_tasks(tmp_path: Path) 
         assert workers >= 300 * 3 * MIB / (room + 3 * MIB)
         snapshot = engine.snapshot()
         assert (snapshot.crashes, snapshot.memory_exceeded) == (0, 0)
-        assert workers - 2 <= engine.snapshot().recycled + 2
         await eventually_async(lambda: engine.snapshot().recycled >= workers - 2, STUCK)
 
 
@@ -149,8 +149,11 @@ async def test_a_task_that_takes_more_than_a_fresh_worker_has_is_killed(age: int
         assert (snapshot.memory_exceeded, snapshot.crashes, snapshot.recycled) == (1, 0, 0)
 
 
-async def test_only_the_greedy_one_of_many_tiny_tasks_is_blamed(tmp_path: Path) -> None:
+async def test_only_the_greedy_one_of_many_tiny_tasks_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """W10: tasks of a tiny function are sent ahead; one of them turns greedy: the others run, each once."""
+    monkeypatch.setattr(ahead, "STUCK_SECONDS", 600.0)  # what lies behind it is still there when it is killed
     path = tmp_path / "ran"
     async with Engine(processes=2, worker_memory_limit=LIMIT) as engine:
         tasks = [engine.submit(does.eat_if, number, str(path)) for number in range(300)]

@@ -25,6 +25,7 @@ BAD: list[tuple[str, object]] = [
     *(("inner_threads", value) for value in (0, -1, "all", 1.5, True)),
     *(("context", value) for value in ("m:v", 5, None, ("nocolon",), (5,), ("tests.unit.test_engine:LANES",),
                                        ("no.such.module:v",), ("tests.unit.test_engine:missing",), (":v",))),
+    *(("worker_memory_limit", value) for value in (*COUNTS, 512, "2GiB")),
     *(("name", value) for value in ("", "x" * 101, 5, None, b"engine")),
 ]  # fmt: skip
 

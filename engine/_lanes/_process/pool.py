@@ -17,6 +17,7 @@ from typing import Any
 from ..._states import Lane
 from ...errors import EngineClosed, WorkerStartupError
 from ..base import Front
+from .ahead import Ahead
 from .child import ExitStatus
 from .settings import Counters, ProcessSettings, usable_cpus
 from .starter import EARLY_SECONDS, Starter
@@ -26,9 +27,6 @@ from .worker import Worker
 __all__ = ["Pool"]
 
 SEND_AHEAD = 1  #: tasks that a worker holds at once, the running one included, whatever they cost
-TINY_AHEAD = 16  #: the same, while all of them are of functions measured as tiny
-AHEAD_SECONDS = 0.001  #: the measured work that may lie in a worker: so long a more urgent task may have to wait
-STUCK_SECONDS = 0.002  #: what lies behind a task that takes longer than this is taken back
 
 
 class Pool:
@@ -55,16 +53,18 @@ class Pool:
         self._size = settings.processes
         self._counters = counters
         self._dispatch = dispatch  #: sends one task to a worker; False: there is none
-        self._give_back_rest = give_back_rest
         self._events = events
         self._lock = threading.Lock()
+        self._ahead = Ahead(
+            front, settings.max_tasks_per_worker, dispatch=dispatch, give_back_rest=give_back_rest,
+            workers=lambda: self.workers, size=lambda: self.size, pump=self.pump, later=self.later,
+        )  # fmt: skip
         self._starter = Starter(settings, loop, self, claim_lock)
         self._idle: list[Worker] = []  #: the most recently used last
         self._is_armed = False
         self._is_closed = False
         self._idle_timer: Any = None
         self._look_timer: Any = None
-        self._strand_timer: Any = None
         self._waiters: list[
             asyncio.Future[BaseException | None]
         ] = []  #: who waits for a start, or for the last worker to end
@@ -110,8 +110,8 @@ class Pool:
             return
         if not worker.is_unwanted and not worker.doomed:
             self._fill(worker)
-            if 0 < worker.count() <= TINY_AHEAD // 2:
-                self._send_ahead(worker)
+            if worker.count():
+                self._ahead.send(worker)
         if not worker.count():
             self.busy -= 1
             self._rest(worker)
@@ -119,33 +119,6 @@ class Pool:
             self.pump()  # its successor may be ready
         elif not self.workers or len(self.workers) < self.size:
             self._grow()
-
-    def _send_ahead(self, worker: Worker) -> None:
-        """Send tiny tasks behind tiny ones, while more of them wait than there are workers."""
-        limit = self._settings.max_tasks_per_worker
-        most = TINY_AHEAD if limit is None else min(TINY_AHEAD, limit - worker.tasks_done)
-        cost = worker.cost_ahead()
-        if cost > AHEAD_SECONDS or worker.count() >= most:
-            return
-        ready = self._front.has_ready(Lane.PROCESS)
-        if ready < 2 or (ready := ready - self.size) <= 0:
-            return
-        while ready > 0 and worker.count() < most and cost <= AHEAD_SECONDS and self._dispatch(worker):
-            ready -= 1
-            cost += worker.last_cost
-        if worker.count() > 1 and self._strand_timer is None:
-            self._strand_timer = self.later(STUCK_SECONDS, self._unstrand)
-
-    def _unstrand(self) -> None:
-        """Take back what lies behind a task that takes unexpectedly long, so that another worker may run it."""
-        self._strand_timer = None
-        ahead = [worker for worker in self.workers if worker.count() > 1]
-        for worker in ahead:
-            if worker.is_stuck(STUCK_SECONDS):
-                self._give_back_rest(worker)
-                self.pump()  # the others may all be idle by now
-        if ahead:
-            self._strand_timer = self.later(STUCK_SECONDS, self._unstrand)
 
     def _rest(self, worker: Worker) -> None:
         """Put a worker without a task where it belongs."""
@@ -340,7 +313,8 @@ class Pool:
         """Let all workers leave, kill those that have not after ``grace`` seconds, and reap every one."""
         self._is_closed = True
         self._idle.clear()
-        for timer in (self._idle_timer, self._look_timer, self._strand_timer):
+        self._ahead.close()
+        for timer in (self._idle_timer, self._look_timer):
             if timer is not None:
                 timer.cancel()
         for worker in self.workers:
