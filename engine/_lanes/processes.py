@@ -200,9 +200,9 @@ class ProcessLane:
     def on_death(self, worker: Worker) -> None:
         """A worker has ended, and all its answers are in."""
         watcher = self._pool.unlist(worker)
-        last = worker.child.page.last() if worker.child.page is not None else 0
+        last = worker.last_begun()
         worker.has_begun = last > 0
-        status, stderr = worker.child.reap(), watcher.stderr.tail()
+        status, stderr = worker.exit_status(), watcher.stderr.tail()
         is_blamed = False
         for number, attempt in reversed(worker.take_all()):
             self._forget_timer(worker, number)
