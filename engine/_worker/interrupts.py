@@ -21,7 +21,7 @@ from .current import WorkerTask
 
 __all__ = ["Interrupts"]
 
-HAS_SIGNALS = hasattr(signal, "SIGURG") and hasattr(signal, "pthread_kill")  # else only ``checkpoint`` and the kill help
+HAS_SIGNALS = hasattr(signal, "SIGURG") and hasattr(signal, "pthread_kill")  # else ``checkpoint`` and the kill help
 
 
 class Interrupts:
