@@ -124,6 +124,11 @@ class BlockingEngine(BlockingCalls):
         """Cancel the live tasks with this id or name; return how many there were."""
         return self._engine.cancel(id=id, name=name)
 
+    @property
+    def process_backend(self) -> str:
+        """Give what runs the worker processes here: "native" or "loky"."""
+        return self._engine.process_backend
+
     def snapshot(self) -> Snapshot:
         """Return counts, workers and queues at this instant."""
         return self._engine.snapshot()

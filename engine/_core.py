@@ -50,6 +50,8 @@ class Core:
         }
         self.registry = Registry(max_pending=settings.max_pending, history=settings.history, slots=slots)
         self.scheduler = Scheduler(self.registry, home, exported_variables(settings.context))
+        if settings.backend == "loky":
+            from ._lanes.portable import PortableLane as ProcessLane  # loky's own parts: only where they are used
         self.processes = ProcessLane(self.scheduler, home, _process_settings(settings))
         self.threads = ThreadLane(self.scheduler, home, settings.name)
         lanes: list[LaneContract] = [LoopLane(self.scheduler, home), self.threads, self.processes]
@@ -139,4 +141,5 @@ def _after_fork_in_child() -> None:
         core.processes.forget_in_child()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -44,9 +44,12 @@ class Engine(Submitter):
         worker_memory_limit: bytes that a worker process may hold for itself (RssAnon: without shared memory and mapped
             files); None for no bound. One that holds more between two tasks is replaced. A task that takes more than
             the limit leaves in a fresh worker is killed with WorkerMemoryExceeded; so a worker may hold up to twice
-            the limit while a task runs. It is looked at every 50 ms.
+            the limit while a task runs. It is looked at every 50 ms. Only with the native process backend.
         worker_idle_timeout: seconds after which an idle worker leaves.
         worker_start_timeout: seconds in which a started worker must be ready, initializer included.
+        process_backend: what runs the worker processes. "native" is our own protocol (Linux); "loky" runs one loky
+            executor per worker, slower and a little weaker (README, "Where it runs"); "auto" is "native" where
+            the system has what it needs, else "loky".
         inner_threads: limit for OpenMP, MKL, OpenBLAS and numexpr in workers; "auto" shares the processors out,
             None sets nothing.
         context: addresses ("pkg.mod:var") of the context variables that process tasks see; the other lanes see all.
@@ -72,6 +75,7 @@ class Engine(Submitter):
         worker_memory_limit: int | None = None,
         worker_idle_timeout: float = 60.0,
         worker_start_timeout: float = 30.0,
+        process_backend: Literal["auto", "native", "loky"] = "auto",
         inner_threads: int | Literal["auto"] | None = "auto",
         context: Sequence[str] = (),
         grace: float = 0.5,
@@ -82,8 +86,8 @@ class Engine(Submitter):
             processes=processes, threads=threads, coroutines=coroutines, max_pending=max_pending,
             default_lane=default_lane, initializer=initializer, initargs=initargs,
             max_tasks_per_worker=max_tasks_per_worker, worker_memory_limit=worker_memory_limit,
-            worker_idle_timeout=worker_idle_timeout,
-            worker_start_timeout=worker_start_timeout, inner_threads=inner_threads, context=context, grace=grace,
+            worker_idle_timeout=worker_idle_timeout, worker_start_timeout=worker_start_timeout,
+            process_backend=process_backend, inner_threads=inner_threads, context=context, grace=grace,
             history=history, name=name,
         )  # fmt: skip
         super().__init__(Calls(Lane(default_lane), grace), DEFAULT)
@@ -217,6 +221,11 @@ class Engine(Submitter):
                 if (id is None or task.id == id) and (name is None or task.name == name)
             ]
         return sum(task.cancel() for task in tasks)
+
+    @property
+    def process_backend(self) -> str:
+        """Give what runs the worker processes here: "native" or "loky"."""
+        return self._settings.backend
 
     def snapshot(self) -> Snapshot:
         """Return counts, workers and queues at this instant. Any thread; about 0.1 ms and a look at each process."""

@@ -2,12 +2,12 @@
 
 import contextvars
 import importlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from . import _checks
+from ._system import cpus_allowed, missing_native_parts
 
 __all__ = ["EngineSettings"]
 
@@ -27,6 +27,7 @@ class EngineSettings:
     worker_memory_limit: int | None = None
     worker_idle_timeout: float = 60.0
     worker_start_timeout: float = 30.0
+    process_backend: str = "auto"
     inner_threads: int | Literal["auto"] | None = "auto"
     context: Sequence[str] = ()
     grace: float = 0.5
@@ -50,13 +51,27 @@ class EngineSettings:
         _checks.instance("initargs", self.initargs, tuple, "a tuple")
         if self.inner_threads not in ("auto", None):
             _checks.positive_int("inner_threads", self.inner_threads, remedy='use "auto", or None to set nothing')
+        _checks.member("process_backend", self.process_backend, ("auto", "native", "loky"))
+        if self.process_backend == "native" and (missing := missing_native_parts()):
+            remedy = f"this system lacks {', '.join(missing)}"
+            raise _checks.wrong("process_backend", 'one of "auto", "loky"', "native", remedy)
         _checks.text("name", self.name, most=100)
+        if self.worker_memory_limit is not None and self.backend == "loky":
+            remedy = "use max_tasks_per_worker, or the native backend"
+            raise _checks.wrong("worker_memory_limit", "None over loky", self.worker_memory_limit, remedy)
         exported_variables(self.context)
+
+    @property
+    def backend(self) -> str:
+        """Give what runs the workers: "native" where this system has the parts for it, else "loky"."""
+        if self.process_backend != "auto":
+            return self.process_backend
+        return "loky" if missing_native_parts() else "native"
 
     @property
     def thread_slots(self) -> int:
         """Give ``threads``, by default 4 more than there are processors, at most 32."""
-        return self.threads if self.threads is not None else min(32, len(os.sched_getaffinity(0)) + 4)
+        return self.threads if self.threads is not None else min(32, cpus_allowed() + 4)
 
 
 def exported_variables(addresses: Sequence[str]) -> tuple[tuple[str, contextvars.ContextVar[Any]], ...]:

@@ -9,6 +9,7 @@ Guarantees
     dead worker. design/0004-worker-protocol.md has the interleavings.
 """
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -22,12 +23,15 @@ from ._process.crash import crash_error, memory_error
 from ._process.decoder import Decoder
 from ._process.encoder import Encoder
 from ._process.functions import Functions
+from ._process.hearing import Events
 from ._process.memory import MemoryWatch
-from ._process.pool import Pool
+from ._process.pool import Listener, Pool
 from ._process.reader import Frame
 from ._process.settings import Counters, ProcessSettings
 from ._process.stacks import StackCollector
+from ._process.starter import Starter
 from ._process.usage import MemoryUse
+from ._process.watcher import Watcher
 from ._process.worker import OVER, Worker
 from .base import Attempt, Front, Outcome, WorkerInfo
 
@@ -38,6 +42,8 @@ class ProcessLane:
     """Runs attempts in worker processes; see ``_lanes.base.Lane`` for the contract."""
 
     name = Lane.PROCESS
+    starter: type[Starter] = Starter
+    listener: Callable[[Worker, asyncio.AbstractEventLoop, Events], Listener] = Watcher
 
     def __init__(self, front: Front, home: Mailbox, settings: ProcessSettings) -> None:
         self.counters = Counters()
@@ -53,6 +59,7 @@ class ProcessLane:
         self._pool = Pool(
             front, home.loop, settings, self.counters,
             claim_lock=self._claim_lock, dispatch=self._send_next, give_back_rest=self._give_back_rest, events=self,
+            starter=self.starter, listen=type(self).listener,
         )  # fmt: skip
         self._memory = MemoryWatch(
             settings.worker_memory_limit, self._pool.later, lambda: self._pool.workers,
@@ -200,9 +207,9 @@ class ProcessLane:
     def on_death(self, worker: Worker) -> None:
         """A worker has ended, and all its answers are in."""
         watcher = self._pool.unlist(worker)
-        last = worker.child.page.last() if worker.child.page is not None else 0
+        last = worker.last_begun()
         worker.has_begun = last > 0
-        status, stderr = worker.child.reap(), watcher.stderr.tail()
+        status, stderr = worker.exit_status(), watcher.stderr.tail()
         is_blamed = False
         for number, attempt in reversed(worker.take_all()):
             self._forget_timer(worker, number)

@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = [
     "ARGS_ONLY",
+    "BEGAN",
     "BULK",
     "CANCEL",
     "CANCELLED",
@@ -21,6 +22,7 @@ __all__ = [
     "HEAVY",
     "HELLO",
     "INLINE_BYTES",
+    "INSTANT",
     "IN_BULK",
     "LOG",
     "MAGIC",
@@ -81,6 +83,8 @@ SEGMENT = struct.Struct("<BQ")  #: one entry of the table: kind of buffer (``_wi
 #: with a task's id PRINT, LOG, PROGRESS.
 CONTROL = struct.Struct("<BQ")
 CANCEL, STACKS, HELLO, REFUSED, PRINT, LOG, PROGRESS, HEAVY = 1, 2, 3, 4, 5, 6, 7, 8
+BEGAN = 64  #: over loky, where no page is shared: task ``number`` begins, then the INSTANT of it
+INSTANT = struct.Struct("<d")
 
 
 class FrameError(Exception):

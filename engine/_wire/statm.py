@@ -1,10 +1,10 @@
 """Private memory of a process, as the kernel tells it in ``/proc/<pid>/statm``."""
 
-import os
+import mmap
 
 __all__ = ["private_bytes"]
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_PAGE = mmap.PAGESIZE
 
 
 def private_bytes(statm: bytes) -> int | None:

@@ -5,27 +5,46 @@ import _thread
 import select
 import struct
 import sys
+from abc import ABC, abstractmethod
 
 from .._wire.frames import CANCEL, CONTROL, STACKS
 from .interrupts import Interrupts
 from .voice import Voice
 
-__all__ = ["Control"]
+__all__ = ["Control", "SocketControl"]
 
 GRACE = struct.Struct("<d")
 
 
-class Control:
-    """Serves the control socket until the parent closes it."""
+class Control(ABC):
+    """Serves what the parent asks until it asks no more."""
 
-    def __init__(self, sock: _socket.socket, interrupts: Interrupts, voice: Voice) -> None:
-        self._sock = sock
+    def __init__(self, interrupts: Interrupts, voice: Voice) -> None:
         self._interrupts = interrupts
         self._voice = voice
 
     def start(self) -> None:
         """Start the thread; it ends with the process."""
         _thread.start_new_thread(self._serve, ())
+
+    @abstractmethod
+    def _serve(self) -> None:
+        """Obey one message after the other, and press cooperative tasks in between."""
+
+    def _obey(self, message: bytes) -> None:
+        kind, number = CONTROL.unpack_from(message)
+        if kind == CANCEL:
+            self._interrupts.cancel(number, GRACE.unpack_from(message, CONTROL.size)[0])
+        elif kind == STACKS:
+            self._voice.say(STACKS, number, _stacks().encode("utf-8", "backslashreplace"))
+
+
+class SocketControl(Control):
+    """Listens on the control socket."""
+
+    def __init__(self, sock: _socket.socket, interrupts: Interrupts, voice: Voice) -> None:
+        super().__init__(interrupts, voice)
+        self._sock = sock
 
     def _serve(self) -> None:
         poll = select.poll()
@@ -37,11 +56,7 @@ class Control:
             message = self._sock.recv(1 << 12)
             if not message:
                 return
-            kind, number = CONTROL.unpack_from(message)
-            if kind == CANCEL:
-                self._interrupts.cancel(number, GRACE.unpack_from(message, CONTROL.size)[0])
-            elif kind == STACKS:
-                self._voice.say(STACKS, number, _stacks().encode("utf-8", "backslashreplace"))
+            self._obey(message)
 
 
 def _stacks() -> str:

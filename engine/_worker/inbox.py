@@ -9,7 +9,7 @@ from .._wire.frames import BULK, DEFINE, FORGET, IN_BULK, SEGMENT, SETUP, STREAM
 from .._wire.memory import allocate
 from .._wire.pickling import BYTEARRAY, BYTES
 
-__all__ = ["Broken", "ParentGone", "Stream"]
+__all__ = ["Broken", "ParentGone", "Stream", "rebuild"]
 
 PART_BYTES = 64 << 20  #: what is read at once of something long that was interrupted
 
@@ -67,7 +67,7 @@ class Stream:
         if kind == BULK:
             return self._skip_unless_current(number, size)
         if kind == DEFINE:
-            self._functions[number] = _rebuild(self._exactly(size))
+            self._functions[number] = rebuild(self._exactly(size))
         elif kind == FORGET:
             self._functions.pop(number, None)
         return 0
@@ -107,7 +107,8 @@ class Stream:
         raise ParentGone
 
 
-def _rebuild(definition: bytes) -> tuple[str, Callable[..., Any] | Broken]:
+def rebuild(definition: bytes) -> tuple[str, Callable[..., Any] | Broken]:
+    """Return name and function of a definition; never raises."""
     name, pickled = pickle.loads(definition)
     try:
         fn = pickle.loads(pickled)

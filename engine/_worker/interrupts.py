@@ -21,6 +21,8 @@ from .current import WorkerTask
 
 __all__ = ["Interrupts"]
 
+HAS_SIGNALS = hasattr(signal, "SIGURG") and hasattr(signal, "pthread_kill")  # else ``checkpoint`` and the kill help
+
 
 class Interrupts:
     """Who is to be interrupted, and who runs."""
@@ -36,7 +38,8 @@ class Interrupts:
         self._region = 0  #: the number of the task that is inside user code
         self._targets: set[int] = set()
         self.has_raised = False
-        signal.signal(signal.SIGURG, self._handle)
+        if HAS_SIGNALS:
+            signal.signal(signal.SIGURG, self._handle)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         number = self._region
@@ -91,7 +94,8 @@ class Interrupts:
 
     def _strike(self, number: int) -> None:
         self._targets.add(number)
-        signal.pthread_kill(self._main, signal.SIGURG)
+        if HAS_SIGNALS:
+            signal.pthread_kill(self._main, signal.SIGURG)
 
     def press(self) -> float | None:
         """Interrupt cooperative tasks whose time is up; return the seconds until the next one, None for none."""

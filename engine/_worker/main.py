@@ -4,22 +4,19 @@ import _socket
 import array
 import faulthandler
 import os
-import pickle
 import signal
-import sys
-from typing import Any
 
-from .._wire.frames import CONTROL, HELLO, REFUSED
+from .._wire.frames import CONTROL, HELLO
 from .._wire.page import StartPage
 from . import logs
-from .control import Control
-from .failures import describe
+from .control import SocketControl
 from .gauge import Gauge
 from .inbox import ParentGone, Stream
 from .interrupts import Interrupts
 from .lifeline import hang_on
-from .outlet import Outlet
-from .runner import Runner
+from .outlet import StreamOutlet
+from .packets import PacketRunner
+from .prepare import adopt, initialize
 from .voice import Voice, take_over
 
 __all__ = ["main"]
@@ -36,18 +33,18 @@ def main(lifeline: int, tasks: int, stream: int, control: int, page: int) -> Non
     control_socket = _socket.socket(fileno=control)
     inbox = Stream(result_socket := _socket.socket(fileno=stream))
     setup = inbox.read_setup()
-    _adopt(setup)
+    adopt(setup)
     voice = Voice(control_socket)
     interrupts = Interrupts()
     printers = take_over(voice)
     logs.install(voice, setup["levels"])
-    Control(control_socket, interrupts, voice).start()
-    if not _initialize(setup, control_socket):
+    SocketControl(control_socket, interrupts, voice).start()
+    if not initialize(setup, voice):
         return
     voice.has_spoken = False
-    outlet = Outlet(result_socket, interrupts, voice, printers)
+    outlet = StreamOutlet(result_socket, interrupts, voice, printers)
     start_page = StartPage(page)
-    runner = Runner(_socket.socket(fileno=tasks), inbox, outlet, start_page, voice, interrupts)
+    runner = PacketRunner(_socket.socket(fileno=tasks), inbox, outlet, start_page, voice, interrupts)
     os.close(page)
     limit = setup["memory_limit"]
     gauge = Gauge(limit, start_page) if limit is not None else None
@@ -56,30 +53,6 @@ def main(lifeline: int, tasks: int, stream: int, control: int, page: int) -> Non
         runner.serve(setup["max_tasks"], gauge)
     except (ParentGone, BrokenPipeError, ConnectionResetError):  # nobody is left to tell
         pass
-
-
-def _adopt(setup: dict[str, Any]) -> None:
-    """Look like the parent: same path, arguments and directory."""
-    sys.path[:] = setup["path"]
-    sys.argv[:] = setup["argv"]
-    try:
-        os.chdir(setup["cwd"])
-    except OSError:  # it was removed; the parent has the same problem
-        pass
-
-
-def _initialize(setup: dict[str, Any], control: _socket.socket) -> bool:
-    """Run the initializer. False: it failed, and the parent was told why."""
-    if setup["initializer"] is None:
-        return True
-    try:
-        initializer, initargs = pickle.loads(setup["initializer"])
-        initializer(*initargs)
-    except BaseException as error:  # whatever it raises, SystemExit too, the parent should hear of it
-        name, text, trace = describe(error)
-        control.send(CONTROL.pack(REFUSED, 0) + pickle.dumps((name, text[:4000], trace[-16000:])))
-        return False
-    return True
 
 
 def _say_hello(control: _socket.socket) -> None:

@@ -1,24 +1,22 @@
 """Answers of a worker: one write each where they fit the socket, so that what it finished survives it."""
 
 import _socket
+from abc import ABC, abstractmethod
 
 from .._wire.frames import MAGIC, RESULT, RETIRE, SEGMENT, SPOKE
 from .._wire.pickling import Packed
 from .interrupts import Interrupts
 from .voice import Printer, Voice
 
-__all__ = ["Outlet"]
+__all__ = ["Outlet", "StreamOutlet"]
 
 COPIED_BYTES = 128 << 10  #: more does not fit the socket's buffer anyway
 
 
-class Outlet:
-    """Writes results to the stream; main thread only."""
+class Outlet(ABC):
+    """Answers tasks; main thread only."""
 
-    def __init__(
-        self, sock: _socket.socket, interrupts: Interrupts, voice: Voice, printers: tuple[Printer, Printer]
-    ) -> None:
-        self._sock = sock
+    def __init__(self, interrupts: Interrupts, voice: Voice, printers: tuple[Printer, Printer]) -> None:
         self._interrupts = interrupts
         self._voice = voice
         self._out, self._err = printers
@@ -33,6 +31,23 @@ class Outlet:
             flags |= SPOKE
         if self._interrupts.has_raised:
             flags |= RETIRE
+        self._write(kind, number, flags, started, ended, packed)
+
+    @abstractmethod
+    def _write(self, kind: int, number: int, flags: int, started: float, ended: float, packed: Packed) -> None:
+        """Hand the answer to the parent."""
+
+
+class StreamOutlet(Outlet):
+    """Writes answers to the stream."""
+
+    def __init__(
+        self, sock: _socket.socket, interrupts: Interrupts, voice: Voice, printers: tuple[Printer, Printer]
+    ) -> None:
+        super().__init__(interrupts, voice, printers)
+        self._sock = sock
+
+    def _write(self, kind: int, number: int, flags: int, started: float, ended: float, packed: Packed) -> None:
         payload, buffers, _ = packed
         if not buffers:
             head = RESULT.pack(MAGIC, kind, flags, 0, number, started, ended, len(payload), 0)

@@ -1,89 +1,42 @@
-"""The main loop of a worker: take a packet, run the task, answer."""
+"""The run of one task in a worker: rebuild it, call it, answer."""
 
-import _socket
 import contextvars
 import os
-import pickle
 import sys
 import time
+from abc import ABC, abstractmethod
 from types import CoroutineType
 from typing import Any
 
 from .. import _checks, _current
-from .._wire.frames import (
-    ARGS_ONLY,
-    CANCELLED,
-    ERROR,
-    HEAVY,
-    NOT_DECODED,
-    NOT_ENCODED,
-    PLAIN,
-    SKIPPED,
-    TASK,
-    VALUE,
-)
-from .._wire.page import StartPage
+from .._wire.frames import ARGS_ONLY, CANCELLED, ERROR, NOT_DECODED, NOT_ENCODED, PLAIN, SKIPPED, VALUE
 from .._wire.pickling import Packed, Packer, lift
 from ..errors import TaskCancelled
 from .current import WorkerTask
 from .failures import pack_error
-from .gauge import Gauge
-from .inbox import Broken, ParentGone, Stream
+from .inbox import ParentGone
 from .interrupts import Interrupts
 from .outlet import Outlet
 from .voice import Voice
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "Undecodable", "call_of"]
 
 _NOTHING = Packed(b"", [], True)
 
 
-class _Undecodable(Exception):
+class Undecodable(Exception):
     """The function or its arguments could not be rebuilt; the cause says why."""
 
 
-class Runner:
-    """Runs tasks one after the other on the worker's main thread."""
+class Runner(ABC):
+    """Runs tasks one after the other on the worker's main thread; how they come is the subclass's."""
 
-    def __init__(
-        self, tasks: _socket.socket, stream: Stream, outlet: Outlet, page: StartPage, voice: Voice,
-        interrupts: Interrupts,
-    ) -> None:  # fmt: skip
-        self._tasks = tasks
-        self._stream = stream
+    def __init__(self, outlet: Outlet, voice: Voice, interrupts: Interrupts) -> None:
         self._outlet = outlet
-        self._page = page
         self._voice = voice
         self._interrupts = interrupts
         self._packer = Packer()
         self._pid = os.getpid()
-        self._names: dict[int, str] = {}
-        self._buffer = bytearray(1 << 17)
-        self._view = memoryview(self._buffer)
-
-    def serve(self, max_tasks: int | None, gauge: Gauge | None = None) -> None:
-        """Run tasks until the parent closes the socket, or there were ``max_tasks``: what follows is another's.
-
-        So it is when ``gauge`` says that too much memory is held.
-
-        After an interrupt nothing more is taken, so the parent can take it back; then it kills this process.
-        """
-        left = -1 if max_tasks is None else max_tasks
-        receive, buffer, page, monotonic = self._tasks.recv_into, self._buffer, self._page, time.monotonic
-        while left:
-            size = receive(buffer)
-            if not size:
-                return
-            started = monotonic()
-            header = TASK.unpack_from(buffer)
-            page.begin(header[3], started)
-            self._run(header, size, started)
-            left -= 1
-            while self._interrupts.has_raised:
-                time.sleep(60)
-            if gauge is not None and gauge.is_over():
-                self._voice.say(HEAVY, 0, b"")
-                return
 
     def _run(self, header: tuple[Any, ...], size: int, started: float) -> None:
         _, _, attempt, number, task_id, _, _, timeout, _ = header
@@ -107,7 +60,7 @@ class Runner:
         try:
             fn, args, kwargs, run = self._decode(header, size, task)
             return VALUE, self._interrupts.call(header[3], run, fn, args, kwargs)
-        except _Undecodable as error:
+        except Undecodable as error:
             return NOT_DECODED, error.__cause__
         except TaskCancelled as error:
             return CANCELLED, error
@@ -116,33 +69,12 @@ class Runner:
         except BaseException as error:  # whatever a task raises is its answer, SystemExit too
             return ERROR, error
 
+    @abstractmethod
     def _decode(self, header: tuple[Any, ...], size: int, task: WorkerTask) -> tuple[Any, Any, Any, Any]:
-        """Return function, arguments, and what to run them with: a fresh context, so that nothing leaks."""
-        flags, count, _, number, _, function, length, _, bulk = header
-        fn: Any = None
-        try:
-            self._stream.current = number
-            if function:
-                task.name, fn = self._stream.function(function)
-                if type(fn) is Broken:
-                    raise fn.error
-            head: Any = self._view[TASK.size : size]
-            buffers: list[Any] = []
-            if bulk:
-                head, buffers = self._stream.segments(number, flags, bytes(head), count, length)
-            loaded = pickle.loads(head, buffers=buffers)
-            context = contextvars.Context()
-            if flags & ARGS_ONLY:
-                return fn, loaded, {}, context.run
-            args, kwargs, name, exported, given = loaded
-            task.name = name or task.name
-            if exported:
-                context.run(_set_variables, exported)
-            return given if fn is None else fn, args, kwargs, context.run
-        except ParentGone:
-            raise
-        except BaseException as error:
-            raise _Undecodable from error
+        """Return function, arguments, and what to run them with: a fresh context, so that nothing leaks.
+
+        Undecodable: they cannot be rebuilt here.
+        """
 
     def _answer(self, kind: int, number: int, started: float, ended: float, value: Any) -> None:
         packed, plain = _NOTHING, PLAIN
@@ -157,6 +89,18 @@ class Runner:
         if kind not in (VALUE, CANCELLED):
             packed = Packed(pack_error(self._packer, value), [], True)
         self._outlet.answer(kind, number, started, ended, packed, plain)
+
+
+def call_of(fn: Any, flags: int, loaded: Any, task: WorkerTask) -> tuple[Any, Any, Any, Any]:
+    """Return function, arguments and runner of what was pickled; ``fn`` is None if the function is in there too."""
+    context = contextvars.Context()
+    if flags & ARGS_ONLY:
+        return fn, loaded, {}, context.run
+    args, kwargs, name, exported, given = loaded
+    task.name = name or task.name
+    if exported:
+        context.run(_set_variables, exported)
+    return given if fn is None else fn, args, kwargs, context.run
 
 
 def _set_variables(exported: dict[str, Any]) -> None:

@@ -6,21 +6,27 @@ Guarantees
     ``has_spoken`` is set before the packet is sent, so a result that says "read the control socket first" is right.
 """
 
-import _socket
 import io
 import sys
 import threading
-from typing import Any
+from typing import Any, Protocol
 
 from .._wire.frames import CONTROL, CONTROL_BYTES, LOG, PRINT, PROGRESS
 
 __all__ = ["Printer", "Voice", "take_over"]
 
 
+class Sender(Protocol):
+    """Sends whole messages: a packet socket, or the worker's end of a pipe."""
+
+    def send(self, message: bytes, /) -> object:
+        """Send ``message``; OSError: nobody is there."""
+
+
 class Voice:
     """Sends messages tagged with the running task."""
 
-    def __init__(self, control: _socket.socket) -> None:
+    def __init__(self, control: Sender) -> None:
         self._control = control
         self.task_id = 0  #: of the running task, 0 between tasks
         self.has_spoken = False

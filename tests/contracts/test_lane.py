@@ -1,4 +1,4 @@
-"""One suite for the three lanes, through the real Engine: what a task of any lane may rely on.
+"""One suite for the three lanes, the process lane on both backends: what a task of any lane may rely on.
 
 SCENARIOS W4, N1, A2, A5, A6, A8, A9, A12, R3.
 """
@@ -31,12 +31,14 @@ STUCK = 20.0  #: seconds; a bound for what never happens, not a measurement
 
 @dataclass(frozen=True)
 class Kit:
-    """One lane: its name, and its version of each function."""
+    """One lane: its name, its version of each function, and what runs its worker processes."""
 
     lane: Lane
+    backend: str = "native"
 
     def engine(self, slots: int = 2, **options: Any) -> Engine:
-        return Engine(**{"processes": slots, "threads": slots, "coroutines": slots, "grace": 0.1, **options})
+        given = {"processes": slots, "threads": slots, "coroutines": slots, "grace": 0.1, **options}
+        return Engine(**{"process_backend": self.backend, **given})
 
     def fn(self, name: str) -> Callable[..., Any]:
         module = "coroutines" if self.lane is Lane.LOOP else "functions"
@@ -50,9 +52,9 @@ class Kit:
         return task
 
 
-@pytest.fixture(params=list(Lane), ids=lambda lane: str(lane.value))
+@pytest.fixture(params=[*Lane, "loky"], ids=lambda lane: str(getattr(lane, "value", lane)))
 def kit(request: pytest.FixtureRequest) -> Kit:
-    return Kit(request.param)
+    return Kit(Lane.PROCESS, "loky") if request.param == "loky" else Kit(request.param)
 
 
 async def begun(folder: Path, name: str) -> None:

@@ -38,7 +38,7 @@ def _runner() -> Any:
     while frame.f_back is not None:
         frame = frame.f_back
         found = frame.f_locals.get("self")
-        if type(found).__name__ == "Runner":
+        if type(found).__name__ == "PacketRunner":
             return found
     raise LookupError("this is no worker")
 

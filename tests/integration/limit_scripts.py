@@ -22,6 +22,7 @@ from typing import Any
 from engine import Engine, Task, TaskTimeout
 from engine.errors import WorkerCrashed, WorkerStartupError
 from tests.contracts import functions
+from tests.contracts.process_front import native_workers
 from tests.support import Leftovers, eventually_async
 
 STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
@@ -100,7 +101,7 @@ async def truncated_hello() -> None:
         async with Engine(processes=1, initializer=wait_for_file, initargs=(go,)) as engine:
             task = engine.submit(functions.hold, folder, "held")
             await eventually_async(lambda: os.path.exists(go + ".waits"), STUCK)
-            (worker,) = engine._core.processes._pool.workers
+            (worker,) = native_workers(engine)
             own = worker.child.pidfd
             with limited(resource.RLIMIT_NOFILE, next_free()):
                 os.mkdir(go)  # which needs no descriptor

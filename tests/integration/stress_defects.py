@@ -13,7 +13,7 @@ from typing import Any
 
 from engine._endings import Endings
 from engine._lanes._process.child import Child
-from engine._lanes._process.worker import Worker
+from engine._lanes._process.native import NativeWorker
 from engine._lanes.base import Attempt
 from engine._lanes.processes import ProcessLane
 from engine._limits import Slots
@@ -69,9 +69,9 @@ def blame_nobody() -> None:
 @defect
 def send_again_what_was_taken_back() -> None:
     """A recalled packet goes back to the worker, as well as to the queue."""
-    real = Worker._take_back
+    real = NativeWorker._take_back
 
-    def take_back(worker: Worker) -> list[Attempt]:
+    def take_back(worker: NativeWorker) -> list[Attempt]:
         received: list[bytes] = []
         kept = worker.child.kept
 
@@ -88,7 +88,7 @@ def send_again_what_was_taken_back() -> None:
             for packet in received:
                 worker._put(packet)
 
-    _patch(Worker, "_take_back", take_back)
+    _patch(NativeWorker, "_take_back", take_back)
 
 
 @defect

@@ -16,6 +16,7 @@ from engine import Engine, Task
 from engine._lanes._process import outbox, pool, stall
 from engine.errors import ResultDecodeError, TaskTimeout, WorkerCrashed, WorkerStartupError
 from tests.contracts import functions
+from tests.contracts.process_front import native_workers
 from tests.integration import liars
 from tests.support import eventually_async
 
@@ -270,9 +271,9 @@ async def test_a_worker_killed_while_it_reads_its_arguments(monkeypatch: pytest.
         others = [engine.submit(functions.give, n) for n in range(20)]
 
         def is_half_written() -> int:
-            for worker in engine._core.processes._pool.workers:
+            for worker in native_workers(engine):
                 if 0 < sum(map(len, worker.outbox._queue)) < 32 << 20:
-                    return worker.pid
+                    return worker.child.pid
             return 0
 
         os.kill(await eventually_async(is_half_written, STUCK), signal.SIGKILL)

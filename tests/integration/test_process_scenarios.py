@@ -1,4 +1,4 @@
-"""SCENARIOS on the process lane, through the public Engine; each docstring names its row.
+"""SCENARIOS on the process lane, through the public Engine, on both backends; each docstring names its row.
 
 ``tests/contracts/test_process_lane.py`` has the same ground for the lane alone, in front of a front that is not ours.
 """
@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import types
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,12 +24,32 @@ import psutil
 import pytest
 
 from engine import Engine, Retry, Task, TaskState
-from engine.errors import PickleError, RemoteError, ResultDecodeError, TaskDecodeError, WorkerCrashed
+from engine.errors import (
+    PickleError,
+    RemoteError,
+    ResultDecodeError,
+    TaskDecodeError,
+    WorkerCrashed,
+    WorkerStartupError,
+)
 from tests.contracts import functions
+from tests.contracts.process_front import Backend
 from tests.integration import process_functions as does
 from tests.support import eventually_async
 
 STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
+
+
+@pytest.fixture(params=["native", "loky"], autouse=True)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have ``engine_of`` make engines with this process backend."""
+    monkeypatch.setattr(Backend, "name", request.param)
+    return str(request.param)
+
+
+def engine_of(**options: Any) -> Engine:
+    given: dict[str, Any] = {"process_backend": Backend.name, **options}
+    return Engine(**given)
 
 
 async def failure(task: Task[Any]) -> BaseException:
@@ -50,14 +71,14 @@ async def is_healthy(engine: Engine) -> bool:
 # -- W: a worker dies -----------------------------------------------------------------------------------------------
 
 
-async def test_killed_workers_cost_only_the_task_they_ran(tmp_path: Path) -> None:
+async def test_killed_workers_cost_only_the_task_they_ran(tmp_path: Path, backend: str) -> None:
     """W1 (small): SIGKILL of random busy workers: that task fails with the evidence, everybody else completes."""
     seed = random.randrange(2**32)
     print(f"ENGINE_SEED={seed}")
     rng = random.Random(seed)
-    path, count, kills = str(tmp_path / "ran"), 300, 8
+    path, count, kills = str(tmp_path / "ran"), 300, 8 if backend == "native" else 5
     killed: list[int] = []
-    async with Engine(processes=2) as engine:
+    async with engine_of(processes=2) as engine:
         tasks: list[Task[Any]] = [engine.submit(does.work, path, str(number), 0.002) for number in range(count)]
         while len(killed) < kills and not all(task.done() for task in tasks):
             busy = [worker.pid for worker in engine.snapshot().workers if worker.state == "busy" and worker.pid]
@@ -101,7 +122,7 @@ async def test_a_fatal_signal_is_named_with_the_trace_of_the_worker(
     fn: Callable[..., None], args: tuple[Any, ...], name: str
 ) -> None:
     """W2: the signal's name, and faulthandler's trace of the worker."""
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
         error = await failure(engine.submit(fn, *args))
         assert isinstance(error, WorkerCrashed)
         assert error.signal_name == name
@@ -112,7 +133,7 @@ async def test_a_fatal_signal_is_named_with_the_trace_of_the_worker(
 @pytest.mark.parametrize(("fn", "code"), [(does.leave, 0), (does.leave, 99), (does.leave_by_libc, 0)])
 async def test_an_exit_in_the_middle_of_a_task_is_a_crash(fn: Callable[[int], None], code: int) -> None:
     """W3: with its exit code, also for 0: never a result of None."""
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
         error = await failure(engine.submit(fn, code))
         assert isinstance(error, WorkerCrashed)
         assert error.exit_code == code
@@ -127,7 +148,7 @@ async def test_an_exit_in_the_middle_of_a_task_is_a_crash(fn: Callable[[int], No
 )
 async def test_what_ends_loops_ends_neither_worker_nor_loop(error: BaseException) -> None:
     """W4: RemoteError with the original as its cause, and the same worker goes on."""
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
         pid = await engine.run(os.getpid)
         arrived = await failure(engine.submit(does.throw, error))
         assert isinstance(arrived, RemoteError)
@@ -138,11 +159,49 @@ async def test_what_ends_loops_ends_neither_worker_nor_loop(error: BaseException
 
 async def test_a_killed_idle_worker_fails_no_task() -> None:
     """W7: the next submit works."""
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
         for _ in range(3):
             os.kill(await engine.run(os.getpid), signal.SIGKILL)
             assert await is_healthy(engine)
         assert engine.snapshot().count(TaskState.FAILED) == 0
+
+
+@pytest.mark.parametrize("fn", [does.leave, does.throw], ids=["exits", "raises"])
+async def test_workers_that_never_come_up_fail_what_waits(fn: Callable[..., None]) -> None:
+    """W8, W9: after three tries, with what the last one said; and the next submit is tried anew."""
+    arguments = (9,) if fn is does.leave else (LookupError("no licence"),)
+    async with engine_of(processes=1, initializer=fn, initargs=arguments) as engine:
+        for _ in range(2):
+            error = await failure(engine.submit(functions.give, 1))
+            assert isinstance(error, WorkerStartupError)
+            assert ("exited with code 9" if fn is does.leave else "LookupError: no licence") in str(error)
+            if fn is does.throw:
+                assert "in throw" in str(error.__cause__)
+        assert engine.snapshot().count(TaskState.FAILED) == 2
+
+
+async def test_an_initializer_that_hangs_is_ended_in_time() -> None:
+    """W9: after worker_start_timeout."""
+    async with engine_of(processes=1, initializer=time.sleep, initargs=(60,), worker_start_timeout=0.5) as engine:
+        error = await failure(engine.submit(functions.give, 1))
+        assert isinstance(error, WorkerStartupError)
+        assert "worker_start_timeout=0.5" in str(error)
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.parametrize("stops", [False, True], ids=["drained", "stopped"])
+async def test_every_task_ends_while_workers_are_replaced_all_the_time(backend: str, limit: int, stops: bool) -> None:
+    """W13: max_tasks_per_worker with a backlog, also when the engine is stopped in the middle of it."""
+    count = 40 if backend == "native" else 10  # in 30 s, on a busy machine too
+    engine = await engine_of(processes=2, max_tasks_per_worker=limit).start()
+    tasks = [engine.submit(os.getpid) for _ in range(count)]
+    if stops:
+        await eventually_async(partial(_are_done, tasks, 3), STUCK)
+    report = await asyncio.wait_for(engine.stop(timeout=0 if stops else None), STUCK)
+    assert report.completed + report.cancelled == count
+    assert all(task.done() for task in tasks)
+    if not stops:
+        assert max(Counter(task.result() for task in tasks).values()) <= limit
 
 
 async def test_a_crash_is_tried_again_where_the_policy_says_so(tmp_path: Path) -> None:
@@ -155,7 +214,7 @@ async def test_a_crash_is_tried_again_where_the_policy_says_so(tmp_path: Path) -
         path.touch()
         os._exit(1)
 
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
         task = engine.options(retry=Retry(max_attempts=2, base_delay=0.001)).submit(die_once)
         assert await asyncio.wait_for(task, STUCK) == "alive"
         assert task.attempt == 2
@@ -175,7 +234,7 @@ def unpicklable() -> Iterator[Any]:
 
 async def test_bad_arguments_fail_their_own_task_only() -> None:
     """S1, S2: 100 bad among 100 good; the error is on the task, never raised by ``submit``."""
-    async with Engine(processes=2) as engine:
+    async with engine_of(processes=2) as engine:
         with socket.socket() as sock:
             bad_ones = [*unpicklable(), sock]
             good, bad = [], []
@@ -201,7 +260,7 @@ async def test_bad_arguments_fail_their_own_task_only() -> None:
 )
 async def test_arguments_that_cannot_be_rebuilt_fail_their_own_task_only(bad: Any, kind: type[Exception]) -> None:
     """S3: an error where it can be told, a crash where the worker dies of it."""
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
         before, task, behind = (engine.submit(functions.give, x) for x in (1, bad, 2))
         assert await before == 1
         assert isinstance(await failure(task), kind)
@@ -213,7 +272,7 @@ async def test_arguments_that_cannot_be_rebuilt_fail_their_own_task_only(bad: An
 )
 async def test_a_result_that_cannot_be_pickled_fails_its_own_task_only(kind: str, expected: type[Exception]) -> None:
     """S4: told from where it happened."""
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
         task = engine.submit(does.make_bad_result, kind)
         behind = engine.submit(functions.give, 2)
         error = await failure(task)
@@ -239,7 +298,7 @@ async def test_a_result_that_cannot_be_rebuilt_here_fails_its_own_task_only(
         def __reduce__(self) -> Any:
             return self.how
 
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
         error = await failure(engine.submit(make))
         assert isinstance(error, ResultDecodeError)
         assert await is_healthy(engine)
@@ -267,7 +326,7 @@ async def test_an_awkward_exception_arrives_with_type_message_and_traceback(
     fn: Callable[[], None], name: str, text: str
 ) -> None:
     """S7, S8: whatever it is, it says what it was and where it was raised."""
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
         task = engine.submit(fn)
         error = await failure(task)
         said = f"{type(error).__name__} {getattr(error, 'type_name', '')}"
@@ -287,7 +346,7 @@ async def test_an_awkward_exception_arrives_with_type_message_and_traceback(
 
 async def test_arguments_are_pickled_after_submit_returns() -> None:
     """S14: as in the standard executors: a change that comes before the task is sent is seen by it."""
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
         await engine.warm_up()
         numbers = [1, 2, 3]
         task = engine.submit(does.total, numbers)
@@ -302,7 +361,7 @@ async def test_arguments_are_pickled_after_submit_returns() -> None:
 async def test_stop_with_fifty_queued(tmp_path: Path, cancel: bool) -> None:
     """N3: with cancel_pending most of 50 are cancelled and never run; without it all run."""
     path = tmp_path / "ran"
-    engine = await Engine(processes=5).start()
+    engine = await engine_of(processes=5).start()
     tasks = [engine.submit(does.work, str(path), str(number), 0.01) for number in range(50)]
     await eventually_async(lambda: sum(task.done() for task in tasks) >= 1, STUCK)
     report = await engine.stop(cancel_pending=cancel)
@@ -319,7 +378,7 @@ async def test_stop_with_fifty_queued(tmp_path: Path, cancel: bool) -> None:
 async def test_a_cancelled_running_task_is_truly_killed(tmp_path: Path, fn: Callable[[str], None]) -> None:
     """A2: ``run_in_executor`` lets it burn on; here its process ends, and what it started with it."""
     path = tmp_path / "ran"
-    async with Engine(processes=1, grace=0.1) as engine:
+    async with engine_of(processes=1, grace=0.1) as engine:
         task = engine.submit(fn, str(path))
         await eventually_async(lambda: path.exists() and path.read_text().endswith("\n"), STUCK)
         worker = psutil.Process(next(worker.pid for worker in engine.snapshot().workers if worker.state == "busy"))
@@ -340,7 +399,7 @@ def _is_alive(process: psutil.Process) -> bool:
 
 async def test_cancel_before_any_worker_has_started(tmp_path: Path) -> None:
     """A5, A6: in spawn and before it: the task never runs."""
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
         before = engine.submit(functions.touch, str(tmp_path / "before"))
         assert before.cancel()
         spawning = engine.submit(functions.touch, str(tmp_path / "spawning"))
@@ -355,7 +414,7 @@ async def test_cancel_before_any_worker_has_started(tmp_path: Path) -> None:
 async def test_cancel_of_a_task_whose_worker_is_on_to_the_next() -> None:
     """A7: cancelling A as its worker takes B: B is not lost, nor hit by what was meant for A."""
     rng = random.Random(7)
-    async with Engine(processes=1, grace=0.5) as engine:
+    async with engine_of(processes=1, grace=0.5) as engine:
         for number in range(150):
             first = engine.submit(functions.give, "a")
             second = engine.submit(functions.give, number)
@@ -369,7 +428,7 @@ async def test_cancel_of_a_task_whose_worker_is_on_to_the_next() -> None:
 
 async def test_context_variables_named_to_the_engine_are_seen_and_do_not_leak() -> None:
     """A10: as they were at submit; what a task sets, the next does not see."""
-    async with Engine(processes=1, context=("tests.integration.process_functions:TENANT",)) as engine:
+    async with engine_of(processes=1, context=("tests.integration.process_functions:TENANT",)) as engine:
         assert await engine.run(does.tenant) == "nobody"
         token = does.TENANT.set("ann")
         seen = engine.submit(does.tenant)
@@ -380,7 +439,7 @@ async def test_context_variables_named_to_the_engine_are_seen_and_do_not_leak() 
         assert await engine.run(does.tenant) == "bob"
         does.TENANT.reset(token)
         assert await engine.run(does.tenant) == "nobody"
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
         does.TENANT.set("ann")
         assert await engine.run(does.tenant) == "nobody"
 
@@ -389,7 +448,7 @@ async def test_prints_and_log_records_arrive_with_task_and_worker(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Section 5: they are there when the result is; logging goes through the parent's handlers."""
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
         with caplog.at_level(logging.INFO):
             task = engine.submit(does.talk, "hello")
             await task
@@ -405,7 +464,7 @@ async def test_prints_and_log_records_arrive_with_task_and_worker(
 
 async def test_a_process_task_that_would_submit_to_its_parents_engine_gets_a_clear_error() -> None:
     """N13: the engine and its tasks do not travel, and the error says what to do instead."""
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
 
         def nested() -> int:
             return int(engine.submit(functions.give, 1).result())
@@ -426,7 +485,7 @@ async def test_a_function_of_main_and_a_lambda_and_a_method_run() -> None:
     module = types.ModuleType("__main__")
     code = "def from_main(x):\n    return helper(x) + 1\ndef helper(x):\n    return x * 10\n"
     exec(code, module.__dict__)
-    async with Engine(processes=1) as engine:
+    async with engine_of(processes=1) as engine:
         assert await engine.run(lambda x: x + 1, 1) == 2
         assert await engine.run("-".join, ["a", "b"]) == "a-b"
         assert await engine.run(module.from_main, 2) == 21

@@ -21,6 +21,7 @@ import pytest
 from engine import Engine, Retry, Task, TaskState
 from engine._lanes._process import child as child_module
 from engine.errors import TaskTimeout, WorkerCrashed
+from tests.contracts.process_front import native_workers
 from tests.integration import time_functions as does
 from tests.support import REPOSITORY, eventually, eventually_async
 
@@ -343,7 +344,7 @@ async def test_a_pidfd_is_exchanged_under_the_lock_that_kills_take(monkeypatch: 
     async with Engine(processes=1) as engine:
 
         def watch(child: child_module.Child, fd: int) -> None:
-            (worker,) = [w for w in engine._core.processes._pool.workers if w.child is child]
+            (worker,) = [each for each in native_workers(engine) if each.child is child]
             is_owned: Any = worker._lock
             locked.append(is_owned._is_owned())
             adopt(child, fd)
@@ -525,15 +526,15 @@ async def test_a_worker_that_is_stopped_in_the_middle_of_an_answer(stopped: Call
     async with Engine(processes=2) as engine:
         await engine.warm_up()
         task = engine.submit(bytes, size)
-        workers = engine._core.processes._pool.workers
+        workers = native_workers(engine)
         async with asyncio.timeout(STUCK):
             while not any(worker.reader.is_in_a_frame for worker in workers):
                 await asyncio.sleep(0)  # a look at every turn of the loop: each reads at most 4 MiB
         (worker,) = [worker for worker in workers if worker.reader.is_in_a_frame]
-        stopped(worker.pid)
+        stopped(worker.child.pid)
         assert await asyncio.wait_for(engine.run(abs, -1), STUCK) == 1
         assert not task.done()
-        os.kill(worker.pid, signal.SIGCONT)
+        os.kill(worker.child.pid, signal.SIGCONT)
         assert len(await asyncio.wait_for(task, STUCK)) == size
 
 
@@ -618,7 +619,7 @@ def test_a_timer_that_is_called_before_the_reader_lets_the_result_win(loop: str,
             task = engine.options(**limit).submit(does.mark_and_wait, str(path), str(gate))
             began = asyncio.get_running_loop().time()
             await eventually_async(lambda: task.started_at, STUCK)
-            (worker,) = engine._core.processes._pool.workers
+            (worker,) = native_workers(engine)
             stream = worker.child.stream
 
             def answer() -> None:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -110,6 +110,7 @@ class Lifecycle(RuleBasedStateMachine):
     """Submits, cancels, releases, waits and stops; the invariants are what sections 3 and 4 of the design promise."""
 
     records = Bundle("records")
+    backend: Literal["native", "loky"] = "native"
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,6 +130,7 @@ class Lifecycle(RuleBasedStateMachine):
         """Start an engine that has work from the first moment."""
         engine = Engine(
             processes=SLOTS[Lane.PROCESS],
+            process_backend=self.backend,
             threads=SLOTS[Lane.THREAD],
             coroutines=SLOTS[Lane.LOOP],
             max_pending=MAX_PENDING,
@@ -387,3 +389,13 @@ Lifecycle.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 TestLifecycle = Lifecycle.TestCase
+
+
+class LifecycleOverLoky(Lifecycle):
+    """The same, with the process lane on the portable backend."""
+
+    backend = "loky"
+
+
+LifecycleOverLoky.TestCase.settings = settings(Lifecycle.TestCase.settings, max_examples=500 if LONG else 10)
+TestLifecycleOverLoky = LifecycleOverLoky.TestCase

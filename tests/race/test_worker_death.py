@@ -39,6 +39,7 @@ async def test_a_worker_that_dies_before_its_hello_is_read_is_not_counted_as_bus
         await eventually_async(lambda: _has_hello(watcher), STUCK)
         monkeypatch.setattr(Watcher, "read_control", real)
         watcher._unwatch(watcher._control.fileno())  # its hello waits; the death comes first
+        assert worker.pid is not None
         os.kill(worker.pid, signal.SIGKILL)
         assert await asyncio.wait_for(task, STUCK) != worker.pid
         assert task.attempt == 1

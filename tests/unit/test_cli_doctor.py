@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from engine import Engine
 from engine.cli import cgroups, kernel
 from engine.cli.doctor import CHECKS, run_doctor
 from engine.cli.findings import Check, Finding, checks, good, lack, weak
@@ -142,6 +143,15 @@ def test_one_processor_is_weak(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "control group: 0.5" in finding.value
 
 
-def test_another_system_is_a_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_system_is_weak(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert found(called("system"), "system").state == "LACK"
+    finding = found(called("system"), "system")
+    assert finding.state == "weak"
+    assert "loky" in finding.remedy
+
+
+def test_the_backend_that_auto_takes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(called("backend"), "process backend").value.startswith("auto takes native")
+    monkeypatch.setattr(Engine, "process_backend", "loky")
+    finding = found(called("backend"), "process backend")
+    assert (finding.state, finding.value[:15]) == ("weak", "auto takes loky")

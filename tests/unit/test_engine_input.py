@@ -19,6 +19,7 @@ BAD: list[tuple[str, object]] = [
     *(("history", value) for value in (-1, 1.0, math.nan, 1e18, 10**19, True, "4", None)),
     *((name, value) for name in ("worker_idle_timeout", "worker_start_timeout") for value in (0, *SECONDS)),
     *(("grace", value) for value in SECONDS),
+    *(("process_backend", value) for value in ("fork", "spawn", "", None, 5, True, "Native")),
     *(("default_lane", value) for value in ("loop", "gpu", "", None, 5, Lane.LOOP)),
     *(("initializer", value) for value in (5, "print", ())),
     *(("initargs", value) for value in ([1], None, "x", 5)),

@@ -8,7 +8,6 @@ Guarantees
 """
 
 import contextlib
-import fcntl
 import functools
 import importlib.util
 import os
@@ -199,6 +198,8 @@ def _expect_child(pidfd: int) -> None:
 
 def _remembered_status(pidfd: int) -> int | None:
     """Return the wait status of a process that other code reaped; None where the kernel does not tell."""
+    import fcntl  # here: not every system has it, and what is imported from this module runs on all of them
+
     info = bytearray(64)
     for pause in (0.0, 0.0005, 0.002):  # "no such child" may be said a moment before the status is laid down
         time.sleep(pause)

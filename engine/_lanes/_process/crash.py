@@ -30,13 +30,21 @@ class Stderr:
         except BlockingIOError:
             return "", True
         if not data:
-            rest, self._line = self._line, b""
-            return rest.decode("utf-8", "replace"), False
+            return self.finish(), False
+        return self.feed(data), True
+
+    def feed(self, data: bytes) -> str:
+        """Take what was read; return the whole lines in it."""
         self._tail = (self._tail + data)[-KEPT_BYTES:]
         lines, newline, self._line = (self._line + data).rpartition(b"\n")
         if len(self._line) > KEPT_BYTES:
             lines, newline, self._line = lines + newline + self._line, b"\n", b""
-        return (lines + newline).decode("utf-8", "replace"), True
+        return (lines + newline).decode("utf-8", "replace")
+
+    def finish(self) -> str:
+        """Return the unfinished line."""
+        rest, self._line = self._line, b""
+        return rest.decode("utf-8", "replace")
 
     def keep(self, text: bytes) -> None:
         """Keep what came another way: the worker's ``sys.stderr`` speaks on the control socket."""
@@ -50,8 +58,7 @@ class Stderr:
             lines += more
             if not more or not is_open:
                 break
-        rest, self._line = self._line, b""
-        return lines + rest.decode("utf-8", "replace")
+        return lines + self.finish()
 
     def tail(self) -> str:
         """Return the last of it."""

@@ -12,21 +12,32 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from ..._states import Lane
 from ...errors import EngineClosed, WorkerStartupError
 from ..base import Front
 from .ahead import Ahead
 from .child import ExitStatus
+from .crash import Stderr
+from .hearing import Events
 from .settings import Counters, ProcessSettings, usable_cpus
 from .starter import EARLY_SECONDS, Starter
-from .watcher import Events, Watcher
+from .watcher import Watcher
 from .worker import Worker
 
-__all__ = ["Pool"]
+__all__ = ["Listener", "Pool"]
 
 SEND_AHEAD = 1  #: tasks that a worker holds at once, the running one included, whatever they cost
+
+
+class Listener(Protocol):
+    """Listens to one worker from its start to its death."""
+
+    stderr: Stderr
+
+    def read_results_now(self, until: Callable[[], bool]) -> None:
+        """Report what has arrived here already, ``until`` that is true."""
 
 
 class Pool:
@@ -43,9 +54,11 @@ class Pool:
         dispatch: Callable[[Worker], bool],
         give_back_rest: Callable[[Worker], None],
         events: Events,
+        starter: type[Starter] = Starter,
+        listen: Callable[[Worker, asyncio.AbstractEventLoop, Events], Listener] = Watcher,
     ) -> None:
         self.workers: tuple[Worker, ...] = ()
-        self.watchers: dict[Worker, Watcher] = {}
+        self.watchers: dict[Worker, Listener] = {}
         self.busy = 0  #: workers with a task, those that are being killed included
         self._front = front
         self._loop = loop
@@ -59,7 +72,8 @@ class Pool:
             front, settings.max_tasks_per_worker, dispatch=dispatch, give_back_rest=give_back_rest,
             workers=lambda: self.workers, size=lambda: self.size, pump=self.pump, later=self.later,
         )  # fmt: skip
-        self._starter = Starter(settings, loop, self, claim_lock)
+        self._starter = starter(settings, loop, self, claim_lock)
+        self._listen = listen
         self._idle: list[Worker] = []  #: the most recently used last
         self._is_armed = False
         self._is_closed = False
@@ -218,7 +232,7 @@ class Pool:
 
     def on_start(self, worker: Worker) -> None:
         """A process was started."""
-        watcher = Watcher(worker, self._loop, self._events)
+        watcher = self._listen(worker, self._loop, self._events)
         with self._lock:
             self.workers = (*self.workers, worker)
         self.watchers[worker] = watcher
@@ -242,7 +256,7 @@ class Pool:
         self.tell_waiters()
         self.pump()
 
-    def unlist(self, worker: Worker) -> Watcher:
+    def unlist(self, worker: Worker) -> Listener:
         """Take out a worker that has ended; return what listened to it."""
         with self._lock:
             self.workers = tuple([each for each in self.workers if each is not worker])

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..._system import cpus_allowed
+
 __all__ = ["Counters", "ProcessSettings", "thread_limits", "usable_cpus"]
 
 _THREAD_VARIABLES = (
@@ -66,6 +68,6 @@ def thread_limits(settings: ProcessSettings) -> dict[str, str]:
     count = settings.inner_threads
     if count == "auto":
         processes = settings.processes
-        is_one_each = processes is None or processes >= len(os.sched_getaffinity(0))  # then no need to count
+        is_one_each = processes is None or processes >= cpus_allowed()  # then no need to count
         count = 1 if is_one_each or processes is None else max(1, usable_cpus() // processes)
     return {name: str(count) for name in _THREAD_VARIABLES if name not in os.environ}

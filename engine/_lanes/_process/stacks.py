@@ -3,7 +3,7 @@
 Guarantees
     Shared: ``_answers``, ``_request``.  Guarded by: ``_changed`` (a Condition), held for dict operations and the wait.
     Callers of ``collect``: any thread; on the home loop's own thread it reads the control sockets itself, since nobody
-    else would. ``answer`` is called on the home loop's thread.
+    else would. ``answer`` may be called from any thread.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..._mailbox import Mailbox
+from .native import NativeWorker
 from .worker import Worker
 
 __all__ = ["StackCollector"]
@@ -50,7 +51,10 @@ class StackCollector:
 
     def _read(self, request: int, asked: Sequence[Worker], watchers: Mapping[Worker, Any], end: float) -> None:
         poll = select.poll()
-        by_fd = {worker.child.control.fileno(): watchers[worker] for worker in asked if worker in watchers}
+        ours = [worker for worker in asked if isinstance(worker, NativeWorker) and worker in watchers]
+        by_fd = {worker.child.control.fileno(): watchers[worker] for worker in ours}
+        if not by_fd:  # workers over loky have a thread that listens
+            return
         for fd in by_fd:
             poll.register(fd, select.POLLIN)
         while by_fd and len(self._answers[request]) < len(asked) and (left := end - time.monotonic()) > 0:

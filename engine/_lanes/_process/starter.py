@@ -13,6 +13,7 @@ from .breaker import Breaker
 from .child import Child, ExitStatus, collect_setup
 from .crash import startup_error
 from .encoder import pack_initializer
+from .native import NativeWorker
 from .settings import ProcessSettings, thread_limits
 from .worker import Worker
 
@@ -85,21 +86,27 @@ class Starter:
         return True
 
     def _new_worker(self) -> Worker:
-        settings = self._settings
-        if self._env is None:
-            if settings.initializer is not None:
-                self._initializer = pack_initializer(settings.initializer, settings.initargs)
-            self._env = thread_limits(settings)
-        setup = pickle.dumps(
-            collect_setup(self._initializer, settings.max_tasks_per_worker, settings.worker_memory_limit), 5
-        )
-        worker = Worker(f"process-{next(self._names)}", Child(self._env), self._loop, self._claim_lock)
+        setup, env = self._prepare()
+        worker = NativeWorker(self._next_name(), Child(env), self._loop, self._claim_lock)
         try:
             worker.set_up(setup)
         except BaseException:
             worker.discard()
             raise
         return worker
+
+    def _prepare(self) -> tuple[bytes, dict[str, str]]:
+        """Return what a worker sets up, pickled, and what is added to its environment."""
+        settings = self._settings
+        if self._env is None:
+            if settings.initializer is not None:
+                self._initializer = pack_initializer(settings.initializer, settings.initargs)
+            self._env = thread_limits(settings)
+        setup = collect_setup(self._initializer, settings.max_tasks_per_worker, settings.worker_memory_limit)
+        return pickle.dumps(setup, 5), self._env
+
+    def _next_name(self) -> str:
+        return f"process-{next(self._names)}"
 
     def _give_up(self, worker: Worker) -> None:
         seconds = self._settings.worker_start_timeout

@@ -9,37 +9,21 @@ Guarantees
 """
 
 import asyncio
-import logging
 import os
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-from ..._wire.frames import (
-    CONTROL,
-    CONTROL_BYTES,
-    HEAVY,
-    HELLO,
-    LOG,
-    PRINT,
-    PROGRESS,
-    REFUSED,
-    SPOKE,
-    STACKS,
-    FrameError,
-)
-from ..._wire.harmless import load_harmless
+from ..._wire.frames import CONTROL, CONTROL_BYTES, HELLO, SPOKE, FrameError
 from .child import is_pidfd_of
 from .crash import Stderr
-from .reader import Frame
-from .reports import forward_print, forward_report, read_fields
+from .hearing import Events, Hearing
+from .native import NativeWorker
 from .stall import StallWatch
 from .worker import Worker
 
-__all__ = ["Events", "Watcher"]
-
-log = logging.getLogger("engine")
+__all__ = ["Watcher"]
 
 _MESSAGE_BYTES = CONTROL_BYTES + 4096
 _MANY = 256  # reads in one turn, so that a worker that never stops talking does not hold the loop
@@ -47,42 +31,21 @@ _FULL_SOCKET = 16  # reads that empty a full socket buffer (208 KiB by default, 
 _LINGER = 0.5  # seconds that a worker may live after its stream or control socket ended
 
 
-class Events(Protocol):
-    """What a watcher reports."""
-
-    def on_hello(self, worker: Worker) -> None:
-        """The worker can take tasks."""
-
-    def on_answer(self, worker: Worker, frame: Frame) -> None:
-        """The worker answered a task."""
-
-    def on_heavy(self, worker: Worker) -> None:
-        """The worker is over its memory limit and takes no further task."""
-
-    def on_nonsense(self, worker: Worker, problem: str) -> None:
-        """The worker sent what is no frame."""
-
-    def on_stacks(self, worker: Worker, request: int, text: str) -> None:
-        """The worker says what it does."""
-
-    def on_progress(self, worker: Worker, task_id: int, done: float, total: float | None, message: str) -> None:
-        """A task says how far it is."""
-
-    def on_death(self, worker: Worker) -> None:
-        """The process has ended, and everything that it sent was reported."""
-
-
 class Watcher:
     """The readers of one worker on the home loop."""
 
     def __init__(self, worker: Worker, loop: asyncio.AbstractEventLoop, events: Events) -> None:
+        assert isinstance(worker, NativeWorker)
         self.worker = worker
         self.stderr = Stderr(worker.child.stderr)
+        self._hearing = Hearing(worker, events, self.stderr)
         self._loop = loop
         self._events = events
         self._watched: set[int] = set()
         self._linger: Any = None
-        self._stall = StallWatch(loop, worker.reader, worker.pid, read=self._read_results, break_off=self._break_off)
+        self._stall = StallWatch(
+            loop, worker.reader, worker.child.pid, read=self._read_results, break_off=self._break_off
+        )
         self.has_lost_control = False
         child = worker.child
         self._control = child.control
@@ -234,7 +197,7 @@ class Watcher:
         if kind == HELLO and (worker.state == "starting" or worker.was_starting):
             if worker.state != "starting":  # its death was heard of first, and it takes no task
                 return ""
-            if descriptors and is_pidfd_of(descriptors[0], worker.pid):
+            if descriptors and is_pidfd_of(descriptors[0], worker.child.pid):
                 self._unwatch(worker.child.pidfd)
                 worker.adopt_pidfd(descriptors.pop(0))
                 self._watch(worker.child.pidfd, self._notice_death)
@@ -242,37 +205,9 @@ class Watcher:
             self._events.on_hello(worker)
         elif descriptors or flags & socket.MSG_CTRUNC:
             return "it sent a descriptor that nobody asked for"
-        elif kind == REFUSED:
-            worker.refusal = _refusal(body)
-        elif kind == HEAVY:
-            self._events.on_heavy(worker)
-        elif kind == STACKS:
-            self._events.on_stacks(worker, number, body.decode("utf-8", "replace"))
-        elif kind == PROGRESS:
-            return self._take_progress(number, read_fields(body))
-        elif kind in (PRINT, LOG):
-            if kind == PRINT and body[:1] == b"\x02":
-                self.stderr.keep(body[1:])
-            self._forward(lambda: forward_report(kind, number, body, worker.name))
         else:
-            return f"it sent a control message of kind {kind} in state {worker.state}"
+            return self._hearing.hear(kind, number, body)
         return ""
-
-    def _take_progress(self, task_id: int, fields: Any) -> str:
-        if fields is None:  # it was too long, and cut
-            return ""
-        if type(fields) is not list or len(fields) != 3:
-            return "it sent a progress report that is none"
-        self._events.on_progress(self.worker, task_id, *fields)
-        return ""
-
-    @staticmethod
-    def _forward(report: Callable[[], None]) -> None:
-        """Pass on what a worker said; a handler, filter or stream of user code that raises costs nothing else."""
-        try:
-            report()
-        except Exception:
-            log.exception("what a worker process said could not be passed on")
 
     # -- stderr and death
 
@@ -281,27 +216,17 @@ class Watcher:
         if not is_open:
             self._unwatch(self.worker.child.stderr)
         if lines:
-            self._forward(lambda: forward_print(2, lines, f"[{self.worker.name}] "))
+            self._hearing.pass_on(lines)
 
     def _notice_death(self) -> None:
         worker = self.worker
         if not worker.child.has_ended():
             return
-        worker.was_starting = worker.state == "starting"
-        worker.was_busy = worker.state == "busy"
-        worker.state = "dead"
+        worker.note_death()
         self._drain_results()
         self._drain_control()
         lines = self.stderr.drain()
         if lines:
-            self._forward(lambda: forward_print(2, lines, f"[{self.worker.name}] "))
+            self._hearing.pass_on(lines)
         self.stop()
         self._events.on_death(self.worker)
-
-
-def _refusal(body: bytes) -> Any:
-    try:
-        name, text, trace = load_harmless(body)  # by ``_worker.main``
-        return str(name), str(text), str(trace)
-    except Exception:  # cut short by its death
-        return ("Exception", "unknown", "")

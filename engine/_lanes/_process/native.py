@@ -1,0 +1,260 @@
+"""A worker of our own protocol: a child process behind three sockets, a start page and a lifeline.
+
+Guarantees
+    Shared: ``_in_flight``, ``_backlog``, ``_is_open``, and the descriptors that ``send``, ``recall``, ``started`` and
+    ``kill`` use.  Guarded by: ``_lock``, held for a few dict operations and non-blocking system calls.
+    ``recall``, ``started``, ``ask_to_stop`` and ``kill`` may be called from any thread; the rest is the home loop's.
+    A packet leaves the socket once: either the worker received it, or ``recall`` did. So a recalled task never runs.
+    ``recall`` takes out all packets and sends none of them again, so the worker sees rising numbers.
+"""
+
+import collections
+import math
+import socket
+import struct
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from ..._wire.frames import CANCEL, CONTROL, SETUP, STACKS, STREAM, TASK
+from ..base import Attempt
+from .child import Child, ExitStatus
+from .encoder import Encoded, bulk_frame, definition_frame, forget_frame, header
+from .outbox import Outbox
+from .reader import Reader
+from .usage import MemoryUse, private_bytes_of
+from .worker import OVER, Worker
+
+__all__ = ["NativeWorker"]
+
+_GRACE = struct.Struct("<d")
+_NUMBER = 3  # index of the sequence number in a task header
+
+
+class NativeWorker(Worker):
+    """A started process of ours."""
+
+    def __init__(self, name: str, child: Child, loop: Any, claim_lock: threading.RLock) -> None:
+        super().__init__(name, child.pid, claim_lock)
+        self.child = child
+        self.reader = Reader(child.stream)
+        self.outbox = Outbox(loop, child.stream)
+        self.known: set[int] = set()  #: functions it has been sent
+        self._loop = loop
+        self._is_open = True
+        self._backlog: collections.deque[bytes] = collections.deque()
+        self._is_watching = False
+
+    def set_up(self, setup: bytes) -> None:
+        """Send what the worker should set up before it says hello."""
+        self.outbox.push(STREAM.pack(SETUP, 0, len(setup)), setup)
+
+    def adopt_pidfd(self, fd: int) -> None:
+        """Take the worker's own pidfd in place of ours; under the lock, as ``kill`` may come from any thread."""
+        with self._lock:
+            self.child.adopt_pidfd(fd)
+
+    # -- to it
+
+    def send(self, attempt: Attempt, encoded: Encoded) -> bool:
+        """Send ``attempt``; what the socket does not take goes out when it does. False: it was recalled meanwhile."""
+        function = encoded.function
+        if function is not None and function.number not in self.known:
+            self.known.add(function.number)
+            self.outbox.push(definition_frame(function))
+        with self._lock:
+            self._last = number = self._last + 1
+            packet, bulk = header(attempt, encoded, number)
+            sent = (self, number)
+            with self._claim_lock:
+                if attempt.lane_data is not None:
+                    return False
+                attempt.lane_data = sent
+            self._in_flight[number] = attempt
+            attempt.worker = self.label
+            if self._backlog or not self._put(packet):
+                self._backlog.append(packet)
+        self.last_cost = math.inf
+        if function is not None:
+            self._functions[number] = function
+            self.last_cost = function.seconds
+        if bulk:
+            self.outbox.push(bulk_frame(number, bulk), *bulk)
+        if self._backlog:
+            self._watch()
+        return True
+
+    def _put(self, packet: bytes) -> bool:
+        """Hand ``packet`` to the kernel. False: the socket is full. A dead worker's packet goes nowhere, like it."""
+        try:
+            self.child.tasks.send(packet, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:  # its death is noticed through the pidfd, and gives this task back
+            pass
+        return True
+
+    def _watch(self) -> None:
+        """Have the backlog sent as soon as the socket takes it."""
+        if not self._is_watching and self._is_open:
+            self._is_watching = True
+            self._loop.add_writer(self.child.tasks.fileno(), self._send_backlog)
+
+    def _send_backlog(self) -> None:
+        with self._lock:
+            while self._backlog and self._put(self._backlog[0]):
+                self._backlog.popleft()
+            if self._backlog:
+                return
+        self._is_watching = False
+        self._loop.remove_writer(self.child.tasks.fileno())
+
+    def forget_functions(self, numbers: Iterable[int]) -> None:
+        """Have the worker forget functions; those tasks that use them are ahead in the stream."""
+        for number in numbers:
+            if number in self.known:
+                self.known.discard(number)
+                self.outbox.push(forget_frame(number))
+
+    # -- taking back
+
+    def started(self, number: int) -> float | None:
+        """Return when task ``number`` began, None if it has not."""
+        with self._lock:
+            page = self.child.page
+            return page.started(number) if page is not None else None
+
+    def last_begun(self) -> int:
+        """Return the number of the last task begun, from the start page."""
+        page = self.child.page
+        return page.last() if page is not None else 0
+
+    def recall(self, number: int) -> tuple[bool, list[Attempt]]:
+        """Take task ``number`` back from the kernel, and with it all that the worker has not received.
+
+        Return whether the task was among them (then the worker never saw it and never will), and the others, oldest
+        first, which are unsent again.
+        """
+        with self._lock:
+            if number not in self._in_flight or not self._is_open:
+                return False, []
+            wanted = self._in_flight[number]
+            taken = self._take_back()
+            if wanted not in taken:
+                return False, taken
+            wanted.lane_data = OVER
+            taken.remove(wanted)
+            return True, taken
+
+    def recall_all(self) -> list[Attempt]:
+        """Take back everything that the worker has not received, oldest first."""
+        with self._lock:
+            return self._take_back() if self._is_open else []
+
+    def _take_back(self) -> list[Attempt]:
+        """Receive what the worker has not: the kernel decides, packet by packet, who gets which.
+
+        The worker may receive one between two of ours. So none is sent again: behind that one it would come with a
+        lower number, and the start page tells by rising numbers what has begun.
+        """
+        packets: list[bytes] = []
+        try:
+            while True:
+                packets.append(self.child.kept.recv(1 << 17, socket.MSG_DONTWAIT))
+        except OSError:  # EAGAIN: that was all
+            pass
+        packets.extend(self._backlog)
+        self._backlog.clear()
+        attempts = [self._in_flight.pop(TASK.unpack_from(packet)[_NUMBER]) for packet in packets]
+        for attempt in attempts:
+            attempt.lane_data = None
+        return attempts
+
+    def take_all(self) -> list[tuple[int, Attempt]]:
+        """Take out what a dead worker has not answered, what was never sent included."""
+        with self._lock:
+            self._backlog.clear()
+            return super().take_all()
+
+    # -- stopping
+
+    def fresh_bytes(self) -> int:
+        """Return what it held before its first task, from the start page."""
+        with self._lock:
+            page = self.child.page
+            return page.fresh() if page is not None else 0
+
+    def memory(self) -> MemoryUse | None:
+        """Return what it holds now, and what it held before its running task, from the start page."""
+        with self._lock:
+            page = self.child.page
+            if page is None:
+                return None
+            number, fresh, before = page.last(), page.fresh(), page.weight()
+            if number not in self._in_flight:
+                return None
+            total = private_bytes_of(self.child.pid)
+            if total is None or page.last() != number or self.child.has_ended():  # as in describe
+                return None
+            return MemoryUse(number, fresh, before, total)
+
+    def ask_to_stop(self, number: int, grace: float) -> None:
+        """Ask for the end of task ``number``; a full socket means that the kill will have to do."""
+        self._say(CONTROL.pack(CANCEL, number) + _GRACE.pack(grace))
+
+    def ask_for_stacks(self, request: int) -> bool:
+        """Ask what it does now."""
+        return self._say(CONTROL.pack(STACKS, request))
+
+    def _say(self, message: bytes) -> bool:
+        with self._lock:
+            if not self._is_open:
+                return False
+            try:
+                self.child.control.send(message, socket.MSG_DONTWAIT)
+            except OSError:
+                return False
+            return True
+
+    def kill(self) -> None:
+        """End the process and its group now."""
+        with self._lock:
+            if self._is_open:
+                self.child.kill()
+
+    def leave(self) -> None:
+        """Let the process end by itself: it runs its exit handlers and leaves."""
+        self.state = "retiring"
+        with self._lock:
+            if self._is_open:
+                self.child.tasks.shutdown(socket.SHUT_WR)
+
+    def has_ended(self) -> bool:
+        """Ask the pidfd; asked under the lock, as ``close`` may come meanwhile."""
+        with self._lock:
+            return not self._is_open or self.child.has_ended()
+
+    def exit_status(self) -> ExitStatus:
+        """Reap the ended process, and return how it ended."""
+        return self.child.reap()
+
+    def close(self) -> None:
+        """Close every descriptor; the process has ended."""
+        self.state = "dead"
+        if self._is_watching:
+            self._is_watching = False
+            self._loop.remove_writer(self.child.tasks.fileno())
+        self.outbox.close()
+        with self._lock:
+            self._is_open = False
+            self.child.close()
+
+    def discard(self) -> None:
+        """End a process that nobody listens to, and close every descriptor."""
+        self.child.discard()
+        self.close()
+
+    def forget(self) -> None:
+        """In a forked child: close its copies of our descriptors, and touch nothing else."""
+        self._is_open = False
+        self.child.forget()

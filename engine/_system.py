@@ -1,0 +1,63 @@
+"""What this system offers: processors, and the parts that our own worker protocol is made of."""
+
+import functools
+import os
+import select
+import signal
+import socket
+
+__all__ = ["cpus_allowed", "missing_native_parts"]
+
+
+def cpus_allowed() -> int:
+    """Return how many processors the system lets this process use, cgroups not counted."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def missing_native_parts() -> tuple[str, ...]:
+    """Name what the native process backend needs and this system lacks; empty on Linux 5.4 and later."""
+    parts = {
+        "fcntl with F_SETOWN": _has_fcntl(),
+        "os.memfd_create": hasattr(os, "memfd_create"),
+        "os.pidfd_open": _has_pidfd(),
+        "os.waitid with P_PIDFD": hasattr(os, "waitid") and hasattr(os, "P_PIDFD"),
+        "select.poll": hasattr(select, "poll"),
+        "O_ASYNC": hasattr(os, "O_ASYNC"),
+        "SOCK_SEQPACKET": _has_packets(),
+    }
+    return tuple([name for name, is_there in parts.items() if not is_there])
+
+
+def _has_fcntl() -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    return hasattr(fcntl, "F_SETOWN")
+
+
+def _has_pidfd() -> bool:
+    """Try it: a kernel or a sandbox may refuse what Python has a name for."""
+    if not (hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")):
+        return False
+    try:
+        fd = os.pidfd_open(os.getpid())
+    except OSError:
+        return False
+    os.close(fd)
+    return True
+
+
+def _has_packets() -> bool:
+    if not (hasattr(socket, "AF_UNIX") and hasattr(socket, "SOCK_SEQPACKET") and hasattr(socket, "MSG_DONTWAIT")):
+        return False
+    try:
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError:
+        return False
+    for end in ends:
+        end.close()
+    return True

@@ -1,0 +1,36 @@
+"""What a worker does before its first task: look like its parent, and run the initializer."""
+
+import os
+import pickle
+import sys
+from typing import Any
+
+from .._wire.frames import REFUSED
+from .failures import describe
+from .voice import Voice
+
+__all__ = ["adopt", "initialize"]
+
+
+def adopt(setup: dict[str, Any]) -> None:
+    """Look like the parent: same path, arguments and directory."""
+    sys.path[:] = setup["path"]
+    sys.argv[:] = setup["argv"]
+    try:
+        os.chdir(setup["cwd"])
+    except OSError:  # it was removed; the parent has the same problem
+        pass
+
+
+def initialize(setup: dict[str, Any], voice: Voice) -> bool:
+    """Run the initializer. False: it failed, and the parent was told why."""
+    if setup["initializer"] is None:
+        return True
+    try:
+        initializer, initargs = pickle.loads(setup["initializer"])
+        initializer(*initargs)
+    except BaseException as error:  # whatever it raises, SystemExit too, the parent should hear of it
+        name, text, trace = describe(error)
+        voice.say(REFUSED, 0, pickle.dumps((name, text[:4000], trace[-16000:])))
+        return False
+    return True
