@@ -22,7 +22,7 @@ import pytest
 
 from engine import Engine
 from engine._lanes import threads
-from engine._lanes._process import breaker, child, decoder
+from engine._lanes._process import breaker, child, decoder_threads
 from engine.errors import WorkerCrashed, WorkerStartupError
 from tests.contracts import functions
 from tests.support import REPOSITORY, eventually_async
@@ -267,7 +267,7 @@ async def test_what_is_decoded_on_a_thread_fails_alone_when_there_is_none(
     monkeypatch: pytest.MonkeyPatch, shortage: Shortage
 ) -> None:
     """W23: the helper that decodes results is a thread too; its task is told, the next one works."""
-    monkeypatch.setattr(decoder, "threading", vars(threads)["threading"])
+    monkeypatch.setattr(decoder_threads, "threading", vars(threads)["threading"])
     async with Engine(processes=1) as engine:
         task = engine.submit(functions.make_blob, 3)
         await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), STUCK)
