@@ -57,7 +57,7 @@ class Pool:
         self._dispatch = dispatch  #: sends one task to a worker; False: there is none
         self._give_back_rest = give_back_rest
         self._events = events
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._starter = Starter(settings, loop, self, claim_lock)
         self._idle: list[Worker] = []  #: the most recently used last
         self._is_armed = False
