@@ -1,24 +1,34 @@
 """The same engine for code without an event loop: its loop runs in a private thread.
 
 Guarantees
-    The private loop lives from ``__enter__`` to the end of ``stop``; every method may be called from any thread but
-    that loop's own. Waiting happens on the caller's thread, on an Event or a queue that the settling thread fills.
+    The private loop lives from ``__enter__`` until the engine has ended; every method may be called from any thread
+    but that loop's own, ``stop`` from that one too. The thread holds no BlockingEngine and no Engine: who drops
+    the last one lets go of the engine, which finishes its work and ends the thread.
+    Waiting happens on the caller's thread, on something that the engine's end releases as well.
+    A wait never keeps the engine from what it waits for: ``stop`` does not wait where the engine's own code is what
+    was interrupted, by a signal handler or by the collector (``_is_inside``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
+import sys
 import threading
 from collections.abc import Coroutine
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import _checks
 from ._blocking_calls import BlockingCalls
+from ._lanes import loop as loop_lane
+from ._lanes import threads as thread_lane
+from ._latch import Latch
 from ._states import TaskState
-from .errors import EngineForked
+from ._submit import not_started
+from .errors import EngineClosed, EngineForked
 
 if TYPE_CHECKING:
+    from ._core import Core
     from ._engine import Engine
     from ._records import TaskInfo
     from ._snapshot import Snapshot
@@ -27,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["BlockingEngine"]
 
 T = TypeVar("T")
+
+_LEEWAY = 1.5  #: seconds past ``timeout + grace`` after which a private loop that does not turn is given up
 
 
 class BlockingEngine(BlockingCalls):
@@ -37,80 +49,84 @@ class BlockingEngine(BlockingCalls):
 
         self._engine = engine if engine is not None else AsyncEngine(**settings)
         super().__init__(self._engine)
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop_lock = threading.Lock()
-        self._report: ShutdownReport | None = None
-        self._stopping = 0  #: how many wait for the report
 
     def __enter__(self) -> BlockingEngine:
-        if self._thread is not None:
+        engine = self._engine
+        if engine._thread is not None or engine._running is not None:
             raise RuntimeError("expected an engine that has not been started, got one that was; create a new Engine")
-        ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        name = f"{self._engine._settings.name}-loop"
-        self._thread = threading.Thread(target=self._run_loop, args=(ready,), name=name, daemon=True)
-        self._thread.start()
-        error = ready.get()
-        if error is not None:
-            self._thread.join()
-            raise error
+        name = f"{engine._settings.name}-loop"
+        start = _Start(engine)
+        thread = threading.Thread(target=start.run, name=name, daemon=True)
+        engine._thread, engine._is_started = thread, start.is_over
+        try:
+            thread.start()
+            start.is_over.wait()
+        except BaseException as error:
+            if thread.ident is None:  # no thread can be had
+                engine._thread = None
+                start.is_over.set()
+            elif not isinstance(error, Exception):  # Ctrl-C while it starts: nobody will have it
+                start.cancel()
+            raise
+        if start.error is not None:
+            thread.join()
+            raise start.error
         return self
 
-    def _run_loop(self, ready: queue.SimpleQueue[BaseException | None]) -> None:
-        with asyncio.Runner() as runner:
-            loop = runner.get_loop()
-            try:
-                runner.run(self._start())
-            except BaseException as error:  # handed to the thread that waits in __enter__
-                ready.put(error)
-                return
-            self._loop = loop
-            ready.put(None)
-            loop.run_forever()
-
-    async def _start(self) -> None:
-        await self._engine.start()
-
     def stop(self, timeout: float | None = None, *, cancel_pending: bool = False) -> ShutdownReport:
-        """Stop as ``Engine.stop`` does, and end the private loop. Idempotent; any thread; before the start too."""
-        loop, thread = self._loop, self._thread
-        if loop is None or thread is None:
+        """Stop as ``Engine.stop`` does, and end the private loop. Idempotent; any thread; before the start too.
+
+        Called by a signal handler or the collector in the middle of the engine's own code, or on its own loop (from a
+        done callback, from a coroutine), it must not wait: then it begins to stop and reports what there is so far.
+
+        Raises:
+            EngineForked: the engine is the parent process's.
+        """
+        if timeout is not None:
+            timeout = _checks.seconds("timeout", timeout, zero=True, remedy="use timeout=None to wait for all work")
+        _checks.flag("cancel_pending", cancel_pending)
+        engine = self._engine
+        if engine._thread is not None and engine._running is None:
+            engine._is_started.wait()  # somebody starts it this instant
+        core, thread = engine._running, engine._thread
+        if core is None or thread is None:  # never started
             from ._engine import nothing_done
 
             return nothing_done()
-        with self._stop_lock:
-            if self._report is not None:
-                return self._report
-            self._stopping += 1
-        report = None
-        try:
-            report = self._on_loop(self._engine.stop(timeout, cancel_pending=cancel_pending))
-        finally:
-            with self._stop_lock:
-                self._stopping -= 1
-                if report is not None:
-                    self._report = report
-                if self._report is not None and not self._stopping:  # the loop outlives everyone who asked it to stop
-                    loop.call_soon_threadsafe(loop.stop)
-        if thread is not threading.current_thread():
-            thread.join()
-        return report
+        if core.scheduler.forked:
+            raise EngineForked
+        core.ask_to_stop(timeout, cancel_pending)
+        if thread is threading.current_thread() or _is_inside():
+            ended = core.stopper.ended
+            return ended.result() if ended.done() else core.stopper.report_so_far()
+        return _wait_for_the_end(core, thread, timeout)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._engine._core.scheduler.forked:  # else the engine, its loop and its workers are the parent's
+        core = self._engine._running
+        if core is not None and not core.scheduler.forked:  # else the engine, and its workers, are the parent's
+            core.scheduler.is_leaving |= error is not None and not isinstance(error, Exception)
             self.stop(timeout=None if error is None else 0)
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        if threading.current_thread() is self._thread:
-            coroutine.close()
-            raise RuntimeError("expected a call from another thread than the engine's own loop, which it would block")
-        if self._engine._core.scheduler.forked:
-            coroutine.close()
-            raise EngineForked
-        assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        """Run ``coroutine`` on the private loop and wait for it.
+
+        Raises:
+            EngineClosed: the engine ended before the coroutine did.
+        """
+        core = self._engine._running
+        try:
+            if threading.current_thread() is self._engine._thread:
+                raise RuntimeError(
+                    "expected a call from another thread than the engine's own loop, which it would block"
+                )
+            if core is None:
+                raise not_started()
+            core.scheduler.check_open()
+            return run_on(core, coroutine)
+        finally:
+            coroutine.close()  # nothing happens if it has run
 
     def tasks(self, *, state: TaskState | str | None = None, name: str | None = None) -> list[TaskInfo]:
         """Return pictures of the live tasks and the remembered finished ones, oldest first."""
@@ -147,3 +163,140 @@ class BlockingEngine(BlockingCalls):
 
     def __reduce__(self) -> Any:
         return self._engine.__reduce__()
+
+
+# -- the private loop -----------------------------------------------------------------------------------------------
+
+
+class _Start:
+    """Starts an engine on a loop of the thread that calls ``run``, and turns the loop until the engine has ended.
+
+    The thread holds this, so it lets go of the Engine as soon as that has started.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine: Engine | None = engine
+        self._owner = threading.current_thread()
+        self._is_cancelled = False
+        self.error: BaseException | None = None
+        self.is_over = Latch()  #: it has started, or could not
+
+    def cancel(self) -> None:
+        """Stop the engine as soon as it has started; nobody wants it."""
+        self._is_cancelled = True
+        engine = self._engine
+        core = engine._running if engine is not None else None
+        if core is not None:
+            core.ask_to_stop(0)
+
+    def run(self) -> None:
+        """Do all that."""
+        try:
+            with asyncio.Runner() as runner:
+                loop = runner.get_loop()
+                core = runner.run(self._start())
+                core.owner = self._owner
+                core.stopper.ended.add_done_callback(lambda: _end_soon(loop))
+                if self._is_cancelled:
+                    core.ask_to_stop(0)
+                del core
+                self._engine = None
+                self.is_over.set()
+                loop.run_forever()
+        except BaseException as error:  # handed to the thread that waits in __enter__
+            self.error = error
+            self._engine = None
+            self.is_over.set()
+
+    async def _start(self) -> Core:
+        engine = self._engine
+        assert engine is not None
+        await engine.start()
+        assert engine._running is not None
+        return engine._running
+
+
+def _end_soon(loop: asyncio.AbstractEventLoop) -> None:
+    """Stop ``loop`` when what was posted to it has run: the callbacks of the last tasks."""
+    try:
+        loop.call_soon_threadsafe(loop.call_soon, loop.stop)
+    except RuntimeError:  # it is closed
+        pass
+
+
+def _wait_for_the_end(core: Core, thread: threading.Thread, timeout: float | None) -> ShutdownReport:
+    """Wait until ``core`` has stopped and its private loop has ended.
+
+    A loop that user code blocks past the promised time is left behind; a second Ctrl-C kills what runs.
+    """
+    ended = core.stopper.ended
+    bound = None if timeout is None else timeout + core.settings.grace + _LEEWAY
+    try:
+        if not ended.wait(bound):
+            core.abort("the engine was stopped")
+        thread.join(None if bound is None else 1.0)
+    except BaseException:  # Ctrl-C: nobody waits any more
+        core.processes.kill()
+        core.ask_to_stop(0, grace=0.0)
+        raise
+    return ended.result()
+
+
+def _is_inside() -> bool:
+    """Say whether this call came out of the engine's own code: a signal handler or the collector broke into it.
+
+    Then locks may be held below us that the engine needs before it can stop, ours or the standard library's.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__") in _FACES:
+        frame = frame.f_back
+    while frame is not None:
+        if frame.f_code in _DOORS:  # user code that the engine called in the ordinary way, and holds no lock around
+            return False
+        if frame.f_globals.get("__name__", "").startswith("engine._"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+_FACES = frozenset({"engine._blocking", "engine._engine"})
+_DOORS = frozenset({thread_lane._call.__code__, loop_lane._drive.__code__})
+
+
+def run_on(core: Core, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run ``coroutine`` on the loop of ``core`` and wait for it on this thread; Ctrl-C cancels it.
+
+    Not ``asyncio.run_coroutine_threadsafe``: its future has a lock that Ctrl-C may leave held; then the loop stands.
+
+    Raises:
+        EngineClosed: the engine ended before the coroutine did.
+    """
+    over = Latch()
+    tasks: list[asyncio.Task[T]] = []
+
+    def begin() -> None:
+        tasks.append(core.loop.create_task(coroutine))
+        tasks[0].add_done_callback(over.set)
+
+    ended = core.stopper.ended
+    ended.add_done_callback(over.set)
+    try:
+        core.loop.call_soon_threadsafe(begin)
+        over.wait()
+        if not tasks or not tasks[0].done() or tasks[0].cancelled():
+            raise ended_meanwhile()
+        return tasks[0].result()
+    except RuntimeError:
+        if core.loop.is_closed() and not tasks:
+            raise ended_meanwhile() from None
+        raise
+    finally:
+        ended.remove_done_callback(over.set)
+        if tasks and not tasks[0].done():
+            core.scheduler.later(tasks[0].cancel)
+
+
+def ended_meanwhile() -> EngineClosed:
+    """Build the error for a call that the end of the engine overtook."""
+    return EngineClosed("expected the engine to run until the call is done, got one that was stopped: cannot schedule "
+                        "new futures after shutdown; create a new Engine")  # fmt: skip

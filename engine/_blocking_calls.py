@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from ._latch import Latch
 from ._options import NOT_SAID, NotSaid, merge_options
 from ._states import Lane
 from ._submit import Submitter
@@ -59,7 +59,7 @@ class BlockingCalls:
             try:
                 return self._inner.submit(fn, *args, **kwargs)
             except EngineFull:
-                opened = threading.Event()
+                opened = Latch()
             refuse_to_block(core.scheduler)
             lender = core.scheduler.waiters.lend()  # first: where it refuses, no room must be kept for us
             with core.registry.lock:
@@ -141,6 +141,6 @@ def wait_anywhere(task: Task[Any], *, lends: bool = True) -> None:
     if task.done():
         return
     refuse_to_block(task._scheduler)
-    done = threading.Event()
-    if task._scheduler.waiters.add(task, lambda _: done.set(), waits=lends):
-        done.wait()
+    done = Latch()
+    if task._scheduler.waiters.add(task, done.set, waits=lends):
+        task._wait_for(done)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ._blocking_calls import wait_anywhere
 from ._group_calls import GroupCalls, failure_of
+from ._latch import Latch
 from ._states import TaskState
 from ._submit import Submitter
 from ._task import Task
@@ -63,6 +64,8 @@ class BlockingTaskGroup(GroupCalls):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._engine._is_forked:  # the tasks are the parent process's
+            return
         if error is not None:
             self._cancel_all()
         waiters = self._engine._core.scheduler.waiters
@@ -90,7 +93,7 @@ class BlockingTaskGroup(GroupCalls):
             task = self._tasks[seen]
             seen += 1
             wait_anywhere(task, lends=False)
-            over = threading.Event()
+            over = Latch()
             if self._engine._core.scheduler.when_over(task, over.set):
                 over.wait()
             if task._state is TaskState.FAILED:

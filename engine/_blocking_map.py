@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import queue
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _checks
+from ._blocking import run_on
 from ._blocking_calls import BlockingCalls, refuse_to_block, wait_anywhere
 from ._map import checked_window, row_source
 from ._states import TaskState
@@ -45,7 +45,7 @@ class BlockingMap(Generic[T]):
         self._return_exceptions = _checks.flag("return_exceptions", return_exceptions)
         self._window = checked_window(window, self._core.size(call.lane))
         rows = row_source(iterables)
-        self._rows = _pulled_on(rows, self._core.loop) if isinstance(rows, AsyncIterator) else rows
+        self._rows = _pulled_on(rows, self._core) if isinstance(rows, AsyncIterator) else rows
         self._finished: queue.SimpleQueue[Task[Any]] = queue.SimpleQueue()
         self._kept: deque[tuple[Any, ...]] = deque()
         self._exhausted = False
@@ -111,16 +111,16 @@ class BlockingMap(Generic[T]):
             task._retrieved = True  # whoever drops the window does not want to hear of its failures
 
     def __del__(self) -> None:
-        if self.__dict__.get("_tasks"):
+        if self.__dict__.get("_tasks") and not self._core.scheduler.forked:
             try:  # the collector may be running inside one of our critical sections: take no lock here
                 self._core.loop.call_soon_threadsafe(self.close)
             except RuntimeError:  # the loop is closed, and nothing of it runs any more
                 pass
 
 
-def _pulled_on(rows: AsyncIterator[tuple[Any, ...]], loop: asyncio.AbstractEventLoop) -> Iterator[tuple[Any, ...]]:
+def _pulled_on(rows: AsyncIterator[tuple[Any, ...]], core: Core) -> Iterator[tuple[Any, ...]]:
     async def pull() -> tuple[Any, ...] | None:
         return await anext(rows, None)
 
-    while (row := asyncio.run_coroutine_threadsafe(pull(), loop).result()) is not None:
+    while (row := run_on(core, pull())) is not None:
         yield row

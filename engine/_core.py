@@ -1,18 +1,25 @@
 """One running engine: its registry, scheduler and lanes, tied to its home loop.
 
 Guarantees
-    ``_cores`` is a weak set of what runs in this process, for ``os.fork``; guarded by ``_cores_lock``.
+    A core holds no Engine: who drops the last Engine lets go of it, and it ends when its work is done.
+    ``let_go``, ``is_somebodys``, ``begin_exit``, ``wait_ended`` and ``abort`` may be called from any thread; ``let_go``
+    also by the collector, so it takes no lock but a re-entrant one.
+    Whoever closes the home loop under a running engine ends it: a timer that never fires holds ``_Watch``, and is
+    dropped by ``loop.close``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
+import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
+from . import _exit
+from ._abort import abort
 from ._lanes.base import Lane as LaneContract
 from ._lanes.loop import LoopLane
 from ._lanes.threads import ThreadLane
@@ -22,6 +29,7 @@ from ._registry import Registry
 from ._scheduler import Scheduler
 from ._settings import EngineSettings, exported_variables
 from ._states import Lane
+from ._stop import Stopper
 from ._watchdog import watch
 
 if TYPE_CHECKING:
@@ -29,8 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Core"]
 
-_cores: weakref.WeakSet[Core] = weakref.WeakSet()
-_cores_lock = threading.Lock()
+_NEVER = 1e9  #: seconds; some thirty years
+_EXIT_GRACE = 0.5  #: seconds between asking and killing at interpreter exit, whatever ``grace`` says
+
+log = logging.getLogger("engine")
 
 
 class Core:
@@ -63,8 +73,10 @@ class Core:
         self._sizes = {Lane.LOOP: settings.coroutines, Lane.THREAD: threads}
         live = self.registry.live
         self.watch = watch(self.loop, settings.name, lambda: bool(live))
-        with _cores_lock:
-            _cores.add(self)
+        self.stopper = Stopper(self)
+        self.owner = threading.current_thread()  #: who has the engine in its hands; see ``is_somebodys``
+        self._tie: AsyncGenerator[None, None] | None = None
+        _exit.register(self)
 
     @property
     def lanes(self) -> dict[Lane, LaneContract]:
@@ -107,11 +119,109 @@ class Core:
         if opened is not None:
             opened()
 
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    async def tie(self) -> None:
+        """Have the engine stop at once when the loop shuts its asynchronous generators down, or is closed."""
+        self._tie = self._until_the_loop_ends()
+        await anext(self._tie)
+        self.scheduler.keeper = self  # whoever holds a task keeps its engine
+        self._end_of_loop = weakref.ref(self.loop.call_later(_NEVER, _Watch(self).look_away))
+        self.stopper.ended.add_done_callback(self.untie)
+
+    async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            if not self.stopper.ended.done() and not self.scheduler.forked:
+                self.scheduler.is_leaving = True
+                await self.stopper.stop(0, cancel_pending=False)
+
+    def untie(self) -> None:
+        """Let go of the loop, once the engine has ended."""
+        self.scheduler.keeper = None
+        timer = self._end_of_loop()
+        if timer is not None and self.loop.is_running() and not self.scheduler.home.is_here():  # ended from elsewhere
+            self.scheduler.later(timer.cancel)
+        elif timer is not None:
+            timer.cancel()
+        tie, self._tie = self._tie, None
+        if tie is not None and not tie.ag_running:  # type: ignore[attr-defined]  # typeshed leaves it to AsyncGeneratorType
+            with contextlib.suppress(StopIteration, RuntimeError):  # it does not suspend, so it needs no loop
+                tie.aclose().send(None)
+
+    def ask_to_stop(self, timeout: float | None, cancel_pending: bool = False, *, grace: float | None = None) -> bool:
+        """Have the home loop begin to stop. Any thread; takes no lock. False: the loop is closed."""
+        begin = self.stopper.begin
+        try:
+            self.loop.call_soon_threadsafe(lambda: begin(timeout, cancel_pending, grace=grace))
+        except RuntimeError:
+            return False
+        return True
+
+    def let_go(self) -> None:
+        """Have the engine finish what it accepted, then end: nobody has it any more. The collector may call this."""
+        if self.stopper.ended.done() or self.scheduler.forked or self.scheduler.phase != "running":
+            return
+        _exit.keep(self)
+        self.scheduler.later(self._finish_alone)
+
+    def _finish_alone(self) -> None:
+        log.debug("engine %s was dropped without a stop; it finishes its work", self.settings.name)
+        self.stopper.begin(None)
+
     def forget(self) -> None:
         """Note that the engine has stopped."""
         self.watch.close()
-        with _cores_lock:
-            _cores.discard(self)
+        _exit.forget(self)
+
+    # -- at exit and after a fork (``_exit.Living``)
+
+    def is_somebodys(self) -> bool:
+        """Say whether a thread has the engine in its hands that the interpreter waits for."""
+        owner = self.owner
+        return owner.is_alive() and not owner.daemon and owner is not threading.main_thread()
+
+    def begin_exit(self, drain: float) -> None:
+        """Refuse all; let what runs end within ``drain`` seconds, then force it."""
+        self.scheduler.refusal = "interpreter shutdown"
+        self.stop_or_abort(drain, _EXIT_GRACE if drain else 0.0)
+
+    def stop_or_abort(self, timeout: float, grace: float) -> None:
+        """Begin to stop where the loop turns; end the engine by force where it does not."""
+        self.scheduler.is_leaving = True
+        if not self.loop.is_running() or not self.ask_to_stop(timeout, grace=grace):
+            self.abort("the engine was stopped")
+
+    def wait_ended(self, seconds: float) -> bool:
+        """Wait until the engine has stopped."""
+        return self.stopper.ended.wait(seconds)
+
+    def abort(self, why: str) -> None:
+        """End the engine here and now, without its loop."""
+        abort(self, why)
+
+    def forget_in_child(self) -> None:
+        """In a forked child: mark it, and close this process's copies of its descriptors."""
+        self.scheduler.forked = True
+        self.registry.lock = threading.RLock()  # another thread of the parent may have held it at the fork
+        self.processes.forget_in_child()
+
+
+class _Watch:
+    """Notices that the home loop was closed: the loop drops its timers, and this with one of them."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = weakref.ref(core)
+
+    def look_away(self) -> None:
+        """Be called never."""
+
+    def __del__(self) -> None:
+        core = self._core()
+        if core is None or core.stopper.ended.done() or not core.loop.is_closed():
+            return
+        abort(core, "the event loop of its engine was closed", is_collected=True)
 
 
 def _process_settings(settings: EngineSettings) -> ProcessSettings:
@@ -129,17 +239,3 @@ def _process_settings(settings: EngineSettings) -> ProcessSettings:
         grace=settings.grace,
         name=settings.name,
     )
-
-
-def _after_fork_in_child() -> None:
-    """Mark every engine of the parent as forked here, and close this process's copies of its descriptors."""
-    global _cores_lock
-    _cores_lock = threading.Lock()
-    for core in list(_cores):
-        core.scheduler.forked = True
-        core.registry.lock = threading.RLock()  # another thread of the parent may have held it at the fork
-        core.processes.forget_in_child()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork_in_child)

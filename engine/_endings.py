@@ -16,7 +16,7 @@ from ._clock import now
 from ._lanes.base import Attempt
 from ._records import describe_error
 from ._states import TERMINAL, Lane, TaskState
-from .errors import TaskTimeout
+from .errors import EngineForked, TaskTimeout
 
 if TYPE_CHECKING:
     from ._scheduler import Scheduler
@@ -47,7 +47,15 @@ class Endings:
         self._registry = scheduler.registry
 
     def cancel(self, task: Task[Any], message: Any = None) -> bool:
-        """Cancel ``task``; True if it was live, and then it will not complete."""
+        """Cancel ``task``; True if it was live, and then it will not complete.
+
+        Raises:
+            EngineForked: it is the parent process's.
+        """
+        if self._scheduler.forked:
+            if task._state in TERMINAL:
+                return False
+            raise EngineForked
         if self._registry.is_entered():  # called by the collector or a signal handler: mark it, and go on later
             if task._state in TERMINAL:
                 return False

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import _checks
 from ._core import Core
+from ._latch import Latch
 from ._options import DEFAULT, TaskOptions
 from ._settings import EngineSettings
 from ._states import Lane, TaskState
-from ._stop import ShutdownReport, Stopper
+from ._stop import ShutdownReport
 from ._submit import Calls, EngineView, Submitter, not_started
-from .errors import EngineClosed, EngineForked, PickleError
+from .errors import EngineForked, PickleError
 
 if TYPE_CHECKING:
     from ._blocking import BlockingEngine
@@ -92,9 +94,8 @@ class Engine(Submitter):
         )  # fmt: skip
         super().__init__(Calls(Lane(default_lane), grace), DEFAULT)
         self._running: Core | None = None
-        self._stopper: Stopper | None = None
-        self._tie: Any = None  # an asynchronous generator
-        self._blocking: BlockingEngine | None = None
+        self._thread: threading.Thread | None = None  # the private loop's, of a BlockingEngine
+        self._is_started = Latch()  # of a BlockingEngine: it has started, or could not
 
     # -- from start to stop -------------------------------------------------------------------------------------
 
@@ -106,19 +107,10 @@ class Engine(Submitter):
         """
         if self._running is not None:
             raise RuntimeError("expected an engine that has not been started, got one that was; create a new Engine")
-        self._running = Core(self._settings)
-        self._stopper = Stopper(self._running)
-        self._tie = self._until_the_loop_ends()
-        await anext(self._tie)
-        self._running.scheduler.keeper = self._tie  # whoever holds a task keeps its engine
+        core = Core(self._settings)
+        await core.tie()
+        self._running = core
         return self
-
-    async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
-        """Stop at once when the loop shuts its asynchronous generators down: nothing outlives it unnoticed."""
-        try:
-            yield
-        finally:
-            await self.stop(timeout=0)
 
     async def stop(self, timeout: float | None = None, *, cancel_pending: bool = False) -> ShutdownReport:
         """Refuse new work, wait for what was accepted, then end every worker. Idempotent.
@@ -134,22 +126,16 @@ class Engine(Submitter):
         if timeout is not None:
             timeout = _checks.seconds("timeout", timeout, zero=True, remedy="use timeout=None to wait for all work")
         _checks.flag("cancel_pending", cancel_pending)
-        core, stopper = self._running, self._stopper
-        if core is None or stopper is None:
+        core = self._running
+        if core is None:
             return nothing_done()
         if core.scheduler.forked:
             raise EngineForked
+        stopper = core.stopper
         if asyncio.get_running_loop() is core.loop:
-            report = await stopper.stop(timeout, cancel_pending)
-            tie, self._tie, core.scheduler.keeper = self._tie, None, None
-            if tie is not None and not tie.ag_running:
-                await tie.aclose()
-            return report
-        if core.loop.is_closed():
-            raise EngineClosed("expected the engine's event loop to be open, got a closed one; stop it on its own loop")
-        return await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(stopper.stop(timeout, cancel_pending), core.loop)
-        )
+            return await stopper.stop(timeout, cancel_pending)
+        core.ask_to_stop(timeout, cancel_pending)
+        return await stopper.ended.wait_here()
 
     async def __aenter__(self) -> Engine:
         return await self.start()
@@ -157,28 +143,38 @@ class Engine(Submitter):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._core.scheduler.forked:  # else the engine, and its workers, are the parent's
+        core = self._running
+        if core is not None and not core.scheduler.forked:  # else the engine, and its workers, are the parent's
+            core.scheduler.is_leaving |= error is not None and not isinstance(error, Exception)
+            if isinstance(error, GeneratorExit):  # the coroutine around us is dropped: nothing can be awaited any more
+                core.stop_or_abort(0, core.settings.grace)
+                return
             await self.stop(timeout=None if error is None else 0)
 
     def __enter__(self) -> BlockingEngine:
         from ._blocking import BlockingEngine
 
-        if self._running is not None or self._blocking is not None:
-            raise RuntimeError("expected an engine that has not been started, got one that was; create a new Engine")
-        self._blocking = BlockingEngine(self)
-        return self._blocking.__enter__()
+        return BlockingEngine(self).__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._blocking is not None:
-            self._blocking.__exit__(kind, error, traceback)
+        from ._blocking import BlockingEngine
+
+        BlockingEngine(self).__exit__(kind, error, traceback)
+
+    def __del__(self) -> None:
+        core = self.__dict__.get("_running")
+        if core is not None:
+            core.let_go()
 
     @property
     def _core(self) -> Core:
         core = self._running
         if core is None:
             raise not_started()
+        if core.scheduler.forked:
+            raise EngineForked
         return core
 
     def _view(self, options: TaskOptions) -> EngineView:
@@ -247,11 +243,13 @@ class Engine(Submitter):
         Raises:
             WorkerStartupError: they cannot start.
         """
+        self._core.scheduler.check_open()
         for lane in self._core.lanes.values():
             await lane.warm_up()
 
     async def restart_workers(self) -> None:
         """Replace every worker process: the idle ones now, the busy ones when their task is over."""
+        self._core.scheduler.check_open()
         for lane in self._core.lanes.values():
             await lane.restart()
 

@@ -78,6 +78,8 @@ class TaskGroup(GroupCalls):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._owner is not None
+        if self._engine._is_forked:  # the tasks are the parent process's
+            return
         cancelled = error if isinstance(error, asyncio.CancelledError) else None
         if error is not None:
             self._cancel_all()

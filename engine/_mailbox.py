@@ -5,6 +5,8 @@ Guarantees
     Callers: any thread.  Lock order: innermost; a poster may hold no other lock but the registry's.
     Calls posted by one thread run in the order posted. A lost wake-up cannot happen: the drain takes the whole list
     and clears ``_awake`` in one critical section, so a post either lands in that list or sees ``_awake`` False.
+    A Ctrl-C that breaks into a post or a drain wakes the loop once more: a drain too many costs nothing, one too few
+    would keep everything that is posted later waiting for ever.
 """
 
 import asyncio
@@ -32,13 +34,13 @@ class Mailbox:
 
     def post(self, fn: Callable[..., Any], *args: Any, context: contextvars.Context | None = None) -> bool:
         """Have ``fn(*args)`` called on the loop soon. False: the loop is closed, and nothing will be called."""
-        with self._lock:
-            if self._awake and not self.loop.is_closed():
-                self._calls.append((fn, args, context))
-                return True
-            self._calls.append((fn, args, context))
-            self._awake = True
         try:
+            with self._lock:
+                if self._awake and not self.loop.is_closed():
+                    self._calls.append((fn, args, context))
+                    return True
+                self._calls.append((fn, args, context))
+                self._awake = True
             if self.is_here():
                 self.loop.call_soon(self._drain, context=self._context)
             else:
@@ -48,7 +50,16 @@ class Mailbox:
                 self._calls.clear()
                 self._awake = False
             return False
+        except BaseException:  # Ctrl-C, perhaps between the note that the loop is awake and its waking
+            self._wake_again()
+            raise
         return True
+
+    def _wake_again(self) -> None:
+        try:
+            self.loop.call_soon_threadsafe(self._drain, context=self._context)
+        except RuntimeError:  # the loop is closed
+            pass
 
     def is_here(self) -> bool:
         """Say whether this thread runs the loop."""
@@ -59,13 +70,20 @@ class Mailbox:
             self._awake = False  # first: what is posted from inside then wakes us again
             calls, self._calls = self._calls, []
         call_soon = self.loop.call_soon
-        for fn, args, context in calls:
-            if context is None:
-                try:
-                    fn(*args)
-                except Exception as error:  # an engine callback must not take the rest of the burst with it
-                    self.loop.call_exception_handler(
-                        {"message": f"Exception in the engine's callback {fn!r}", "exception": error}
-                    )
-            else:
-                call_soon(fn, *args, context=context)
+        rest = iter(calls)
+        try:
+            for fn, args, context in rest:
+                if context is None:
+                    try:
+                        fn(*args)
+                    except Exception as error:  # an engine callback must not take the rest of the burst with it
+                        self.loop.call_exception_handler(
+                            {"message": f"Exception in the engine's callback {fn!r}", "exception": error}
+                        )
+                else:
+                    call_soon(fn, *args, context=context)
+        except BaseException:  # Ctrl-C: whoever catches it and lets the loop turn again finds the rest
+            with self._lock:
+                self._calls[:0] = rest
+            self._wake_again()
+            raise

@@ -79,6 +79,14 @@ class ReadyQueue(Generic[Q]):
         for priority in reversed(self._order):
             yield from (item for item in self._rows[priority] if item.queued)
 
+    def mend(self, item: Q) -> None:
+        """Count anew, after a Ctrl-C broke into ``push(item)``."""
+        self._order = sorted(self._rows)
+        items = [each for row in self._rows.values() for each in row]
+        item.queued = item.queued and any(each is item for each in items)
+        self._live = sum(each.queued for each in items)
+        self._dead = len(items) - self._live
+
     def _sweep(self) -> None:
         for priority in list(self._order):
             row = deque(item for item in self._rows[priority] if item.queued)

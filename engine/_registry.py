@@ -67,14 +67,32 @@ class Registry:
                 "wait with run or map, or raise max_pending",
                 max_pending=self.max_pending,
             )
-        self.last_id += 1
-        task.id = self.last_id
+        task.id = self.last_id + 1
+        self.last_id = task.id
         call = task._call
         self.live[task.id] = task
         self.waiting += 1
         self.counts[call.lane][TaskState.PENDING] += 1
         self.ready[call.lane].push(task, call.priority)
         return self.slots[call.lane].to_wake()
+
+    def mend_locked(self, task: Task[Any]) -> list[Callable[[], None]]:
+        """Put in order what a Ctrl-C in ``admit_locked`` broke off; return whom to wake, as one may have been missed.
+
+        ``task`` counts as accepted from the moment it has a number; everything else follows from the live tasks.
+        """
+        if not task.id:
+            return []
+        lane = task._call.lane
+        self.last_id = max(self.last_id, task.id)
+        if task._state is TaskState.PENDING:
+            self.live[task.id] = task
+        self.counts[lane][TaskState.PENDING] = sum(
+            each._state is TaskState.PENDING for each in self.live.values() if each._call.lane is lane
+        )
+        self.ready[lane].mend(task)
+        self.waiting = sum(each.queued and each._attempts == 0 for each in self.live.values())
+        return [self.slots[lane].wake, self.slots[lane].grow]
 
     def requeue_locked(self, task: Task[Any], *, first: bool = False) -> Callable[[], None] | None:
         """Queue a PENDING task again, past the bound: a retry, or one that a worker did not start."""

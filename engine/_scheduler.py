@@ -14,11 +14,13 @@ import contextvars
 import copy
 import logging
 import random
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from . import _sigint
 from ._clock import now
 from ._deadlines import Deadlines
 from ._endings import Endings, attempt_timeout
@@ -63,6 +65,8 @@ class Scheduler:
         self.rng: Callable[[], float] = random.random
         self.phase = "running"  #: then "draining", then "closed"; guarded by the registry's lock
         self.forked = False
+        self.is_leaving = False  #: the program ends, by Ctrl-C or because it is over: what is left behind is no news
+        self.refusal = "shutdown"  #: after what a submit is refused; then "interpreter shutdown"
         self.keeper: object = None  #: what ties the engine to its loop; held here so that it lives while tasks do
         self.snapshot_function: Callable[[Callable[..., Any]], object]  #: the process lane's; set by Core
         self._exported = exported
@@ -94,15 +98,31 @@ class Scheduler:
         if registry.is_entered():  # called by the collector or a signal handler: accept it when the section is left
             self.later(self._admit_late, task)
             return task
-        with registry.lock:
-            if self.phase != "running":
-                self._check_phase_locked()
-            wake = registry.admit_locked(task)
-        if call.total_timeout is not None:
-            self.deadlines.watch_task(task, call.total_timeout)
-        if wake is not None:
-            wake()
+        try:
+            with registry.lock:
+                if self.phase != "running":
+                    self._check_phase_locked()
+                wake = registry.admit_locked(task)
+            if call.total_timeout is not None:
+                self.deadlines.watch_task(task, call.total_timeout)
+            if wake is not None:
+                wake()
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C in the middle: nobody will have this task, and nobody may miss its wake-up
+            self._take_back(task)
+            raise
         return task
+
+    def _take_back(self, task: Task[Any]) -> None:
+        """Mend what a Ctrl-C in ``submit`` broke off: end the task if it was accepted, and wake every taker."""
+        with _sigint.deferred():
+            with self.registry.lock:
+                wakes = self.registry.mend_locked(task)
+            for wake in wakes:
+                wake()
+            if task.id in self.registry.live:
+                task.cancel()
 
     def _admit_late(self, task: Task[Any]) -> None:
         """Accept a task that was submitted from inside a section; past every bound, as its handle is out already."""
@@ -118,6 +138,8 @@ class Scheduler:
 
     def later(self, fn: Callable[..., object], *args: Any) -> None:
         """Have ``fn(*args)`` called on the home loop, without a lock of ours: for calls from inside our sections."""
+        if self.forked:  # the loop's wake-up pipe is the parent's
+            return
         try:
             self.home.loop.call_soon_threadsafe(fn, *args)
         except RuntimeError:  # the loop is closed, and nothing of it runs any more
@@ -135,7 +157,7 @@ class Scheduler:
         """Raise EngineClosed or EngineForked unless a submit from here would be accepted."""
         if self.forked:
             raise EngineForked
-        if self.home.loop.is_closed():
+        if self.home.loop.is_closed() and self.phase != "closed":
             raise EngineClosed(
                 "expected the engine's event loop to be open, got a closed one: cannot schedule new futures "
                 "after shutdown; create the Engine inside the running loop"
@@ -146,7 +168,7 @@ class Scheduler:
     def _check_phase_locked(self) -> None:
         if self.phase == "closed" or (self.phase == "draining" and self.waiters.running_attempt() is None):
             raise EngineClosed("expected the engine to be running, got one that stops: cannot schedule new futures "
-                               "after shutdown; create a new Engine")  # fmt: skip
+                               f"after {self.refusal}; create a new Engine")  # fmt: skip
 
     # -- what lanes call (Front) --------------------------------------------------------------------------------
 
@@ -297,9 +319,10 @@ class Scheduler:
             if self.registry.ready[attempt.lane]:
                 wake = slots.to_wake()
             quiet = self.registry.quiet_locked()
-        log.warning("task %d %s was asked to stop, did not, and was abandoned; it still runs in %s%s",
-                    attempt.task_id, attempt.name, attempt.worker, "" if refilled else _KEEPS_ITS_SLOT.format(
-                        running=running, lane=attempt.lane.value, limit=slots.limit))  # fmt: skip
+        level = logging.DEBUG if self.is_leaving else logging.WARNING
+        log.log(level, "task %d %s was asked to stop, did not, and was abandoned; it still runs in %s%s",
+                attempt.task_id, attempt.name, attempt.worker, "" if refilled else _KEEPS_ITS_SLOT.format(
+                    running=running, lane=attempt.lane.value, limit=slots.limit))  # fmt: skip
         callbacks, attempt.callbacks = attempt.callbacks, None
         for fn in callbacks or ():
             fn()
@@ -368,13 +391,17 @@ class Scheduler:
     def observe(self, task: Task[Any]) -> None:
         """Notice that a task which was sent to a worker process has started, if it has."""
         attempt = task._attempt
-        if attempt is not None and attempt.started_at is None and attempt.lane is LaneName.PROCESS:
+        if attempt is None or self.forked:
+            return
+        if attempt.started_at is None and attempt.lane is LaneName.PROCESS:
             started = self.lanes[attempt.lane].started(attempt)
             if started is not None:
                 self.begin(attempt, started)
 
     def report_unretrieved(self, task: Task[Any]) -> None:
         """Log the failure of a task that nobody asked about; called when it is collected, takes no lock."""
+        if self.forked or sys.is_finalizing():  # the parent says it; or logging itself is half taken down
+            return
         error = task._error
         log.error("task %d %s failed and nobody retrieved its exception: %s", task.id, task._call.name,
                   describe_error(error), exc_info=error)  # fmt: skip

@@ -3,22 +3,32 @@
 Guarantees
     Runs as one asyncio task on the home loop, whoever asked and however often; later callers can only make it faster.
     Each phase is bounded: the drain by ``timeout``, the cancelled attempts by ``grace``, the killed ones by a second.
+    ``ended`` is set once, by ``finish``, however the engine ended; any thread and any loop may wait for it.
+    Whoever cancels the asyncio task (a second Ctrl-C, code that cancels all tasks) forces the stop and does not end it.
+    design/0005-stopping.md has the interleavings.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import _current
 from ._clock import now
+from ._latch import Latch
 from ._states import Lane, TaskState
 
 if TYPE_CHECKING:
     from ._core import Core
 
 __all__ = ["ShutdownReport", "Stopper"]
+
+log = logging.getLogger("engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +51,103 @@ class ShutdownReport:
         return not (self.cancelled_by_stop or self.killed)
 
 
+class Ending:
+    """The end of one engine, for any thread and any loop that waits for it.
+
+    Guarantees: ``_callbacks`` and ``report`` are guarded by ``_lock``, held for one list operation; a callback is
+    called once, outside it, by whoever ends the engine, or at once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # the collector and signal handlers may call us from inside
+        self._latch = Latch()
+        self._callbacks: list[Callable[[], object]] = []
+        self.report: ShutdownReport | None = None
+
+    def done(self) -> bool:
+        """Say whether the engine has ended."""
+        return self.report is not None
+
+    def result(self) -> ShutdownReport:
+        """Return the report of an engine that has ended."""
+        assert self.report is not None
+        return self.report
+
+    def set(self, report: ShutdownReport) -> None:
+        """Record the end and tell everybody. Idempotent: the first report stays."""
+        with self._lock:
+            if self.report is not None:
+                return
+            self.report = report
+            callbacks, self._callbacks = self._callbacks, []
+        self._latch.set()
+        for fn in callbacks:
+            fn()
+
+    def add_done_callback(self, fn: Callable[[], object]) -> None:
+        """Have ``fn()`` called at the end."""
+        with self._lock:
+            if self.report is None:
+                self._callbacks.append(fn)
+                return
+        fn()
+
+    def remove_done_callback(self, fn: Callable[[], object]) -> None:
+        """Forget ``fn``, if it is still remembered."""
+        with self._lock:
+            if fn in self._callbacks:
+                self._callbacks.remove(fn)
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait on this thread; False if the engine has not ended after ``seconds``."""
+        return self._latch.wait(seconds)
+
+    async def wait_here(self) -> ShutdownReport:
+        """Wait on the running loop."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # that loop is closed, and nobody waits there any more
+                loop.call_soon_threadsafe(_set, future)
+
+        self.add_done_callback(tell)
+        try:
+            await future
+        finally:
+            self.remove_done_callback(tell)
+        return self.result()
+
+
 class Stopper:
-    """The one stop of one engine."""
+    """The one stop of one engine. Home loop only, but for ``ended``, ``finish`` and ``report_so_far``."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._began: float | None = None
         self._deadline: float | None = None
-        self._hurry = asyncio.Event()
+        self._grace = core.settings.grace
+        self._awake: asyncio.Future[None] | None = None  #: what the run waits for, if it waits
         self._task: asyncio.Task[ShutdownReport] | None = None
-        self._by_stop = 0
+        self._killed_before = 0
+        self.by_stop = 0  #: tasks that it cancelled
+        self.ended = Ending()
 
     async def stop(self, timeout: float | None, cancel_pending: bool) -> ShutdownReport:
-        """Stop within ``timeout + grace + 1`` seconds; None waits for all accepted work. Home loop only."""
+        """Stop within ``timeout + grace + 1`` seconds; None waits for all accepted work."""
+        self.begin(timeout, cancel_pending)
+        while not self.ended.done() and self._task is not None:
+            await asyncio.wait([self._task])
+        return self.ended.result()
+
+    def begin(self, timeout: float | None, cancel_pending: bool = False, *, grace: float | None = None) -> None:
+        """Begin to stop, or make it faster; ``grace`` can only make the engine's shorter."""
         core = self._core
-        self._began = self._began or now()
+        if self.ended.done():
+            return
+        if self._began is None:
+            self._began = now()
+            self._killed_before = core.processes.counters.killed
         running = _current.running.get()
         with core.registry.lock:
             if core.scheduler.phase == "running":
@@ -63,38 +155,64 @@ class Stopper:
             if running is not None and running.front is core.scheduler:
                 core.registry.exempt.add(running.id)  # it cannot end while it waits for us
         self._refuse_who_waits_for_room()
+        if grace is not None and grace < self._grace:
+            self._grace = grace
+            _set(self._awake)
         if timeout is not None and (self._deadline is None or now() + timeout < self._deadline):
             self._deadline = now() + timeout
-            self._hurry.set()
+            _set(self._awake)
         if cancel_pending:
             self._cancel(TaskState.PENDING)
         if self._task is None:
-            self._task = core.loop.create_task(self._run(), name=f"stop of {core.settings.name}")
-        return await asyncio.shield(self._task)
+            self._start()
+
+    def _start(self) -> None:
+        self._task = self._core.loop.create_task(self._run(), name=f"stop of {self._core.settings.name}")
+        self._task.add_done_callback(self._check)
+
+    def _check(self, task: asyncio.Task[ShutdownReport]) -> None:
+        """Begin anew, in a hurry, if the task was cancelled before its first step."""
+        if task.cancelled() and not self.ended.done():
+            self._deadline, self._grace = now(), 0.0
+            self._start()
 
     async def _run(self) -> ShutdownReport:
-        core = self._core
-        killed_before = core.processes.counters.killed
         try:
-            await self._drain()
-            grace = core.settings.grace
-            while not self._close_if_quiet():
-                if self._is_late():
-                    ends = now() + grace
-                    await self._end_the_rest()
-                    grace = max(0.1, ends - now())
-                else:
-                    await self._drain()
-            for lane in core.lanes.values():
-                await lane.close(grace)
-        except BaseException:
-            self._close_phase()
-            for lane in core.lanes.values():
-                lane.kill()
-            raise
-        finally:
-            core.forget()
-        return self._report(core.processes.counters.killed - killed_before)
+            try:
+                await self._end()
+            except asyncio.CancelledError:
+                await self._end_by_force()
+        except Exception:  # an interrupt may have left anything half done
+            log.exception("the engine could not be stopped in order, and was ended by force")
+            self._core.abort("the engine was stopped")
+        except BaseException as error:  # Ctrl-C, in our own step: asyncio would keep it, and complain later
+            self._core.abort("the engine was stopped")
+            if not isinstance(error, asyncio.CancelledError):
+                self._core.loop.call_soon(_raise, error)
+        self.finish()
+        return self.ended.result()
+
+    async def _end(self) -> None:
+        await self._drain()
+        grace = self._grace
+        while not self._close_if_quiet():
+            if self._is_late():
+                ends = now() + self._grace
+                await self._end_the_rest()
+                grace = max(0.1, ends - now())
+            else:
+                await self._drain()
+        for lane in self._core.lanes.values():
+            await lane.close(grace)
+
+    async def _end_by_force(self) -> None:
+        """Wait for nobody any more, but see to it that what is killed is also buried."""
+        self._close_phase()
+        self._force()
+        self._core.processes.kill()
+        await self._until_quiet(0.5)
+        for lane in self._core.lanes.values():
+            await lane.close(0.05)
 
     def _is_late(self) -> bool:
         return self._deadline is not None and now() >= self._deadline
@@ -102,7 +220,7 @@ class Stopper:
     async def _end_the_rest(self) -> None:
         """Refuse everybody and cancel all; wait out the grace, then force."""
         self._close_phase()
-        if not await self._until_quiet(self._core.settings.grace + 0.1):
+        if not await self._until_quiet(self._grace + 0.1):
             self._force()
             await self._until_quiet(0.5)
 
@@ -136,19 +254,14 @@ class Stopper:
             await self._until_quiet(left)
 
     async def _until_quiet(self, seconds: float | None) -> bool:
-        """Wait until nothing is live, ``seconds`` are over, or somebody is in a hurry; True if nothing is live."""
+        """Wait until nothing is live, ``seconds`` are over, or ``begin`` hurries us; True if nothing is live."""
         core = self._core
-        quiet = core.loop.create_future()
+        self._awake = awake = core.loop.create_future()
         with core.registry.lock:
             if core.registry.is_quiet_locked():
                 return True
-            core.registry.quiet_waiters.append(lambda: core.scheduler.home.post(_set, quiet))
-        self._hurry.clear()
-        hurry = core.loop.create_task(self._hurry.wait())
-        try:
-            await asyncio.wait([quiet, hurry], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            hurry.cancel()
+            core.registry.quiet_waiters.append(lambda: core.scheduler.home.post(_set, awake))
+        await asyncio.wait([awake], timeout=seconds)
         return self._quiet()
 
     def _quiet(self) -> bool:
@@ -161,7 +274,7 @@ class Stopper:
             tasks = [task for number, task in registry.live.items() if number not in registry.exempt]
         for task in tasks:
             if task.state in states:
-                self._by_stop += task.cancel("the engine was stopped")
+                self.by_stop += task.cancel("the engine was stopped")
 
     def _force(self) -> None:
         """Give up on coroutines and threads, kill worker processes."""
@@ -174,7 +287,15 @@ class Stopper:
         if any(attempt.lane is Lane.PROCESS for attempt in attempts):
             core.processes.kill()
 
-    def _report(self, killed: int) -> ShutdownReport:
+    # -- the end, from any thread ---------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Record that the engine has ended, and tell who waits for it. Idempotent."""
+        self._core.forget()
+        self.ended.set(self.report_so_far())
+
+    def report_so_far(self) -> ShutdownReport:
+        """Account for every task as it is now."""
         core = self._core
         with core.registry.lock:
             totals = {state: sum(core.registry.counts[lane][state] for lane in Lane) for state in TaskState}
@@ -184,13 +305,17 @@ class Stopper:
                 failed=totals[TaskState.FAILED],
                 cancelled=totals[TaskState.CANCELLED],
                 stopping=totals[TaskState.PENDING] + totals[TaskState.RUNNING],
-                cancelled_by_stop=self._by_stop,
+                cancelled_by_stop=self.by_stop,
                 abandoned=core.scheduler.counters.abandoned,
-                killed=killed,
+                killed=core.processes.counters.killed - self._killed_before,
                 seconds=now() - (self._began or now()),
             )
 
 
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
+def _set(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
         future.set_result(None)
+
+
+def _raise(error: BaseException) -> None:
+    raise error

@@ -12,7 +12,7 @@ from ._records import Call
 from ._routing import is_fleeting, route
 from ._states import Lane, Priority
 from ._task import Task
-from .errors import EngineClosed, EngineFull, NestedDeadlock
+from .errors import EngineClosed, EngineForked, EngineFull, NestedDeadlock
 from .retry import Retry
 
 if TYPE_CHECKING:
@@ -78,6 +78,14 @@ class Submitter:
     @property
     def _core(self) -> Core:
         raise NotImplementedError
+
+    @property
+    def _is_forked(self) -> bool:
+        """Say whether this is a forked child, and the engine its parent's."""
+        try:
+            return self._core.scheduler.forked
+        except EngineForked:
+            return True
 
     def _view(self, options: TaskOptions) -> Submitter:
         raise NotImplementedError

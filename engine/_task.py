@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
-import threading
 from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _checks, _clock
+from ._latch import Latch
 from ._records import Call, Progress, TaskInfo, describe_error
 from ._states import TERMINAL, Lane, TaskState
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ._scheduler import Scheduler
 
 __all__ = ["Task", "Waiter"]
+
+_LOOK_EVERY = 1.0  #: seconds between two looks of a thread that waits for a task
 
 T_co = TypeVar("T_co", covariant=True)
 #: What to call, in which context, through which loop's mailbox (None: at once, by who settles; ours only), and the
@@ -269,15 +271,25 @@ class Task(Generic[T_co]):
                 f"expected task {self.id} to be done, got {self.state.value}; use await on a thread that runs a loop"
             )
         self._scheduler.waiters.refuse_itself(self)
-        done = threading.Event()
-
-        def wake(_: object) -> None:
-            done.set()
-
-        if self._scheduler.waiters.add(self, wake) and not done.wait(timeout):
+        done = Latch()
+        wake = done.set
+        if self._scheduler.waiters.add(self, wake) and not self._wait_for(done, timeout):
             self._scheduler.waiters.remove(self, wake)
             if self._state not in TERMINAL:
                 raise TimeoutError(f"expected task {self.id} to be done within {timeout} s, got {self.state.value}")
+
+    def _wait_for(self, done: Latch, timeout: float | None = None) -> bool:
+        """Wait for ``done``, which a waiter of this task sets; False after ``timeout`` seconds.
+
+        Looks at the task itself now and then: a Ctrl-C may have come between its settling and the telling.
+        """
+        end = None if timeout is None else _clock.now() + timeout
+        while not done.wait(_LOOK_EVERY if end is None else min(_LOOK_EVERY, max(0.0, end - _clock.now()))):
+            if self._state in TERMINAL:
+                return True
+            if end is not None and _clock.now() >= end:
+                return False
+        return True
 
     def __reduce__(self) -> Any:
         raise TypeError(f"expected picklable arguments, got {self!r}; pass the task's result instead")

@@ -15,7 +15,7 @@ import contextvars
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _current
 from ._lanes.base import Attempt
@@ -23,7 +23,10 @@ from ._mailbox import Mailbox
 from ._registry import Registry
 from ._states import TERMINAL, Lane
 from ._task import Task, Waiter
-from .errors import NestedDeadlock
+from .errors import EngineForked, NestedDeadlock
+
+if TYPE_CHECKING:
+    from ._scheduler import Scheduler
 
 __all__ = ["Waiters"]
 
@@ -33,7 +36,7 @@ _LENT_PER_SLOT = 10  #: slots of a lane that may be lent for each it has, before
 class Waiters:
     """The waiting side of one engine. ``front`` is what a RunningTask of this engine names as its own."""
 
-    def __init__(self, registry: Registry, home: Mailbox, front: object) -> None:
+    def __init__(self, registry: Registry, home: Mailbox, front: Scheduler) -> None:
         self._registry = registry
         self._home = home
         self._front = front
@@ -89,6 +92,8 @@ class Waiters:
         Raises:
             NestedDeadlock: too many attempts wait already.
         """
+        if self._front.forked and task._state not in TERMINAL:
+            raise EngineForked
         lender = self.running_attempt() if waits else None
         wake = None
         with self._registry.lock:
@@ -112,6 +117,8 @@ class Waiters:
             NestedDeadlock: too many attempts wait already. ``await task`` asks here first: asyncio cannot bear a raise
                 in ``add_done_callback``, and would never wake the caller.
         """
+        if self._front.forked:
+            raise EngineForked
         lender = self.running_attempt()
         if lender is None:
             return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import traceback
 from types import FrameType
 from typing import Any
@@ -22,7 +23,7 @@ from .._states import Lane as LaneName
 from ..errors import EngineClosed, TaskCancelled
 from ._errors import arrived
 from .base import Attempt, Front, Outcome, WorkerInfo
-from .running import RunningTask, give_up_later, title_of
+from .running import RunningTask, give_up_later, in_parent, title_of
 
 __all__ = ["LoopLane"]
 
@@ -37,6 +38,7 @@ class LoopLane:
     def __init__(self, front: Front, home: Mailbox) -> None:
         self._front = front
         self._home = home
+        self._pid = os.getpid()
         self._running: set[Attempt] = set()  #: handed out and not over
         self._looker: asyncio.TimerHandle | None = None
 
@@ -92,7 +94,7 @@ class LoopLane:
         context = attempt.context.copy() if attempt.context is not None else None
         if context is not None:
             context.run(_current.running.set, RunningTask(self._front, attempt))
-        task = loop.create_task(_drive(attempt), name=attempt.name, context=context)
+        task = loop.create_task(_drive(attempt, self._pid), name=attempt.name, context=context)
         attempt.lane_data = task
         task.add_done_callback(lambda done: self._ended(attempt, done))
 
@@ -173,16 +175,16 @@ def _suspended_in(task: asyncio.Task[Any]) -> list[FrameType]:
     return frames
 
 
-async def _drive(attempt: Attempt) -> Outcome:
+async def _drive(attempt: Attempt, pid: int) -> Outcome:
     """Run the user's coroutine and turn whatever it does into an Outcome, but for a cancellation that it lets pass."""
     fn = attempt.fn
     assert fn is not None
     try:
-        return Outcome(value=await fn(*attempt.args, **attempt.kwargs))
+        return in_parent(pid, Outcome(value=await fn(*attempt.args, **attempt.kwargs)))
     except asyncio.CancelledError:
         raise
     except TaskCancelled:
         return Outcome(cancelled=True)
     except BaseException as error:  # SystemExit and the like would end the loop; they are the task's outcome
         del attempt, fn  # the traceback holds this frame: it must not hold the task that holds the error
-        return Outcome(error=arrived(error))
+        return in_parent(pid, Outcome(error=arrived(error)))

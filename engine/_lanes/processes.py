@@ -19,6 +19,7 @@ from .._mailbox import Mailbox
 from .._states import Lane
 from .._wire.frames import RETIRE
 from ..errors import PickleError
+from ._process.burial import bury
 from ._process.crash import crash_error, memory_error
 from ._process.decoder import Decoder
 from ._process.encoder import Encoder
@@ -117,6 +118,11 @@ class ProcessLane:
         for worker in self._pool.workers:
             self.counters.killed += worker.doom()
             worker.kill()
+
+    def bury(self, seconds: float) -> None:
+        """Kill and reap every worker and close all descriptors, without the loop: it will not turn again."""
+        bury(self._pool, seconds)
+        self._decoder.close()
 
     def forget_in_child(self) -> None:
         """In a forked child: close its copies of the workers' descriptors. The workers stay the parent's."""

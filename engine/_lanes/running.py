@@ -1,9 +1,13 @@
 """What attempts of the loop and thread lanes share: what ``current_task()`` answers, a title, and giving up on one."""
 
-from .._mailbox import Mailbox
-from .base import Attempt, Front
+import os
+import sys
+import traceback
 
-__all__ = ["RunningTask", "give_up_later", "title_of"]
+from .._mailbox import Mailbox
+from .base import Attempt, Front, Outcome
+
+__all__ = ["RunningTask", "give_up_later", "in_parent", "title_of"]
 
 
 class RunningTask:
@@ -74,3 +78,27 @@ def give_up_later(attempt: Attempt, home: Mailbox, front: Front) -> None:
 def _give_up(attempt: Attempt, front: Front) -> None:
     if not attempt.over:
         front.abandon(attempt)
+
+
+def in_parent(pid: int, outcome: Outcome) -> Outcome:
+    """Return ``outcome`` in the process ``pid``; end one that the task forked: only the parent may go on from here."""
+    if os.getpid() != pid:
+        _leave(outcome)
+    return outcome
+
+
+def _leave(outcome: Outcome) -> None:
+    error = outcome.error
+    cause = error.__cause__ if error is not None else None
+    code = 0
+    if isinstance(cause, SystemExit):  # ``sys.exit`` in the child
+        code = cause.code if isinstance(cause.code, int) else cause.code is not None
+    elif error is not None:
+        traceback.print_exception(error)
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):  # closed, or there is none
+            pass
+    os._exit(code)

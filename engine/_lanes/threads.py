@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextvars
 import itertools
 import logging
+import os
 import queue
 import sys
 import threading
@@ -31,7 +32,7 @@ from .._states import Lane as LaneName
 from ..errors import TaskCancelled, WorkerStartupError
 from ._errors import arrived
 from .base import Attempt, Front, Outcome, WorkerInfo
-from .running import RunningTask, give_up_later, title_of
+from .running import RunningTask, give_up_later, in_parent, title_of
 
 __all__ = ["ThreadLane"]
 
@@ -69,6 +70,7 @@ class ThreadLane:
         self._is_short = False  #: the last thread could not be started
         self.start_failures = 0  #: threads that could not be started
         self.last_start_error: tuple[float, str] | None = None  #: when the last of them could not, and why
+        self._pid = os.getpid()
         self._numbers = itertools.count(1)
 
     # -- taking work --------------------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ class ThreadLane:
         worker.attempt = attempt
         attempt.worker = worker.name
         if self._front.begin(attempt, now()):
-            outcome = _call(self._front, attempt)
+            outcome = in_parent(self._pid, _call(self._front, attempt))
             outcome.started_at = attempt.started_at
             outcome.worker = worker.name
             worker.attempt = None
@@ -203,8 +205,11 @@ class ThreadLane:
                 thread.join(max(grace, 1.0))
 
     def kill(self) -> None:
-        """Tell idle threads to end; a running function cannot be killed."""
-        for _ in range(len(self._threads)):
+        """Have every thread end when it is idle; a running function cannot be killed."""
+        with self._lock:
+            self._is_closed = True
+            count = len(self._threads)
+        for _ in range(count):
             self._tokens.put(_STOP)
 
 

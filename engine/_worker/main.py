@@ -44,7 +44,8 @@ def main(lifeline: int, tasks: int, stream: int, control: int, page: int) -> Non
     voice.has_spoken = False
     outlet = StreamOutlet(result_socket, interrupts, voice, printers)
     start_page = StartPage(page)
-    runner = PacketRunner(_socket.socket(fileno=tasks), inbox, outlet, start_page, voice, interrupts)
+    task_socket = _socket.socket(fileno=tasks)
+    runner = PacketRunner(task_socket, inbox, outlet, start_page, voice, interrupts)
     os.close(page)
     limit = setup["memory_limit"]
     gauge = Gauge(limit, start_page) if limit is not None else None
@@ -53,6 +54,9 @@ def main(lifeline: int, tasks: int, stream: int, control: int, page: int) -> Non
         runner.serve(setup["max_tasks"], gauge)
     except (ParentGone, BrokenPipeError, ConnectionResetError):  # nobody is left to tell
         pass
+    finally:
+        for each in (task_socket, result_socket):  # closed by the end of the process, and not with a ResourceWarning
+            each.detach()
 
 
 def _say_hello(control: _socket.socket) -> None:

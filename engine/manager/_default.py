@@ -10,7 +10,7 @@ from ._manager import BackgroundTaskManager
 
 __all__ = ["get_background_task_manager", "init_background_task_manager", "shutdown_background_task_manager"]
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # signal handlers and the collector may call us from inside
 _manager: BackgroundTaskManager | None = None
 
 

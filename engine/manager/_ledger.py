@@ -28,7 +28,7 @@ class Ledger:
     """The one owner of a manager's state."""
 
     def __init__(self, limit: int) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # signal handlers and the collector may call us from inside
         self.limit = limit
         self.tasks: dict[str, BackgroundTask] = {}
         self.running: dict[str, Task[Any]] = {}

@@ -19,7 +19,7 @@ class Once:
     __slots__ = ("_futures", "_has_happened", "_lock")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # signal handlers and the collector may call us from inside
         self._has_happened = False
         self._futures: list[asyncio.Future[None]] = []
 

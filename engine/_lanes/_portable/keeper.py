@@ -57,7 +57,12 @@ class Keeper:
         self._sources: list[Any] = []
         self._stderr_end: Any = None
         worker.listener = self
-        threading.Thread(target=self._keep, name=f"engine-{worker.name}", daemon=True).start()
+        self._thread = threading.Thread(target=self._keep, name=f"engine-{worker.name}", daemon=True)
+        self._thread.start()
+
+    def join(self, seconds: float) -> None:
+        """Wait up to ``seconds`` for its end, which follows the worker's."""
+        self._thread.join(seconds)
 
     # -- its thread
 
@@ -199,6 +204,9 @@ class Keeper:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self._events.on_answer(self._worker, waiting[0])
+
+    def stop(self) -> None:
+        """Do nothing: no reader of its is on the loop."""
 
     def on_nonsense(self, problem: str) -> None:
         """Report that the worker sent what is no answer."""

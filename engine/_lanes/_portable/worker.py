@@ -247,6 +247,12 @@ class LokyWorker(Worker):
         if executor is not None:
             executor.drop()
 
+    def bury(self, seconds: float) -> None:
+        """Wait up to ``seconds`` for the keeper to see the killed process off, and close the connection."""
+        if self.listener is not None:
+            self.listener.join(seconds)
+        self.close()
+
     def forget(self) -> None:
         """In a forked child: close its copy of the connection, and keep all else from touching the process."""
         if self._connection is not None:

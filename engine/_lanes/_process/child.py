@@ -121,11 +121,11 @@ class Child:
             except OSError:  # a kernel without the flag, or no such process
                 continue
 
-    def has_ended(self) -> bool:
-        """Say whether the process has ended, reaped or not."""
+    def has_ended(self, seconds: float = 0.0) -> bool:
+        """Say whether the process has ended, reaped or not; wait up to ``seconds`` for it."""
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(poll.poll(seconds * 1000))
 
     def reap(self) -> ExitStatus:
         """Return how the ended process ended. Both None: nobody knows, which is never a success.

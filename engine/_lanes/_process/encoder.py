@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from ..._sigint import is_ctrl_c
 from ..._wire.frames import ARGS_ONLY, BULK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
 from ..._wire.pickling import Packed, Packer, dumps_by_value, lift_call
 from ...errors import PayloadTooLarge, PickleError
@@ -52,6 +53,8 @@ class Encoder:
         except PayloadTooLarge as error:
             raise too_large("arguments", "parent", attempt, error) from None
         except BaseException as error:  # __reduce__ is user code, which may even exit
+            if is_ctrl_c(error):
+                raise
             raise _pickle_error("arguments", attempt, error) from error
 
 

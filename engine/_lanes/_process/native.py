@@ -9,6 +9,7 @@ Guarantees
 """
 
 import collections
+import contextlib
 import math
 import socket
 import struct
@@ -253,6 +254,15 @@ class NativeWorker(Worker):
         """End a process that nobody listens to, and close every descriptor."""
         self.child.discard()
         self.close()
+
+    def bury(self, seconds: float) -> None:
+        """Reap the killed process if it is gone within ``seconds``, and close every descriptor: no loop turns."""
+        if self.child.has_ended(seconds):
+            self.child.reap()
+        with contextlib.suppress(RuntimeError):  # "Event loop is closed": then nothing is watched any more
+            self.outbox.close()
+        with contextlib.suppress(RuntimeError):  # as above
+            self.close()
 
     def forget(self) -> None:
         """In a forked child: close its copies of our descriptors, and touch nothing else."""

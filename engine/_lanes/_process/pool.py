@@ -39,6 +39,9 @@ class Listener(Protocol):
     def read_results_now(self, until: Callable[[], bool]) -> None:
         """Report what has arrived here already, ``until`` that is true."""
 
+    def stop(self) -> None:
+        """Take every reader off the loop."""
+
 
 class Pool:
     """Starts, feeds, rests and dismisses workers."""
@@ -67,7 +70,7 @@ class Pool:
         self._counters = counters
         self._dispatch = dispatch  #: sends one task to a worker; False: there is none
         self._events = events
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._ahead = Ahead(
             front, settings.max_tasks_per_worker, dispatch=dispatch, give_back_rest=give_back_rest,
             workers=lambda: self.workers, size=lambda: self.size, pump=self.pump, later=self.later,

@@ -57,7 +57,7 @@ def usable_cpus() -> int:
         import loky
 
         return int(loky.cpu_count())
-    except OSError:  # no descriptor left to import with
+    except (OSError, RuntimeError):  # no descriptor left to import with; or the interpreter exits: loky cannot register
         return len(os.sched_getaffinity(0))
 
 

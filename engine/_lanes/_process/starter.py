@@ -8,6 +8,7 @@ import pickle
 import threading
 from typing import Any, Protocol
 
+from ... import _sigint
 from ...errors import WorkerStartupError
 from .breaker import Breaker
 from .child import Child, ExitStatus, collect_setup
@@ -68,7 +69,8 @@ class Starter:
 
     def start(self) -> bool:
         """Start one worker. False: the system would not; it was reported."""
-        return contextvars.Context().run(self._start)  # the loop keeps the context of whoever registers a reader
+        with _sigint.deferred():  # between fork and the first note of it a Ctrl-C would leave a process nobody knows
+            return contextvars.Context().run(self._start)  # the loop keeps the context of whoever registers a reader
 
     def _start(self) -> bool:
         worker = None

@@ -219,5 +219,9 @@ class Worker(ABC):
         """Close every descriptor; the process has ended."""
 
     @abstractmethod
+    def bury(self, seconds: float) -> None:
+        """Reap the killed process if it is gone within ``seconds``, and close every descriptor: no loop turns."""
+
+    @abstractmethod
     def forget(self) -> None:
         """In a forked child: close its copies of our descriptors, and touch nothing else."""

@@ -1,0 +1,153 @@
+"""What a Ctrl-C broke off in the middle of ``submit`` is mended."""
+
+import asyncio
+import dis
+import linecache
+import signal
+import sys
+import threading
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engine import Engine, TaskState, _sigint
+from engine._mailbox import Mailbox
+from engine._queue import ReadyQueue
+from engine._registry import Registry
+from engine._scheduler import Scheduler
+
+STUCK = 30.0
+
+
+class Breaker:
+    """A Ctrl-C at the n-th line of some functions, as ``sys.settrace`` sees them, on this thread.
+
+    Not at the line of a ``with``: there the tracer breaks in between the block and ``__exit__``, where Python looks for
+    no signal (it does so after calls and at jumps back), and leaves the lock held.
+    """
+
+    def __init__(self, at: int, functions: list[Callable[..., Any]]) -> None:
+        self.left = at
+        self._codes = {function.__code__ for function in functions}
+
+    def __call__(self, frame: types.FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code not in self._codes:
+            return None
+        if event == "line" and not linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip().startswith(
+            "with "
+        ):
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return self
+
+
+STEPS: list[Callable[..., Any]] = [
+    Scheduler.submit, Registry.admit_locked, ReadyQueue.push, Mailbox.post,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lane", ["thread", "loop"])
+def test_a_ctrl_c_at_any_line_of_submit_loses_neither_wake_up_nor_count(lane: str) -> None:
+    """N10: somebody who interrupts a notebook's cell and goes on must find an engine that works."""
+
+    async def give(value: int) -> int:
+        return value
+
+    lines = sum(len(list(dis.findlinestarts(step.__code__))) for step in STEPS)
+    with Engine(threads=1, coroutines=1, default_lane="thread", max_pending=3) as engine:
+        fn: Any = give if lane == "loop" else abs
+        interrupted = 0
+        for at in range(1, lines):
+            before = sys.gettrace()
+            sys.settrace(Breaker(at, STEPS))
+            try:
+                engine.submit(fn, at)
+            except KeyboardInterrupt:
+                interrupted += 1
+            finally:
+                sys.settrace(before)
+            assert engine.submit(fn, at).result(STUCK) == at, f"interrupted at line {at}"
+        report = engine.stop(timeout=STUCK)
+    assert interrupted > 20
+    assert report.submitted == report.completed + report.cancelled
+    assert report.stopping == 0
+    assert engine.snapshot().count(TaskState.PENDING) == 0
+
+
+def test_a_mailbox_whose_post_was_interrupted_is_not_deaf() -> None:
+    """1. The post notes that the loop is awake. 2. Ctrl-C. 3. Later posts would wait for a drain that never comes."""
+    loop = asyncio.new_event_loop()
+    wake = loop.call_soon_threadsafe
+    seen: list[int] = []
+
+    def break_once(*args: Any, **kwargs: Any) -> Any:
+        loop.call_soon_threadsafe = wake  # type: ignore[method-assign]  # as it was
+        raise KeyboardInterrupt
+
+    mailbox = Mailbox(loop)
+    loop.call_soon_threadsafe = break_once  # type: ignore[method-assign, assignment]  # the Ctrl-C
+    with pytest.raises(KeyboardInterrupt):
+        mailbox.post(seen.append, 1)
+    mailbox.post(seen.append, 2)
+    loop.call_soon(loop.call_soon, loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert seen == [1, 2]
+
+
+def test_a_drain_that_was_interrupted_keeps_the_rest() -> None:
+    """A loop that is run again after a KeyboardInterrupt finds what was posted."""
+    loop = asyncio.new_event_loop()
+    mailbox = Mailbox(loop)
+    seen: list[int] = []
+
+    def press() -> None:
+        raise KeyboardInterrupt
+
+    mailbox.post(press)
+    mailbox.post(seen.append, 2)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    loop.call_soon(loop.call_soon, loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert seen == [2]
+
+
+def test_ctrl_c_is_told_from_a_keyboard_interrupt_that_user_code_raises() -> None:
+    """S2 wants the one on its task, N10 wants the other to end the program."""
+
+    def raising() -> None:
+        raise KeyboardInterrupt
+
+    def pressed() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    caught: list[KeyboardInterrupt] = []
+    for fn in (raising, pressed):
+        try:
+            fn()
+        except KeyboardInterrupt as error:
+            caught.append(error)
+    assert [_sigint.is_ctrl_c(error) for error in caught] == [False, True]
+
+
+def test_ctrl_c_is_held_back_and_comes_after_the_block() -> None:
+    """The sections that must not be left half done: a process that starts, an engine that is ended by force."""
+    steps = []
+    with pytest.raises(KeyboardInterrupt), _sigint.deferred():  # noqa: PT012  # that the block goes on is tested
+        with _sigint.deferred():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("inner")
+        steps.append("outer")
+    assert steps == ["inner", "outer"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with _sigint.deferred(is_dropped=True):
+        signal.raise_signal(signal.SIGINT)
+    thread = threading.Thread(target=_sigint.deferred().__enter__)
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
