@@ -308,7 +308,7 @@ class Stopper:
                 cancelled_by_stop=self.by_stop,
                 abandoned=core.scheduler.counters.abandoned,
                 killed=core.processes.counters.killed - self._killed_before,
-                seconds=now() - (self._began or now()),
+                seconds=0.0 if self._began is None else now() - self._began,
             )
 
 
