@@ -176,7 +176,7 @@ class Killer:
         end = time.monotonic() + FIND_SECONDS
         while found is None and not self._over.is_set():
             since = time.monotonic() - REUSE_SECONDS
-            workers = [worker for worker in self._workers() if self.killed.get(worker.pid, 0.0) < since]
+            workers = [each for each in self._workers() if each.pid and self.killed.get(each.pid, 0.0) < since]
             self._seen_ready |= {worker.name for worker in workers if worker.state in ("idle", "busy")}
             wanted = [worker for worker in workers if worker.state == state and self._may_kill(state, is_killed)]
             if not wanted and time.monotonic() > end:
