@@ -183,6 +183,7 @@ class Core:
     def begin_exit(self, drain: float) -> None:
         """Refuse all; let what runs end within ``drain`` seconds, then force it."""
         self.scheduler.refusal = "interpreter shutdown"
+        self.watch.close()  # that something is blocked now is no news: it is about to end
         self.stop_or_abort(drain, _EXIT_GRACE if drain else 0.0)
 
     def stop_or_abort(self, timeout: float, grace: float) -> None:

@@ -99,7 +99,7 @@ def wait():
 waits.wait()
 """ for how in WAITING for who in START})  # fmt: skip
     assert {name: (each.code, each.stderr) for name, each in ended.items()} == dict.fromkeys(ended, (0, ""))
-    assert {each.stdout.strip() for each in ended.values()} <= {"CancelledError", "EngineClosed", ""}
+    assert {each.stdout.strip() for each in ended.values()} <= {"CancelledError", "EngineClosed", "ExceptionGroup", ""}
 
 
 def test_a_thread_that_the_interpreter_waits_for_keeps_its_engine() -> None:
