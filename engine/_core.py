@@ -220,7 +220,11 @@ class _Watch:
         core = self._core()
         if core is None or core.stopper.ended.done() or not core.loop.is_closed():
             return
-        abort(core, "the event loop of its engine was closed", is_collected=True)
+        while not core.stopper.ended.done():
+            try:
+                abort(core, "the event loop of its engine was closed", is_collected=True)
+            except KeyboardInterrupt:  # before it was held back: it would only be printed
+                continue
 
 
 def _process_settings(settings: EngineSettings) -> ProcessSettings:
