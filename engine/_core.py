@@ -185,6 +185,7 @@ class Core:
     def begin_exit(self, drain: float) -> None:
         """Refuse all; let what runs end within ``drain`` seconds, then force it."""
         self.scheduler.refusal = "interpreter shutdown"
+        self.watch.close()  # that something is blocked now is no news: it is about to end
         self.stop_or_abort(drain, _EXIT_GRACE if drain else 0.0)
 
     def stop_or_abort(self, timeout: float, grace: float) -> None:
@@ -221,7 +222,11 @@ class _Watch:
         core = self._core()
         if core is None or core.stopper.ended.done() or not core.loop.is_closed():
             return
-        abort(core, "the event loop of its engine was closed", is_collected=True)
+        while not core.stopper.ended.done():
+            try:
+                abort(core, "the event loop of its engine was closed", is_collected=True)
+            except KeyboardInterrupt:  # before it was held back: it would only be printed
+                continue
 
 
 def _process_settings(settings: EngineSettings) -> ProcessSettings:
