@@ -114,7 +114,8 @@ class ProcessLane:
         return self._stacks.collect(self._pool.workers, self._pool.watchers)
 
     def kill(self) -> None:
-        """Kill every worker and its process group; what they run ends cancelled, not crashed."""
+        """Kill every worker and its process group, and start no more; what they run ends cancelled, not crashed."""
+        self._pool.refuse()
         for worker in self._pool.workers:
             self.counters.killed += worker.doom()
             worker.kill()

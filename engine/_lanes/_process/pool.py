@@ -326,6 +326,10 @@ class Pool:
             self._dismiss(worker)
         self.pump()
 
+    def refuse(self) -> None:
+        """Start and feed no more workers; one that is killed while it starts is then no failure. Any thread."""
+        self._is_closed = True
+
     async def close(self, grace: float) -> None:
         """Let all workers leave, kill those that have not after ``grace`` seconds, and reap every one."""
         self._is_closed = True
