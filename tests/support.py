@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-__all__ = ["REPOSITORY", "Leftovers", "Sequencer", "eventually", "eventually_async", "run_async_test"]
+__all__ = ["REPOSITORY", "Leftovers", "Sequencer", "children", "eventually", "eventually_async", "run_async_test"]
 
 T = TypeVar("T")
 
@@ -203,6 +203,12 @@ def _descendants(pid: int) -> dict[int, str]:
             found[child] = started
             found |= _descendants(child)
     return found
+
+
+def children() -> list[int]:
+    """Give the child processes of this one, zombies too, without the trackers of multiprocessing and loky."""
+    trackers, _ = _trackers()
+    return [pid for pid in _children(os.getpid()) if pid not in trackers]
 
 
 def _children(pid: int) -> list[int]:

@@ -24,7 +24,7 @@ from engine._lanes._process import breaker, child, decoder_threads
 from engine.errors import WorkerCrashed, WorkerStartupError
 from tests.contracts import functions
 from tests.integration.stress_runs import run_module
-from tests.support import eventually_async
+from tests.support import children, eventually_async
 
 STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
 STRANGER = "54321"  #: a uid that owns nothing: RLIMIT_NPROC counts by user and does not bind root
@@ -101,7 +101,7 @@ async def test_a_start_that_fails_half_way_leaves_nothing_and_is_tried_again(
         task = engine.submit(functions.give, 1)
         await eventually_async(lambda: engine.snapshot().start_failures == 1, STUCK)
         assert set(os.listdir("/proc/self/fd")) <= before
-        assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+        assert not children()
         assert await asyncio.wait_for(task, STUCK) == 1
 
 
@@ -149,7 +149,7 @@ async def test_a_child_that_cannot_be_watched_is_reaped(monkeypatch: pytest.Monk
                 task = engine.submit(functions.give, at)
                 await eventually_async(partial(_has_failed, engine, at), STUCK)
                 assert not engine.snapshot().workers
-                assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+                assert not children()
                 assert await asyncio.wait_for(task, STUCK) == at
             await engine.restart_workers()
             await eventually_async(lambda: not engine.snapshot().workers, STUCK)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,21 @@ def test_it_runs_where_the_parts_that_only_linux_has_are_missing(tmp_path: Path)
 # -- deaths in the middle of a transfer -------------------------------------------------------------------------------
 
 
-async def test_a_worker_killed_in_the_middle_of_its_answer_is_a_crash_and_blocks_nobody() -> None:
+async def test_a_worker_killed_in_the_middle_of_its_answer_is_a_crash_and_blocks_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """W5: loky's thread would wait for the rest for ever if the parent kept the worker's end of the pipe open."""
+    receive = connection.Connection._recv  # type: ignore[attr-defined]  # between a message's size and its body
     async with over_loky(grace=0.1) as engine:
-        task = engine.submit(does.die_half_sent, 64 << 20)
+        pid = await engine.run(os.getpid)
+
+        def kill_first(self: Any, size: int, *args: Any) -> Any:
+            if size >= 64 << 20:  # the worker has written what the pipe holds, and waits to write the rest
+                os.kill(pid, signal.SIGKILL)
+            return receive(self, size, *args)
+
+        monkeypatch.setattr(connection.Connection, "_recv", kill_first)
+        task = engine.submit(bytes, 64 << 20)
         (error,) = await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), STUCK)
         assert isinstance(error, WorkerCrashed)
         assert await asyncio.wait_for(engine.run(functions.give, 1), STUCK) == 1
