@@ -266,11 +266,10 @@ STRANGER = """
             seen = engine.snapshot().workers[0]
             memory = engine._core.processes._pool.workers[0].memory()
             task.cancel()
-            lane = engine._core.processes
-            lane.kill()
-            lane._pool.workers[0].kill()
+            worker_of_ours = engine._core.processes._pool.workers[0]
+            worker_of_ours.kill()
             await asyncio.sleep(0.2)
-            lane.kill()
+            worker_of_ours.kill()
             again = await engine.run(abs, -1)
             unharmed = stranger.poll() is None
             await engine.stop()
