@@ -13,7 +13,7 @@ from ._blocking_calls import BlockingCalls, refuse_to_block, wait_anywhere
 from ._map import checked_window, row_source
 from ._states import TaskState
 from ._task import Task
-from .errors import EngineFull
+from .errors import EngineClosed, EngineFull
 
 if TYPE_CHECKING:
     from ._core import Core
@@ -49,6 +49,7 @@ class BlockingMap(Generic[T]):
         self._finished: queue.SimpleQueue[Task[Any]] = queue.SimpleQueue()
         self._kept: deque[tuple[Any, ...]] = deque()
         self._exhausted = False
+        self._refused: EngineClosed | None = None  #: the engine stops: what was submitted is given, then this is raised
 
     def __iter__(self) -> BlockingMap[T]:
         return self
@@ -57,7 +58,7 @@ class BlockingMap(Generic[T]):
         try:
             self._fill()
             if not self._tasks:
-                raise StopIteration
+                raise StopIteration if self._refused is None else self._refused
             task = self._next_done()
             del self._tasks[task]
             if self._return_exceptions and task._state is not TaskState.COMPLETED:
@@ -98,6 +99,9 @@ class BlockingMap(Generic[T]):
                     self._kept.append(row)
                     return
                 task = self._engine._submit_when_room(self._fn, row, {})
+            except EngineClosed as error:  # it drains, and waits for what is in the window
+                self._exhausted, self._refused = True, error
+                return
             self._tasks[task] = None
             if not self._ordered and not self._core.scheduler.waiters.add(task, self._finished.put, waits=False):
                 self._finished.put(task)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _checks
 from ._states import TaskState
-from .errors import EngineFull
+from .errors import EngineClosed, EngineFull
 
 if TYPE_CHECKING:
     from ._records import Call
@@ -89,6 +89,7 @@ class MapResults(Generic[T]):
         self._rows = row_source(iterables)
         self._kept: Row | None = None
         self._exhausted = False
+        self._refused: EngineClosed | None = None  #: the engine stops: what was submitted is given, then this is raised
         self._pull: asyncio.Task[Row | None] | None = None
         self._finished: deque[Task[Any]] = deque()
         self._something: asyncio.Future[None] | None = None
@@ -116,7 +117,7 @@ class MapResults(Generic[T]):
                 if task is not None:
                     return self._take(task)
                 if not self._tasks and self._exhausted:
-                    raise StopAsyncIteration
+                    raise StopAsyncIteration if self._refused is None else self._refused
                 given = await self._wait(room)
         except BaseException:
             await self.aclose()
@@ -135,6 +136,9 @@ class MapResults(Generic[T]):
             except EngineFull:  # somebody else took the room: keep the row for the next time
                 self._kept = row
                 return True
+            except EngineClosed as error:  # it drains, and waits for what is in the window
+                self._exhausted, self._refused = True, error
+                return False
             self._tasks[task] = None
             if not self._ordered:
                 task.add_done_callback(self._told)

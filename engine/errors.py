@@ -208,15 +208,29 @@ class ResultDecodeError(EngineError):
 class RemoteError(EngineError, RuntimeError):
     """A task raised something that cannot be raised here as it is.
 
-    ``type_name`` is its class, ``text`` its message, ``traceback`` the formatted traceback from where it was raised.
-    The original is the ``__cause__`` where it could travel.
+    ``type_name`` is its class, ``text`` its message, ``traceback`` the formatted traceback from where it was raised,
+    ``type_names`` its class and the bases of that. The original is the ``__cause__`` where it could travel; else a note
+    says why it could not. ``except`` does not see the original class, ``stands_for`` and ``Retry`` do.
     """
 
-    def __init__(self, message: str | None = None, *, type_name: str = "", text: str = "", traceback: str = "") -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        type_name: str = "",
+        text: str = "",
+        traceback: str = "",
+        type_names: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.type_name = type_name
         self.text = text
         self.traceback = traceback
+        self.type_names = type_names
+
+    def stands_for(self, kind: type[BaseException]) -> bool:
+        """Say whether the original was a ``kind``, by its full name."""
+        return full_name(kind) in self.type_names
 
 
 class RemoteTraceback(Exception):
@@ -240,3 +254,8 @@ class DependencyFailed(EngineError):
 
 class TaskCancelled(BaseException):
     """Cancellation or a timeout was asked for; raised only inside a task's own function in a thread or worker."""
+
+
+def full_name(kind: type) -> str:
+    """Return the name of a class with its module, but for built-in ones."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

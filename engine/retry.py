@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import _checks
+from .errors import RemoteError
 
 __all__ = ["Retry"]
 
@@ -16,7 +17,8 @@ class Retry:
 
     The delay before attempt n+1 is ``min(max_delay, base_delay * factor ** (n - 1))`` seconds, times a random factor
     between ``1 - jitter`` and ``1 + jitter``. Errors of the function, ``TaskTimeout`` and ``WorkerCrashed`` are retried
-    where ``on`` names them and ``give_up_on`` does not; pickling, start-up and stop errors and cancellation never are.
+    where ``on`` names them and ``give_up_on`` does not, also where they arrive as a RemoteError that stands for them;
+    pickling, start-up and stop errors and cancellation never are.
 
     Raises:
         ValueError: a number is out of range, or ``on`` or ``give_up_on`` is not a tuple of exception classes.
@@ -55,7 +57,14 @@ class Retry:
 
     def wants(self, error: BaseException, attempt: int) -> bool:
         """Say whether ``error`` of attempt number ``attempt`` calls for another one."""
-        return attempt < self.max_attempts and isinstance(error, self.on) and not isinstance(error, self.give_up_on)
+        return attempt < self.max_attempts and _is_any_of(error, self.on) and not _is_any_of(error, self.give_up_on)
+
+
+def _is_any_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Say whether ``error`` is one of ``kinds``, or stands for one that could not be raised here."""
+    if isinstance(error, kinds):
+        return True
+    return isinstance(error, RemoteError) and any(error.stands_for(kind) for kind in kinds)
 
 
 def _is_number(value: object) -> bool:

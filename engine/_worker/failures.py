@@ -2,10 +2,10 @@
 
 import pickle
 import traceback
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._wire.pickling import Packer
-from ..errors import RemoteError
+from ..errors import RemoteError, full_name
 
 __all__ = ["MAX_TEXT", "cut", "describe", "pack_error"]
 
@@ -30,8 +30,7 @@ def message_of(error: BaseException) -> str:
 
 def describe(error: BaseException) -> tuple[str, str, str]:
     """Return type name, message and formatted traceback (with causes and contexts) of ``error``; never raises."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = full_name(type(error))
     text = message_of(error)
     try:
         if len(text) >= MAX_TEXT:  # do not format a huge message again for every line of the traceback
@@ -45,21 +44,37 @@ def describe(error: BaseException) -> tuple[str, str, str]:
     return name, text, trace
 
 
+def names_of(error: BaseException) -> tuple[str, ...]:
+    """Return the names of the class of ``error`` and of its bases, as ``RemoteError.type_names`` has them."""
+    return tuple([full_name(kind) for kind in type(error).__mro__ if issubclass(kind, BaseException)])
+
+
 def stand_in(error: BaseException) -> RemoteError:
     """Return a RemoteError that says what ``error`` said."""
     name, text, trace = describe(error)
-    return RemoteError(f"{name}: {text}", type_name=name, text=text, traceback=trace)
+    return RemoteError(f"{name}: {text}", type_name=name, text=text, traceback=trace, type_names=names_of(error))
 
 
-def _survives(packer: Packer, error: BaseException) -> tuple[bytes, bool] | None:
-    """Return ``error`` pickled and whether that is harmless, if it comes back as the same type; None if it does not."""
+class _Survivor(NamedTuple):
+    """An exception that can travel, or the reason why it cannot."""
+
+    pickled: bytes | None
+    is_harmless: bool
+    reason: str
+
+
+def _survives(packer: Packer, error: BaseException) -> _Survivor:
+    """Return ``error`` pickled, if it comes back as the same type."""
     try:
         payload, buffers, is_harmless = packer.pack(error)
         if buffers or len(payload) > MAX_PICKLE:
-            return None
-        return (payload, is_harmless) if type(pickle.loads(payload)) is type(error) else None
-    except BaseException:  # __reduce__ and __setstate__ are user code, which may even exit
-        return None
+            return _Survivor(None, False, f"it is larger than {MAX_PICKLE >> 20} MiB")
+        back = type(pickle.loads(payload))
+        if back is type(error):
+            return _Survivor(payload, is_harmless, "")
+        return _Survivor(None, False, f"it comes back as {full_name(back)}")
+    except BaseException as broken:  # __reduce__ and __setstate__ are user code, which may even exit
+        return _Survivor(None, False, f"{type(broken).__name__}: {message_of(broken)[:300]}")
 
 
 def _replace_leaves(packer: Packer, group: BaseExceptionGroup[Any]) -> BaseExceptionGroup[Any]:
@@ -69,7 +84,7 @@ def _replace_leaves(packer: Packer, group: BaseExceptionGroup[Any]) -> BaseExcep
         if isinstance(leaf, BaseExceptionGroup):
             leaves.append(_replace_leaves(packer, leaf))
         else:
-            leaves.append(leaf if _survives(packer, leaf) is not None else stand_in(leaf))
+            leaves.append(leaf if _survives(packer, leaf).pickled is not None else stand_in(leaf))
     try:
         return group.derive(leaves)
     except Exception:  # a subclass whose derive fails
@@ -77,12 +92,13 @@ def _replace_leaves(packer: Packer, group: BaseExceptionGroup[Any]) -> BaseExcep
 
 
 def pack_error(packer: Packer, error: BaseException) -> bytes:
-    """Pack (type name, message, traceback, pickled exception or None, whether that is harmless) of ``error``."""
+    """Pack ``error``: type name, message, traceback, pickled or None, whether that is harmless, type names, reason."""
     described = describe(error)  # before its own code runs
+    names = names_of(error)
     survivor = _survives(packer, error)
-    if survivor is None and isinstance(error, BaseExceptionGroup):
+    if survivor.pickled is None and isinstance(error, BaseExceptionGroup):
         try:
             survivor = _survives(packer, _replace_leaves(packer, error))
         except BaseException:  # user code in the group's class
-            survivor = None
-    return pickle.dumps((*described, *(survivor or (None, False))), 5)
+            pass
+    return pickle.dumps((*described, survivor.pickled, survivor.is_harmless, names, survivor.reason), 5)

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -274,3 +276,65 @@ async def test_engines_come_and_go_and_nothing_of_them_stays() -> None:
     assert descriptors() == before
     with contextlib.suppress(ChildProcessError):
         assert os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None  # no zombie
+
+
+# -- a map that somebody reads ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_stop_lets_a_map_give_what_it_had_submitted(ordered: bool) -> None:
+    """E2: it used to cancel its whole window, and the report called that clean."""
+    got: list[int] = []
+    go = threading.Event()
+
+    def wait(number: int) -> int:
+        assert go.wait(30)
+        return number
+
+    engine = await Engine(threads=2, default_lane="thread").start()
+
+    async def read() -> None:
+        async for number in engine.map(wait, itertools.count(), ordered=ordered, window=6):
+            got.append(number)
+
+    reader = asyncio.create_task(read())
+    await eventually_async(lambda: engine.snapshot().count(TaskState.RUNNING) == 2)
+    stop = asyncio.create_task(engine.stop(timeout=30))
+    await eventually_async(lambda: engine.snapshot().phase == "draining")
+    go.set()
+    report = await stop
+    with pytest.raises(EngineClosed):
+        await reader
+    assert sorted(got) == list(range(len(got)))
+    assert len(got) == report.submitted == report.completed >= 6
+    assert report.clean
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_stop_lets_a_blocking_map_give_what_it_had_submitted(ordered: bool) -> None:
+    """E2: as above, read by a plain thread."""
+    got: list[int] = []
+    go = threading.Event()
+
+    def wait(number: int) -> int:
+        assert go.wait(30)
+        return number
+
+    def read() -> str:
+        try:
+            for number in engine.map(wait, itertools.count(), ordered=ordered, window=6):
+                got.append(number)
+        except EngineClosed:
+            return "closed"
+        return "ended"
+
+    with BlockingEngine(threads=2, default_lane="thread") as engine, ThreadPoolExecutor(2) as others:
+        reader = others.submit(read)
+        eventually(lambda: engine.snapshot().count(TaskState.RUNNING) == 2)
+        stop = others.submit(engine.stop, 30)
+        eventually(lambda: engine.snapshot().phase == "draining")
+        go.set()
+        report = stop.result(30)
+        assert reader.result(30) == "closed"
+    assert len(got) == report.submitted == report.completed >= 6
+    assert report.clean

@@ -1,11 +1,13 @@
 """Attempts: what is tried again, when, and what ends it."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine import (
+    RemoteError,
     Retry,
     Task,
     TaskState,
@@ -150,3 +152,37 @@ async def test_an_abandoned_attempt_is_not_tried_again(lane: str, stubborn: Gate
         assert (task.attempt, engine.snapshot().retries) == (1, 0)
         stubborn.opened.set()
         await eventually_async(lambda: engine.snapshot().late == 1)
+
+
+class Stubborn(ConnectionError):
+    """Cannot be rebuilt by pickle, as many a custom exception: its arguments are not those of its base class."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(f"{host}:{port}")
+
+
+def _fail_and_count(path: str) -> None:
+    with open(path, "a") as file:
+        file.write("x")
+    raise Stubborn("db", 5432)
+
+
+@pytest.mark.parametrize(
+    ("policy", "runs"),
+    [({"on": (Stubborn,)}, 3), ({"on": (ConnectionError,)}, 3), ({"on": (KeyError,)}, 1),
+     ({"give_up_on": (Stubborn,)}, 1), ({"give_up_on": (OSError,)}, 1), ({"give_up_on": (KeyError,)}, 3)],
+)  # fmt: skip
+@pytest.mark.parametrize("backend", ["native", "loky"])
+async def test_a_policy_sees_what_a_remote_error_stands_for(
+    backend: str, policy: dict[str, Any], runs: int, tmp_path: Path
+) -> None:
+    """E1: the policy once saw a RemoteError alone, so ``on`` and ``give_up_on`` did the opposite of what they say."""
+    path = tmp_path / "runs"
+    async with small(process_backend=backend) as engine:
+        retry = Retry(max_attempts=3, base_delay=0, **policy)
+        task = engine.options(lane="process", retry=retry).submit(_fail_and_count, str(path))
+        with pytest.raises(RemoteError, match="db:5432") as caught:
+            await task
+    assert len(path.read_text()) == runs
+    assert caught.value.stands_for(OSError)
+    assert "missing 1 required positional argument" in caught.value.__notes__[0]

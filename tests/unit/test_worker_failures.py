@@ -42,8 +42,10 @@ def raised(error: BaseException) -> BaseException:
 
 
 def test_a_well_behaved_exception_travels_as_itself() -> None:
-    name, text, trace, pickled, is_harmless = pickle.loads(pack_error(Packer(), raised(ValueError("bad"))))
-    assert (name, text) == ("ValueError", "bad")
+    report = pickle.loads(pack_error(Packer(), raised(ValueError("bad"))))
+    name, text, trace, pickled, is_harmless, names, reason = report
+    assert (name, text, reason) == ("ValueError", "bad", "")
+    assert names == ("ValueError", "Exception", "BaseException")
     assert "in raised" in trace
     assert repr(pickle.loads(pickled)) == "ValueError('bad')"
     assert is_harmless
@@ -51,7 +53,9 @@ def test_a_well_behaved_exception_travels_as_itself() -> None:
 
 @pytest.mark.parametrize("kind", [NoReduce, ExitsInReduce, BecomesAnother])
 def test_one_that_does_not_come_back_as_itself_travels_as_text(kind: type[Exception]) -> None:
-    name, text, _, pickled, _ = pickle.loads(pack_error(Packer(), raised(kind("what"))))
+    name, text, _, pickled, _, names, reason = pickle.loads(pack_error(Packer(), raised(kind("what"))))
+    assert names[0] == name
+    assert reason
     assert name.endswith(kind.__name__)
     assert text == "what"
     assert pickled is None

@@ -151,7 +151,7 @@ class LokyWorker(Worker):
     def _refused(self, number: int, error: BaseException) -> Frame:
         """Return the answer to a task that loky could not carry there, or whose answer it could not carry back."""
         kind, now = NOT_ENCODED if self.last_begun() >= number else NOT_DECODED, time.monotonic()
-        payload = pickle.dumps((*describe(error), None), 5)
+        payload = pickle.dumps((*describe(error), None, False, (), ""), 5)
         return Frame(kind, PLAIN, number, self.started(number) or now, now, payload, None)
 
     def forget_functions(self, numbers: Iterable[int]) -> None:

@@ -1,7 +1,7 @@
 """What a worker says about an exception, as the error to raise here.
 
-The worker sends four things that any worker can say (type name, message, traceback, and whether all is harmless), and
-the pickled exception if it can travel. So whatever becomes of the pickle, the first three always arrive.
+The worker sends what any worker can say (type name and those of its bases, message, traceback), and the pickled
+exception if it can travel, else why not. So whatever becomes of the pickle, the first three always arrive.
 """
 
 from typing import Any
@@ -21,10 +21,13 @@ class FailureReport:
     """One failure as a worker describes it."""
 
     def __init__(
-        self, attempt: Attempt, kind: int, name: str, text: str, trace: str, pickled: bytes | None, is_harmless: bool
-    ) -> None:
+        self, attempt: Attempt, kind: int, name: str, text: str, trace: str, pickled: bytes | None, is_harmless: bool,
+        type_names: tuple[str, ...] = (), reason: str = "",
+    ) -> None:  # fmt: skip
         self.pickled = pickled
         self.is_harmless = is_harmless  #: unpickling it runs nobody's code
+        self._type_names = type_names
+        self._reason = reason  #: why it could not travel
         self._kind = kind
         self._attempt = attempt
         self._name = name
@@ -48,7 +51,15 @@ class FailureReport:
             return original
         else:
             text = f"{self._name}: {self._text}"
-            result = RemoteError(text, type_name=self._name, text=self._text, traceback=self._trace)
+            result = RemoteError(
+                text, type_name=self._name, text=self._text, traceback=self._trace, type_names=self._type_names
+            )
+            if not isinstance(original, BaseException):
+                why = self._reason or "its class is not to be had here"
+                result.add_note(
+                    f"It arrives as RemoteError because it could not be rebuilt: {why}. Give the class a __reduce__, or"
+                    " pass all arguments on to super().__init__()."
+                )
         result.__cause__ = cause
         return result
 
@@ -70,10 +81,12 @@ class FailureReport:
 
 def read_failure(attempt: Attempt, kind: int, payload: bytes) -> FailureReport:
     """Return what the worker reported. Raises whatever comes of a report that ``_worker.failures`` never wrote."""
-    name, text, trace, pickled, is_harmless = load_harmless(payload)
-    if not (type(name) is type(text) is type(trace) is str and (pickled is None or type(pickled) is bytes)):
-        raise TypeError("expected a report of three texts and a pickle")
-    return FailureReport(attempt, kind, name, text, trace, pickled, is_harmless is True)
+    name, text, trace, pickled, is_harmless, type_names, reason = load_harmless(payload)
+    if not (type(name) is type(text) is type(trace) is type(reason) is str and type(type_names) is tuple):
+        raise TypeError("expected a report of texts")
+    if not (pickled is None or type(pickled) is bytes) or any(type(each) is not str for each in type_names):
+        raise TypeError("expected a report of texts and a pickle")
+    return FailureReport(attempt, kind, name, text, trace, pickled, is_harmless is True, type_names, reason)
 
 
 def decode_error(attempt: Attempt, error: BaseException) -> ResultDecodeError:
