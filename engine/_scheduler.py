@@ -34,7 +34,7 @@ from ._states import Lane as LaneName
 from ._task import Task, Waiter
 from ._verdict import Facts, decide
 from ._waiters import Waiters
-from .errors import EngineClosed, EngineForked
+from .errors import EngineClosed, EngineForked, WorkerCrashed
 
 __all__ = ["Counters", "Scheduler"]
 
@@ -244,8 +244,16 @@ class Scheduler:
         if was_abandoned:
             log.info("task %d %s, which was abandoned, has ended", attempt.task_id, attempt.name)
         if retry_in is not None:
+            self._log_retry(attempt, outcome.error, retry_in)
             self.deadlines.retry_after(task, retry_in)
         self.tell(task, waiters, wake, quiet)
+
+    def _log_retry(self, attempt: Attempt, error: BaseException | None, delay: float) -> None:
+        """Say that an attempt failed and when the next one comes: nobody else will ever see its error."""
+        level = logging.WARNING if isinstance(error, WorkerCrashed) else logging.INFO
+        if log.isEnabledFor(level):
+            log.log(level, "task %d (%s): attempt %d failed, the next one comes in %.3g s: %s", attempt.task_id,
+                    attempt.name, attempt.number, delay, describe_error(error) or "it timed out")  # fmt: skip
 
     def _decide_locked(
         self, task: Task[Any], attempt: Attempt, outcome: Outcome, error_text: str | None

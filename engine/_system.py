@@ -5,8 +5,14 @@ import os
 import select
 import signal
 import socket
+import threading
 
-__all__ = ["cpus_allowed", "missing_native_parts"]
+__all__ = ["cpus_allowed", "is_exiting", "missing_native_parts"]
+
+
+def is_exiting() -> bool:
+    """Say whether the main thread is done and the interpreter ends: then much cannot be started any more."""
+    return bool(getattr(threading, "_SHUTTING_DOWN", False))
 
 
 def cpus_allowed() -> int:

@@ -163,6 +163,10 @@ def blocking():
     engine.warm_up()
     return engine, [engine.submit(time.sleep, 60) for _ in range(4)]
 
+def cold():
+    engine = Engine(processes=2, process_backend="loky").__enter__()
+    return engine, [engine.submit(time.sleep, 60) for _ in range(4)]
+
 def stopped_loop():
     loop = asyncio.new_event_loop()
     engine = loop.run_until_complete(Engine(processes=1, process_backend="loky").start())
@@ -175,9 +179,9 @@ kept = asyncio.run(main()) if sys.argv[1] == "main" else globals()[sys.argv[1]](
 """
 
 
-@pytest.mark.parametrize(("how", "code"), [("main", 3), ("blocking", 0), ("stopped_loop", 0)])
+@pytest.mark.parametrize(("how", "code"), [("main", 3), ("blocking", 0), ("cold", 0), ("stopped_loop", 0)])
 def test_an_interpreter_that_ends_with_work_pending_neither_hangs_nor_prints(how: str, code: int) -> None:
-    """N7: also where nobody has stopped the engine; loky alone would wait for the running tasks."""
+    """N7: also where nobody has stopped the engine, or no worker is up yet; loky alone would wait for running tasks."""
     run = subprocess.run(
         [sys.executable, "-c", EXITS, how], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=False
     )

@@ -1,6 +1,8 @@
 """Attempts: what is tried again, when, and what ends it."""
 
 import asyncio
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +188,23 @@ async def test_a_policy_sees_what_a_remote_error_stands_for(
     assert len(path.read_text()) == runs
     assert caught.value.stands_for(OSError)
     assert "missing 1 required positional argument" in caught.value.__notes__[0]
+
+
+async def test_a_failed_attempt_that_is_tried_again_is_logged(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """E3: nobody else would ever see its error; a crash is worth a warning."""
+    caplog.set_level(logging.INFO, "engine")
+    async with small() as engine:
+        trying = engine.options(retry=Retry(base_delay=0), name="flaky")
+        assert await trying.submit(Flaky(1)) == 2
+        assert await trying.options(lane="process").submit(_exit_once, str(tmp_path / "been")) == "alive"
+    failed, crashed = [record for record in caplog.records if "attempt 1 failed" in record.getMessage()]
+    assert (failed.levelname, crashed.levelname) == ("INFO", "WARNING")
+    assert "(flaky)" in failed.getMessage()
+    assert "exited with code 5" in crashed.getMessage()
+
+
+def _exit_once(path: str) -> str:
+    if not os.path.exists(path):
+        open(path, "w").close()
+        os._exit(5)
+    return "alive"

@@ -9,6 +9,7 @@ import threading
 from typing import Any, Protocol
 
 from ... import _sigint
+from ..._system import is_exiting
 from ...errors import WorkerStartupError
 from .breaker import Breaker
 from .child import Child, ExitStatus, collect_setup
@@ -142,6 +143,6 @@ class Starter:
 
     def _report(self, error: WorkerStartupError, of_round: int, before: int = 0) -> None:
         breaker, now = self._breaker, self._loop.time()
-        if breaker.record_failure(now, of_round, before):
+        if breaker.record_failure(now, of_round, before) and not is_exiting():  # then it is nobody's fault
             log.warning("%s (failure %d in a row, next try in %.1f s)", error, breaker.failures, breaker.pause(now))
         self._events.on_start_failure(error, is_final=breaker.is_open)
