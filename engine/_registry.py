@@ -161,7 +161,7 @@ class Registry:
             self.waiting -= 1
         task._result = value
         task._error = error
-        task._traceback = error.__traceback__ if error is not None else None
+        task._traceback = _TRACEBACK.__get__(error) if error is not None else None  # past a property of user code
         task._completed = ordered_after(at, task._started if task._started is not None else task._created)
         self.move_locked(task, state)
         attempt = task._attempt
@@ -236,6 +236,7 @@ class Registry:
 
 
 _NONE: list[Waiter] = []
+_TRACEBACK: Any = BaseException.__dict__["__traceback__"]
 
 
 def _record(task: Task[Any], error_text: str | None) -> tuple[Any, ...]:

@@ -190,7 +190,8 @@ class Task(Generic[T_co]):
         error = self._error
         assert error is not None
         try:
-            raise error.with_traceback(self._traceback)  # as it came, or each asker's frames would be added to it
+            # As it came, or each asker's frames would be added to it; past a ``with_traceback`` of user code.
+            raise BaseException.with_traceback(error, self._traceback)
         finally:
             del error, self  # or the traceback, through this frame, would hold the task that holds it
 

@@ -13,12 +13,13 @@ def arrived(error: BaseException) -> BaseException:
 
     That is SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration and every other class outside Exception.
     """
-    if isinstance(error, Exception) and not isinstance(error, (StopIteration, StopAsyncIteration)):
+    kind = type(error)  # isinstance would ask the error for its __class__, which is user code
+    if issubclass(kind, Exception) and not issubclass(kind, (StopIteration, StopAsyncIteration)):
         return error
     text = describe_error(error) or ""
     remote = RemoteError(
         f"the task raised {text}",
-        type_name=type_name(type(error)),
+        type_name=type_name(kind),
         text=text.partition(": ")[2],
         traceback=_formatted(error),
     )

@@ -99,7 +99,11 @@ class LoopLane:
         task.add_done_callback(lambda done: self._ended(attempt, done))
 
     def _ended(self, attempt: Attempt, done: asyncio.Task[Outcome]) -> None:
-        outcome = Outcome(cancelled=True) if done.cancelled() else done.result()
+        error = None if done.cancelled() else done.exception()  # of our own code: what a task raises is an Outcome
+        if error is not None:
+            outcome = Outcome(error=arrived(error))
+        else:
+            outcome = Outcome(cancelled=True) if done.cancelled() else done.result()
         outcome.started_at = attempt.started_at
         outcome.worker = "loop"
         self._forget(attempt)

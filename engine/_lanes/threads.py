@@ -45,11 +45,12 @@ PAUSE_SECONDS = 0.1  #: until a thread that could not be started is tried again
 class _Worker:
     """One pool thread and what it runs now."""
 
-    __slots__ = ("attempt", "done", "name", "thread")
+    __slots__ = ("attempt", "claimed", "done", "name", "thread")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.attempt: Attempt | None = None
+        self.attempt: Attempt | None = None  #: what it runs, for people
+        self.claimed: Attempt | None = None  #: what it has claimed and not ended
         self.done = 0
         self.thread: threading.Thread | None = None
 
@@ -120,22 +121,34 @@ class ThreadLane:
         self._home.loop.call_later(PAUSE_SECONDS, self._front.regrow, self.name, context=contextvars.Context())
 
     def _run(self, worker: _Worker) -> None:
-        front, name = self._front, self.name
         try:
             while True:
-                attempt = front.claim(name)
-                if attempt is None:
-                    if self._tokens.get() is _STOP:
+                try:
+                    if not self._take_one(worker):
                         return
-                    continue
-                self._run_one(worker, attempt)
-                del attempt  # or an idle thread would keep the last task's frame alive
+                except BaseException as error:  # thrown into this thread (PyThreadState_SetAsyncExc) outside its task
+                    self._mend(worker, error)
         finally:
             with self._lock:
                 self._threads.discard(worker)
 
+    def _take_one(self, worker: _Worker) -> bool:
+        """Run one task, or wait for a sign that there is one. False: the thread is to end."""
+        attempt = self._front.claim(self.name)
+        if attempt is None:
+            return self._tokens.get() is not _STOP
+        self._run_one(worker, attempt)
+        del attempt  # or this frame, to which an error's traceback leads back, would keep the task
+        return True
+
+    def _mend(self, worker: _Worker, error: BaseException) -> None:
+        """End the attempt that ``error`` left without an end; the thread goes on."""
+        attempt, worker.attempt, worker.claimed = worker.claimed, None, None
+        if attempt is not None:
+            self._front.end(attempt, Outcome(error=arrived(error), started_at=attempt.started_at, worker=worker.name))
+
     def _run_one(self, worker: _Worker, attempt: Attempt) -> None:
-        worker.attempt = attempt
+        worker.attempt = worker.claimed = attempt
         attempt.worker = worker.name
         if self._front.begin(attempt, now()):
             outcome = in_parent(self._pid, _call(self._front, attempt))
@@ -145,7 +158,7 @@ class ThreadLane:
             worker.done += 1
             self._front.end(attempt, outcome)
             del outcome  # an error's traceback reaches this frame: it must not hold the task that holds the error
-        worker.attempt = None
+        worker.attempt = worker.claimed = None
         del attempt
 
     # -- the contract -------------------------------------------------------------------------------------------

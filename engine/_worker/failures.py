@@ -81,7 +81,7 @@ def _replace_leaves(packer: Packer, group: BaseExceptionGroup[Any]) -> BaseExcep
     """Return ``group`` with a RemoteError for each leaf that cannot travel, and only for those."""
     leaves: list[BaseException] = []
     for leaf in group.exceptions:
-        if isinstance(leaf, BaseExceptionGroup):
+        if issubclass(type(leaf), BaseExceptionGroup):
             leaves.append(_replace_leaves(packer, leaf))
         else:
             leaves.append(leaf if _survives(packer, leaf).pickled is not None else stand_in(leaf))
@@ -96,9 +96,10 @@ def pack_error(packer: Packer, error: BaseException) -> bytes:
     described = describe(error)  # before its own code runs
     names = names_of(error)
     survivor = _survives(packer, error)
-    if survivor.pickled is None and isinstance(error, BaseExceptionGroup):
+    group: Any = error
+    if survivor.pickled is None and issubclass(type(error), BaseExceptionGroup):  # its __class__ is user code
         try:
-            survivor = _survives(packer, _replace_leaves(packer, error))
+            survivor = _survives(packer, _replace_leaves(packer, group))
         except BaseException:  # user code in the group's class
             pass
     return pickle.dumps((*described, survivor.pickled, survivor.is_harmless, names, survivor.reason), 5)

@@ -28,7 +28,7 @@ def main(lifeline: int, tasks: int, stream: int, control: int, page: int) -> Non
     for fd in (lifeline, tasks, stream, control, page):
         os.set_inheritable(fd, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGURG})  # the parent may block any
     faulthandler.enable(2)
     control_socket = _socket.socket(fileno=control)
     inbox = Stream(result_socket := _socket.socket(fileno=stream))

@@ -161,7 +161,7 @@ def boot(connection: "Connection[bytes, bytes]", stderr: "Connection[bytes, byte
             os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGURG})  # the parent may block any
     if stderr is not None:
         os.dup2(stderr.fileno(), 2)
         stderr.close()

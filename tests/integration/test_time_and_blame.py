@@ -283,7 +283,7 @@ STRANGER = """
 """
 
 #: A namespace of its own has pids of its own, so that one can be given out again on purpose.
-NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc")
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 def can_unshare() -> bool:

@@ -169,6 +169,13 @@ class DecoderThreads:
                 self._fail_waiting(error)
 
     def _run(self, record: _Thread) -> None:
+        try:
+            self._work(record)
+        finally:
+            with self._lock:
+                self._threads.remove(record)
+
+    def _work(self, record: _Thread) -> None:
         while not record.is_left and (job := self._queue.get()) is not None:
             self._leave_queue(job)
             with self._lock:
@@ -185,8 +192,6 @@ class DecoderThreads:
             if self._take(job.attempt) is not None:
                 self._end(job.attempt, outcome)
             del job, outcome
-        with self._lock:
-            self._threads.remove(record)
 
     # -- on the loop: who is slow, who is stuck
 

@@ -29,6 +29,7 @@ from .worker import OVER, Worker
 __all__ = ["NativeWorker"]
 
 _GRACE = struct.Struct("<d")
+_HOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL  # where SIGPIPE has its default, a dead worker would end the program
 _NUMBER = 3  # index of the sequence number in a task header
 
 
@@ -88,7 +89,7 @@ class NativeWorker(Worker):
     def _put(self, packet: bytes) -> bool:
         """Hand ``packet`` to the kernel. False: the socket is full. A dead worker's packet goes nowhere, like it."""
         try:
-            self.child.tasks.send(packet, socket.MSG_DONTWAIT)
+            self.child.tasks.send(packet, _HOW)
         except BlockingIOError:
             return False
         except OSError:  # its death is noticed through the pidfd, and gives this task back
@@ -212,7 +213,7 @@ class NativeWorker(Worker):
             if not self._is_open:
                 return False
             try:
-                self.child.control.send(message, socket.MSG_DONTWAIT)
+                self.child.control.send(message, _HOW)
             except OSError:
                 return False
             return True

@@ -38,7 +38,7 @@ class Outbox:
         queue = self._queue
         try:
             while queue and left > 0:
-                sent = self._sock.send(queue[0][:SLICE_BYTES], socket.MSG_DONTWAIT)
+                sent = self._sock.send(queue[0][:SLICE_BYTES], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
                 left -= sent
                 if sent == len(queue[0]):
                     queue.popleft()
