@@ -6,6 +6,7 @@ from tests.integration.stress_runs import a_seed, result_of, run_module, run_str
 
 CHAOS = ("chaos", "--tasks", "800", "--kills", "8")
 MURDEROUS = ("chaos", "--tasks", "800", "--kills", "40")
+LONG = ("chaos", "--tasks", "4000", "--kills", "40")  #: a recall meets few tasks: so many must be sent to see one twice
 STORM = ("cancel_storm", "--tasks", "1000", "--hard", "6")
 LITTLE = ("resources", "--engines", "1", "--tasks", "5", "--replacements", "0", "--signals", "0")
 RESOURCES = ("resources", "--engines", "5", "--tasks", "100", "--replacements", "6", "--signals", "5")
@@ -49,7 +50,7 @@ def test_engines_give_everything_back_and_signals_leave_nothing() -> None:
 CAUGHT_BY = {
     "forget_a_give_back": (CHAOS, ["hung"]),
     "blame_all_that_was_sent": (MURDEROUS, ["misblamed", "unexplained", "hung"]),
-    "send_again_what_was_taken_back": (CHAOS, ["duplicated"]),
+    "send_again_what_was_taken_back": (LONG, ["duplicated"]),
     "swallow_a_cancellation": (STORM, ["resurrected"]),
     "give_a_slot_back_twice": (STORM, ["width of thread", "width of loop"]),
     "keep_a_descriptor": (LITTLE, []),
