@@ -272,11 +272,14 @@ async def test_a_worker_killed_while_it_reads_its_arguments(monkeypatch: pytest.
 
         def is_half_written() -> int:
             for worker in native_workers(engine):
-                if 0 < sum(map(len, worker.outbox._queue)) < 32 << 20:
+                if 16 << 20 < sum(map(len, worker.outbox._queue)) < 32 << 20:
                     return worker.child.pid
             return 0
 
-        os.kill(await eventually_async(is_half_written, STUCK), signal.SIGKILL)
+        async with asyncio.timeout(STUCK):
+            while not (pid := is_half_written()):
+                await asyncio.sleep(0)  # a look at every turn of the loop: 128 turns with half of it written
+        os.kill(pid, signal.SIGKILL)
         error = await crash(task)
         assert error.signal_name == "SIGKILL"
         assert await within(asyncio.gather(*others)) == list(range(20))
