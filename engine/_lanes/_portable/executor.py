@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from typing import Any
@@ -99,7 +100,7 @@ class Executor:
         if process is None:
             return None, None
         process.join(_LINGER)
-        return _status(process.exitcode)
+        return _status(_exit_code(process))
 
     def drop(self) -> None:
         """Forget the executor: its semaphores are unlinked, and its pipes closed, when it is collected."""
@@ -118,6 +119,16 @@ class Executor:
 def is_loss(error: BaseException) -> bool:
     """Say whether loky's ``error`` means that the process is gone."""
     return isinstance(error, BrokenExecutor) or type(error).__name__ == "ShutdownExecutorError"
+
+
+def _exit_code(process: Any) -> int | None:
+    """Return the exit code; wait a moment for another thread that has reaped the process and not yet noted the code."""
+    for _ in range(20):
+        code: int | None = process.exitcode
+        if code is not None:
+            return code
+        time.sleep(0.01)
+    return None
 
 
 def _status(code: int | None) -> ExitStatus:
