@@ -168,6 +168,7 @@ class Stopper:
 
     def _start(self) -> None:
         self._task = self._core.loop.create_task(self._run(), name=f"stop of {self._core.settings.name}")
+        self._task._log_destroy_pending = False  # type: ignore[attr-defined]  # where its loop is closed over it, ``abort`` ends us
         self._task.add_done_callback(self._check)
 
     def _check(self, task: asyncio.Task[ShutdownReport]) -> None:
@@ -185,6 +186,11 @@ class Stopper:
         except Exception:  # an interrupt may have left anything half done
             log.exception("the engine could not be stopped in order, and was ended by force")
             self._core.abort("the engine was stopped")
+        except (
+            GeneratorExit
+        ):  # the loop was closed over us, by a Ctrl-C in asyncio's own clean-up: nothing turns any more
+            self._core.abort("the engine was stopped")
+            raise
         except BaseException as error:  # Ctrl-C, in our own step: asyncio would keep it, and complain later
             self._core.abort("the engine was stopped")
             if not isinstance(error, asyncio.CancelledError):
