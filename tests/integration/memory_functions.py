@@ -69,6 +69,13 @@ def litter(size: int) -> int:
     return os.getpid()
 
 
+def litter_in_between(size: int) -> int:
+    """As ``litter``, with a small block above that stays: the allocator alone would keep what lies below it."""
+    pid = litter(size)
+    LEAKED.append(b"x" * 100_000)
+    return pid
+
+
 def limit_address_space(size: int) -> None:
     """Let this process have ``size`` more bytes of address space."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,11 @@ async def test_memory_that_a_task_gives_back_costs_no_worker() -> None:
         assert engine.snapshot().recycled == 0
 
 
-async def test_garbage_is_collected_before_a_worker_is_given_up() -> None:
-    """W12: what only the cyclic collector finds is no leak."""
+@pytest.mark.parametrize("leave", [does.litter, does.litter_in_between])
+async def test_garbage_is_collected_before_a_worker_is_given_up(leave: Callable[[int], int]) -> None:
+    """W12: what only the cyclic collector finds is no leak, nor are free pages that the allocator keeps."""
     async with Engine(processes=1, worker_memory_limit=LIMIT) as engine:
-        pids = {await engine.run(does.litter, 20 * MIB) for _ in range(12)}
+        pids = {await engine.run(leave, 20 * MIB) for _ in range(12)}
         assert len(pids) == 1
         assert engine.snapshot().recycled == 0
 
