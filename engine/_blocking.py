@@ -51,9 +51,12 @@ class BlockingEngine(BlockingCalls):
         super().__init__(self._engine)
 
     def __enter__(self) -> BlockingEngine:
+        from ._core import process_lane
+
         engine = self._engine
         if engine._thread is not None or engine._running is not None:
             raise RuntimeError("expected an engine that has not been started, got one that was; create a new Engine")
+        process_lane(engine._settings)  # imported here: after a Ctrl-C the private loop must not be in the middle of it
         name = f"{engine._settings.name}-loop"
         start = _Start(engine)
         thread = threading.Thread(target=start.run, name=name, daemon=True)

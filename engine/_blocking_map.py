@@ -112,7 +112,7 @@ class BlockingMap(Generic[T]):
         self._exhausted = True
         for task in tasks:
             task.cancel()
-            task._retrieved = True  # whoever drops the window does not want to hear of its failures
+            task._forgive()  # whoever drops the window does not want to hear of its failures
 
     def __del__(self) -> None:
         if self.__dict__.get("_tasks") and not self._core.scheduler.forked:

@@ -18,7 +18,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
-from . import _exit
+from . import _exit, _sigint
 from ._abort import abort
 from ._lanes.base import Lane as LaneContract
 from ._lanes.loop import LoopLane
@@ -33,9 +33,9 @@ from ._stop import Stopper
 from ._watchdog import watch
 
 if TYPE_CHECKING:
-    from ._lanes.processes import ProcessSettings
+    from ._lanes.processes import ProcessLane, ProcessSettings
 
-__all__ = ["Core"]
+__all__ = ["Core", "process_lane"]
 
 _NEVER = 1e9  #: seconds; some thirty years
 _EXIT_GRACE = 0.5  #: seconds between asking and killing at interpreter exit, whatever ``grace`` says
@@ -48,9 +48,16 @@ class Core:
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
-        from ._lanes.processes import ProcessLane  # here: a third of the time of ``import engine`` is its
-
         self.loop = asyncio.get_running_loop()
+        self.stopper = Stopper(self)
+        _sigint.guard.enter(self)
+        try:
+            self._assemble(settings)
+        except BaseException:
+            _sigint.guard.leave(self)
+            raise
+
+    def _assemble(self, settings: EngineSettings) -> None:
         home = Mailbox(self.loop)
         threads = settings.thread_slots
         slots = {
@@ -60,9 +67,7 @@ class Core:
         }
         self.registry = Registry(max_pending=settings.max_pending, history=settings.history, slots=slots)
         self.scheduler = Scheduler(self.registry, home, exported_variables(settings.context))
-        if settings.backend == "loky":
-            from ._lanes.portable import PortableLane as ProcessLane  # loky's own parts: only where they are used
-        self.processes = ProcessLane(self.scheduler, home, _process_settings(settings))
+        self.processes = process_lane(settings)(self.scheduler, home, _process_settings(settings))
         self.threads = ThreadLane(self.scheduler, home, settings.name)
         lanes: list[LaneContract] = [LoopLane(self.scheduler, home), self.threads, self.processes]
         for lane in lanes:
@@ -73,7 +78,6 @@ class Core:
         self._sizes = {Lane.LOOP: settings.coroutines, Lane.THREAD: threads}
         live = self.registry.live
         self.watch = watch(self.loop, settings.name, lambda: bool(live))
-        self.stopper = Stopper(self)
         self.owner = threading.current_thread()  #: who has the engine in its hands; see ``is_somebodys``
         self._tie: AsyncGenerator[None, None] | None = None
         _exit.register(self)
@@ -174,6 +178,11 @@ class Core:
         """Note that the engine has stopped."""
         self.watch.close()
         _exit.forget(self)
+        _sigint.guard.leave(self)
+
+    def hurry(self, then: Callable[[], object] | None) -> bool:
+        """End by force, if a stop is under way, and call ``then``; False: there is none."""
+        return self.stopper.hurry(then)
 
     # -- at exit and after a fork (``_exit.Living``)
 
@@ -187,6 +196,10 @@ class Core:
         self.scheduler.refusal = "interpreter shutdown"
         self.watch.close()  # that something is blocked now is no news: it is about to end
         self.stop_or_abort(drain, _EXIT_GRACE if drain else 0.0)
+
+    def hurry_exit(self) -> None:
+        """Force it at once. A signal handler calls, maybe in the middle of ``begin_exit``: it waits for nothing."""
+        self.stop_or_abort(0, 0.0)
 
     def stop_or_abort(self, timeout: float, grace: float) -> None:
         """Begin to stop where the loop turns; end the engine by force where it does not."""
@@ -205,6 +218,7 @@ class Core:
     def forget_in_child(self) -> None:
         """In a forked child: mark it, and close this process's copies of its descriptors."""
         self.scheduler.forked = True
+        _sigint.guard.leave(self)
         self.registry.lock = threading.RLock()  # another thread of the parent may have held it at the fork
         self.processes.forget_in_child()
 
@@ -227,6 +241,17 @@ class _Watch:
                 abort(core, "the event loop of its engine was closed", is_collected=True)
             except KeyboardInterrupt:  # before it was held back: it would only be printed
                 continue
+
+
+def process_lane(settings: EngineSettings) -> type[ProcessLane]:
+    """Import and return the lane of ``settings.backend``."""
+    if settings.backend == "loky":  # loky's own parts: only where they are used
+        from ._lanes.portable import PortableLane
+
+        return PortableLane
+    from ._lanes.processes import ProcessLane  # here: a third of the time of ``import engine`` is its
+
+    return ProcessLane
 
 
 def _process_settings(settings: EngineSettings) -> ProcessSettings:

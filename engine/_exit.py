@@ -18,6 +18,7 @@ import concurrent.futures.thread  # noqa: F401  # see ``_hook``
 import contextlib
 import os
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -40,6 +41,9 @@ class Living(Protocol):
 
     def begin_exit(self, drain: float) -> None:
         """Refuse all; let what runs end within ``drain`` seconds, then force it. Does not wait."""
+
+    def hurry_exit(self) -> None:
+        """Force it at once. A signal handler calls, maybe in the middle of ``begin_exit``: it waits for nothing."""
 
     def wait_ended(self, seconds: float) -> bool:
         """Wait until it has stopped."""
@@ -120,14 +124,20 @@ def _end_all(engines: list[Living]) -> None:
 
     def hurry() -> None:
         for engine in engines:
-            engine.begin_exit(0)
+            engine.hurry_exit()
 
     with _ctrl_c(hurry):
+        drain = 0.0 if _ended_by_ctrl_c() else DRAIN_SECONDS
         for engine in engines:
-            engine.begin_exit(DRAIN_SECONDS)
+            engine.begin_exit(drain)
         for engine in engines:
             if not engine.wait_ended(max(0.0, end - now())):
                 engine.abort("the interpreter exits")
+
+
+def _ended_by_ctrl_c() -> bool:
+    """Say whether a KeyboardInterrupt that nobody caught ended the program; at a prompt it ends only a line."""
+    return getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
 
 
 @contextlib.contextmanager

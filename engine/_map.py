@@ -226,7 +226,7 @@ class MapResults(Generic[T]):
         self._finished.clear()
         for task in tasks:
             task.cancel()
-            task._retrieved = True  # whoever drops the window does not want to hear of its failures
+            task._forgive()  # whoever drops the window does not want to hear of its failures
 
     async def aclose(self) -> None:
         """Cancel what is in the window and close the source. Idempotent."""

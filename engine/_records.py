@@ -7,7 +7,7 @@ from typing import Any
 from ._states import Lane, Priority, TaskState
 from .retry import Retry
 
-__all__ = ["Call", "Progress", "TaskInfo", "describe_error", "type_name"]
+__all__ = ["Call", "Complaint", "Progress", "TaskInfo", "describe_error", "type_name"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +31,28 @@ class Progress:
     done: float  #: in the task's own unit
     total: float | None = None  #: in the same unit; None where unknown
     message: str = ""
+
+
+class Complaint:
+    """A failure that nobody has asked for yet; it says so when its task is collected.
+
+    Not ``Task.__del__``: a Ctrl-C that comes in a ``__del__`` is lost, and every task would have one.
+    """
+
+    __slots__ = ("_error", "_name", "_report", "_task_id", "is_due")
+
+    def __init__(
+        self, report: Callable[[int, str, BaseException], None], task_id: int, name: str, error: BaseException
+    ) -> None:
+        self._report = report
+        self._task_id = task_id
+        self._name = name
+        self._error = error
+        self.is_due = True
+
+    def __del__(self) -> None:
+        if self.is_due:
+            self._report(self._task_id, self._name, self._error)
 
 
 @dataclass(frozen=True, slots=True)

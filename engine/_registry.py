@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ._clock import ordered_after
 from ._limits import Slots
 from ._queue import ReadyQueue
-from ._records import TaskInfo
+from ._records import Complaint, TaskInfo
 from ._states import Lane, TaskState, check_move
 from .errors import EngineFull
 
@@ -162,6 +162,8 @@ class Registry:
         task._result = value
         task._error = error
         task._traceback = _TRACEBACK.__get__(error) if error is not None else None  # past a property of user code
+        if error is not None and state is TaskState.FAILED and not task._retrieved:
+            task._complaint = Complaint(task._scheduler.report_unretrieved, task.id, task._call.name, error)
         task._completed = ordered_after(at, task._started if task._started is not None else task._created)
         self.move_locked(task, state)
         attempt = task._attempt

@@ -406,12 +406,11 @@ class Scheduler:
             if started is not None:
                 self.begin(attempt, started)
 
-    def report_unretrieved(self, task: Task[Any]) -> None:
+    def report_unretrieved(self, task_id: int, name: str, error: BaseException) -> None:
         """Log the failure of a task that nobody asked about; called when it is collected, takes no lock."""
         if self.forked or sys.is_finalizing():  # the parent says it; or logging itself is half taken down
             return
-        error = task._error
-        log.error("task %d %s failed and nobody retrieved its exception: %s", task.id, task._call.name,
+        log.error("task %d %s failed and nobody retrieved its exception: %s", task_id, name,
                   describe_error(error), exc_info=error)  # fmt: skip
 
     # -- telling, outside the lock ------------------------------------------------------------------------------

@@ -1,24 +1,32 @@
-"""Keeps KeyboardInterrupt out of a few steps that must not be left half done.
+"""Keeps KeyboardInterrupt out of what must not be left half done: a few steps of ours, and the event loop.
 
-Python raises it between any two bytecodes of the main thread, and whoever presses Ctrl-C twice meets our own code
-sooner or later. Blocking the signal would not help: the kernel gives it to another thread, and Python raises it in the
-main one all the same. So the handler is exchanged for the time. It costs about 2 µs, so this is for rare and
-heavy steps: starting a process, ending an engine by force. The hot ones mend themselves (``design/0005-stopping.md``).
+Python raises it between any two bytecodes of the main thread, and whoever presses Ctrl-C twice meets our own code, or
+asyncio's, sooner or later. Blocking the signal would not help: the kernel gives it to another thread, and Python raises
+it in the main one all the same. So the handler is exchanged: by ``deferred`` for a few rare and heavy steps (2 µs
+each: starting a process, ending an engine by force), by ``guard`` for as long as an engine runs on a loop of the main
+thread. The hot paths of blocking programs mend themselves (``design/0005-stopping.md``).
 
 Guarantees
     Only the main thread exchanges the handler, and only one that Python code has set: handlers of event loops
     (``add_signal_handler``) raise nothing and stay. Sections nest. Callers: any thread.
 """
 
+import asyncio
 import contextlib
+import functools
 import opcode
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any, Protocol
 
-__all__ = ["deferred", "is_ctrl_c"]
+from ._clock import now
 
+__all__ = ["Guarded", "deferred", "guard", "is_ctrl_c"]
+
+PATIENCE = 1.0  #: seconds that a loop has to take up a Ctrl-C; one that it does not turn for is raised on the spot
 _RAISE = opcode.opmap["RAISE_VARARGS"]
 
 
@@ -38,6 +46,7 @@ def deferred(*, is_dropped: bool = False) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+        guard.tidy()  # the last engine may have ended in the block
         if keeper.pressed and not is_dropped:
             before(signal.SIGINT, keeper.frame)
 
@@ -67,3 +76,134 @@ def is_ctrl_c(error: BaseException) -> bool:
         trace = trace.tb_next
     code = trace.tb_frame.f_code
     return code.co_name == "_on_sigint" or code.co_code[trace.tb_lasti] != _RAISE
+
+
+# -- a loop and what it runs ----------------------------------------------------------------------------------------
+
+
+class Guarded(Protocol):
+    """What a running engine lets itself be told here."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Give its home loop."""
+
+    def hurry(self, then: Callable[[], object] | None) -> bool:
+        """End by force, if a stop is under way, and call ``then``; False: there is none."""
+
+
+class Guard:
+    """The handler of Ctrl-C while engines run on loops of the main thread; see ``design/0005-stopping.md``.
+
+    In the user's own code KeyboardInterrupt is raised where it stands, as ever. In asyncio's and ours it is raised by a
+    callback of its own: otherwise a callback that the loop has already taken from its queue is lost, and who waits for
+    it waits for ever. A further one while an engine stops ends that engine by force.
+    """
+
+    def __init__(self) -> None:
+        self._engines: list[Guarded] = []
+        self._before: Any = signal.default_int_handler
+        self._asked: float | None = None  #: when a Ctrl-C was handed to the loop that it has not taken up
+        self._is_leaving = False  #: one was raised: the program is on its way out
+
+    def enter(self, engine: Guarded) -> None:
+        """Guard the loop of ``engine``, whose thread calls; in other threads nothing is raised anyway."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        handler = signal.getsignal(signal.SIGINT)
+        if handler is not self:
+            if handler is not signal.default_int_handler and not _is_runners(handler):
+                return  # the program does something of its own
+            self._before, self._asked, self._is_leaving = handler, None, False
+            signal.signal(signal.SIGINT, self)
+        self._engines.append(engine)
+
+    def leave(self, engine: Guarded) -> None:
+        """Guard it no longer. Any thread; in another than the main one the handler stays, and hands on."""
+        if engine in self._engines:
+            self._engines.remove(engine)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Put the handler back that was there, if no loop is guarded any more."""
+        is_main = threading.current_thread() is threading.main_thread()
+        handler: object = signal.getsignal(signal.SIGINT)
+        if is_main and not self._engines and handler is self:
+            signal.signal(signal.SIGINT, signal.default_int_handler if _is_over(self._before) else self._before)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        where = _place(frame)
+        loop = asyncio._get_running_loop() or self._loop_to_come(where)
+        is_deaf = self._asked is not None and now() - self._asked > PATIENCE
+        if loop is None or is_deaf or where == "user's":
+            self._asked, self._is_leaving = None, True
+            if where != "in __del__":  # there it would only be printed
+                self._before(number, frame)
+            return
+        try:
+            self._before(number, frame)
+        except KeyboardInterrupt:
+            if self._asked is None:
+                self._asked = now()
+                with contextlib.suppress(RuntimeError):  # closed meanwhile: the program is on its way out
+                    loop.call_soon_threadsafe(self._take_up, loop)
+
+    def _loop_to_come(self, where: str) -> asyncio.AbstractEventLoop | None:
+        """Return a loop that asyncio is about to run once more, to clean up after a Ctrl-C that was raised."""
+        if self._is_leaving and where == "asyncio's":
+            return next((engine.loop for engine in self._engines if not engine.loop.is_closed()), None)
+        return None
+
+    def _take_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Do what the Ctrl-C asks for, where nothing is half done."""
+
+        def again() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it was broken off otherwise
+                loop.call_soon_threadsafe(self._take_up, loop)
+
+        is_first = self._before is signal.default_int_handler  # nothing has told the program yet: it is told afterwards
+        for engine in self._engines:
+            if engine.loop is loop and engine.hurry(again if is_first else None):
+                if not is_first:  # the first one has cancelled the program's task, which waits for this stop
+                    self._asked = None
+                return
+        self._asked, self._is_leaving = None, True
+        raise KeyboardInterrupt
+
+
+guard = Guard()  #: the one of this process
+
+
+def _is_runners(handler: Any) -> bool:
+    """Say whether it is asyncio.Runner's: its first call cancels the main task, further ones raise."""
+    method = handler.func if isinstance(handler, functools.partial) else None
+    return isinstance(getattr(method, "__self__", None), asyncio.Runner)
+
+
+def _is_over(handler: Any) -> bool:
+    """Say whether it belongs to a ``Runner.run`` that has returned meanwhile, and could not take it back."""
+    return _is_runners(handler) and handler.keywords["main_task"].done()
+
+
+def _place(frame: FrameType | None) -> str:
+    """Say whose code ``frame`` is: "user's", "asyncio's", "ours", or "in __del__" of ours.
+
+    The standard library's is its caller's. A thread that waits for an engine (``_latch``) does so in the user's code:
+    no loop turns meanwhile.
+    """
+    place = ""
+    while frame is not None and place in ("", "ours"):
+        name = frame.f_globals.get("__name__") or ""
+        top = name.partition(".")[0]
+        is_ours = top == __package__
+        if is_ours and frame.f_code.co_name == "__del__":
+            return "in __del__"
+        if not place:
+            if is_ours:
+                place = "user's" if name == f"{__package__}._latch" else "ours"
+            elif top == "asyncio":
+                place = "asyncio's"
+            elif top not in sys.stdlib_module_names and not top.startswith("namedtuple_"):
+                place = "user's"
+        frame = frame.f_back
+    return place or "user's"

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import _current
+from . import _current, _sigint
 from ._clock import now
 from ._latch import Latch
 from ._states import Lane, TaskState
@@ -128,7 +128,8 @@ class Stopper:
         self._deadline: float | None = None
         self._grace = core.settings.grace
         self._awake: asyncio.Future[None] | None = None  #: what the run waits for, if it waits
-        self._task: asyncio.Task[ShutdownReport] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_forced = False
         self._killed_before = 0
         self.by_stop = 0  #: tasks that it cancelled
         self.ended = Ending()
@@ -136,9 +137,7 @@ class Stopper:
     async def stop(self, timeout: float | None, cancel_pending: bool) -> ShutdownReport:
         """Stop within ``timeout + grace + 1`` seconds; None waits for all accepted work."""
         self.begin(timeout, cancel_pending)
-        while not self.ended.done() and self._task is not None:
-            await asyncio.wait([self._task])
-        return self.ended.result()
+        return await self.ended.wait_here()
 
     def begin(self, timeout: float | None, cancel_pending: bool = False, *, grace: float | None = None) -> None:
         """Begin to stop, or make it faster; ``grace`` can only make the engine's shorter."""
@@ -171,32 +170,50 @@ class Stopper:
         self._task._log_destroy_pending = False  # type: ignore[attr-defined]  # where its loop is closed over it, ``abort`` ends us
         self._task.add_done_callback(self._check)
 
-    def _check(self, task: asyncio.Task[ShutdownReport]) -> None:
-        """Begin anew, in a hurry, if the task was cancelled before its first step."""
+    def _check(self, task: asyncio.Task[None]) -> None:
+        """Begin anew, in a hurry, if the task was cancelled before its first step; mend what broke off its last."""
         if task.cancelled() and not self.ended.done():
             self._deadline, self._grace = now(), 0.0
             self._start()
+        elif not task.cancelled() and task.exception() is not None:
+            self._core.abort("the engine was stopped")
 
-    async def _run(self) -> ShutdownReport:
+    def hurry(self, then: Callable[[], object] | None) -> bool:
+        """End by force, if a stop is under way, and call ``then``; False: there is none."""
+        if self._task is None or self.ended.done():
+            return False
+        if not self._is_forced:
+            self._is_forced = True
+            self._task.cancel()
+        if then is not None:
+            self.ended.add_done_callback(then)
+        return True
+
+    async def _run(self) -> None:
         try:
             try:
                 await self._end()
             except asyncio.CancelledError:
                 await self._end_by_force()
-        except Exception:  # an interrupt may have left anything half done
-            log.exception("the engine could not be stopped in order, and was ended by force")
-            self._core.abort("the engine was stopped")
+            self.finish()
         except (
             GeneratorExit
         ):  # the loop was closed over us, by a Ctrl-C in asyncio's own clean-up: nothing turns any more
             self._core.abort("the engine was stopped")
             raise
-        except BaseException as error:  # Ctrl-C, in our own step: asyncio would keep it, and complain later
+        except BaseException as error:  # a Ctrl-C in our own step, or what one left half done
+            self._break_off(error)
+
+    def _break_off(self, error: BaseException) -> None:
+        """End by force after ``error``; a KeyboardInterrupt goes on from a callback: a task would keep it."""
+        if isinstance(error, Exception):
+            log.exception("the engine could not be stopped in order, and was ended by force")
+        try:
             self._core.abort("the engine was stopped")
-            if not isinstance(error, asyncio.CancelledError):
-                self._core.loop.call_soon(_raise, error)
-        self.finish()
-        return self.ended.result()
+        except KeyboardInterrupt as another:
+            error = another
+        if not isinstance(error, (Exception, asyncio.CancelledError)):
+            self._core.loop.call_soon(_raise, error)
 
     async def _end(self) -> None:
         await self._drain()
@@ -213,6 +230,7 @@ class Stopper:
 
     async def _end_by_force(self) -> None:
         """Wait for nobody any more, but see to it that what is killed is also buried."""
+        self._is_forced = True
         self._close_phase()
         self._force()
         self._core.processes.kill()
@@ -297,8 +315,9 @@ class Stopper:
 
     def finish(self) -> None:
         """Record that the engine has ended, and tell who waits for it. Idempotent."""
-        self._core.forget()
-        self.ended.set(self.report_so_far())
+        with _sigint.deferred():
+            self._core.forget()
+            self.ended.set(self.report_so_far())
 
     def report_so_far(self) -> ShutdownReport:
         """Account for every task as it is now."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _checks, _clock
 from ._latch import Latch
-from ._records import Call, Progress, TaskInfo, describe_error
+from ._records import Call, Complaint, Progress, TaskInfo, describe_error
 from ._states import TERMINAL, Lane, TaskState
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ class Task(Generic[T_co]):
 
     __slots__ = (
         "__weakref__", "_anchor", "_args", "_attempt", "_attempts", "_call", "_cancel_message", "_cancel_requested",
-        "_completed", "_context", "_created", "_error", "_exported", "_kwargs", "_loop", "_progress", "_result",
-        "_retrieved", "_scheduler", "_started", "_state", "_timed_out", "_timer", "_traceback", "_waiters", "_worker",
-        "id", "queued",
+        "_complaint", "_completed", "_context", "_created", "_error", "_exported", "_kwargs", "_loop", "_progress",
+        "_result", "_retrieved", "_scheduler", "_started", "_state", "_timed_out", "_timer", "_traceback", "_waiters",
+        "_worker", "id", "queued",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +79,7 @@ class Task(Generic[T_co]):
         self._error: BaseException | None = None
         self._traceback: TracebackType | None = None
         self._retrieved = False
+        self._complaint: Complaint | None = None  #: of a failure that nobody has asked for yet
         self._waiters: list[Waiter] | None = None
         self._context: contextvars.Context | None = None
         self._exported: dict[str, Any] | None = None
@@ -186,7 +187,7 @@ class Task(Generic[T_co]):
             return self._result  # type: ignore[no-any-return]  # what fn returned, of the type submit said
         if state is TaskState.CANCELLED:
             raise self._cancelled_error()
-        self._retrieved = True
+        self._retrieve()
         error = self._error
         assert error is not None
         try:
@@ -200,8 +201,19 @@ class Task(Generic[T_co]):
         self._wait(timeout)
         if self._state is TaskState.CANCELLED:
             raise self._cancelled_error()
-        self._retrieved = True
+        self._retrieve()
         return self._error
+
+    def _retrieve(self) -> None:
+        """Note that somebody has heard of the failure."""
+        self._retrieved = True
+        if self._complaint is not None:
+            self._complaint.is_due = False
+
+    def _forgive(self) -> None:
+        """Note that nobody wants to hear of a failure, whether it has come or comes yet."""
+        with self._scheduler.registry.lock:
+            self._retrieve()
 
     def cancel(self, msg: Any = None) -> bool:
         """Ask the task to stop. True: it will not complete; False: it was done already.
@@ -294,7 +306,3 @@ class Task(Generic[T_co]):
 
     def __reduce__(self) -> Any:
         raise TypeError(f"expected picklable arguments, got {self!r}; pass the task's result instead")
-
-    def __del__(self) -> None:
-        if self._state is TaskState.FAILED and not self._retrieved:
-            self._scheduler.report_unretrieved(self)

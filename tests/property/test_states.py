@@ -40,7 +40,7 @@ def test_a_walk_through_the_table_ends_with_its_first_terminal_state(asked: list
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(TaskState)), max_size=60))
 def test_the_registrys_counts_agree_with_the_tasks_after_every_move(moves: list[tuple[int, TaskState]]) -> None:
     registry = Registry(max_pending=None, history=10, slots={lane: Slots(1) for lane in Lane})
-    nobody: Any = SimpleNamespace(report_unretrieved=lambda task: None)
+    nobody: Any = SimpleNamespace(report_unretrieved=lambda *_: None)
     lanes = [Lane.LOOP, Lane.THREAD, Lane.THREAD, Lane.PROCESS]
     tasks: list[Task[Any]] = [Task(nobody, 0, Call(nothing, "f", lane), (), None, 1.0, 1.0) for lane in lanes]
     with registry.lock:

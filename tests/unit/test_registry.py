@@ -28,7 +28,7 @@ def registry(max_pending: int | None = None, history: int = 10, limit: int = 1) 
 def task_of(name: str = "f", priority: int = 0) -> Task[Any]:
     """Make a task that no scheduler knows."""
     call = Call(nothing, name, Lane.THREAD, priority=priority)
-    anybody: Any = SimpleNamespace(report_unretrieved=lambda task: None)
+    anybody: Any = SimpleNamespace(report_unretrieved=lambda *_: None)
     return Task(anybody, 0, call, ("argument",), None, float(next(_instants)), 1_700_000_000.0)
 
 

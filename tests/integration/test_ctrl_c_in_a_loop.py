@@ -1,0 +1,190 @@
+"""Ctrl-C while an engine runs on a loop of the main thread: no callback of the loop is lost; design/0005."""
+
+import asyncio
+import contextlib
+import functools
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from engine import Engine, _exit, _sigint
+
+
+def presser(*modules: str, name: str = "press") -> Callable[[], None]:
+    """Give a function that passes for one of the first module, and calls one of the second, and so on: there Ctrl-C is
+    pressed.
+    """
+    call: Callable[[], None] = functools.partial(signal.raise_signal, signal.SIGINT)
+    for module in reversed(modules):
+        namespace: dict[str, Any] = {"__name__": module, "call": call}
+        exec(f"def {name}(): call()", namespace)
+        call = namespace[name]
+    return call
+
+
+@pytest.fixture(autouse=True)
+def _handler_comes_back() -> Iterator[None]:
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("modules", [("asyncio.events",), ("engine._mailbox",), ("asyncio.events", "weakref")])
+def test_ctrl_c_does_not_break_into_the_loop(modules: tuple[str, ...]) -> None:
+    """E30: in asyncio's code, and in ours, it waits for a callback of its own; the loop can go on afterwards."""
+    assert steps_of_a_program(presser(*modules)) == ["went on"]
+
+
+@pytest.mark.parametrize("modules", [("user",), ("user", "weakref"), ("engine._latch",)])
+def test_ctrl_c_breaks_into_user_code(modules: tuple[str, ...]) -> None:
+    """E30: there it is raised where it stands, also where a thread of the program waits for an engine."""
+    assert steps_of_a_program(presser(*modules)) == []
+
+
+def steps_of_a_program(press: Callable[[], None]) -> list[str]:
+    """Press Ctrl-C in a callback of a loop; say how far that callback came when the loop was broken off."""
+    steps: list[str] = []
+    # As a callback of asyncio's would be: what is in between counts as called by asyncio.
+    namespace: dict[str, Any] = {"__name__": "asyncio.events", "press": press, "steps": steps}
+    exec("def callback():\n press()\n steps.append('went on')", namespace)
+
+    async def main() -> str:
+        async with Engine(threads=1) as engine:
+            asyncio.get_running_loop().call_soon(namespace["callback"])
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return await engine.options(lane="thread").run(str, 1)
+
+    loop = asyncio.new_event_loop()
+    try:
+        task = loop.create_task(main())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(task)
+        so_far = list(steps)
+        assert loop.run_until_complete(task) == "1"
+        return so_far
+    finally:
+        loop.close()
+
+
+def test_a_further_ctrl_c_forces_the_stop_and_the_program_unwinds_in_order() -> None:
+    """N10, E30: the first one cancels the program's task, the second one ends the stop that it waits in."""
+    steps: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with Engine(threads=1, grace=600) as engine:
+                engine.submit(ignore_all, steps)
+                await asyncio.sleep(0.01)
+                signal.raise_signal(signal.SIGINT)
+                loop.call_later(0.05, presser("asyncio.events"))
+                await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            steps.append("cancelled")
+            await asyncio.sleep(0)
+            steps.append("cleaned up")
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    assert steps == ["cancelled", "cleaned up"]
+
+
+async def ignore_all(until: list[str]) -> None:
+    """Go on, whatever is asked."""
+    while not until:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+
+
+def test_a_loop_that_does_not_turn_is_broken_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E30: a Ctrl-C that the loop has not taken up within a second is raised where it stands."""
+    monkeypatch.setattr(_sigint, "PATIENCE", -1.0)
+    steps = []
+
+    async def main() -> None:
+        async with Engine():
+            presser("engine._mailbox")()
+            steps.append("once")
+            presser("engine._mailbox")()
+            steps.append("twice")
+
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(main())
+    finally:
+        loop.close()
+    assert steps == ["once"]
+
+
+def test_one_that_would_only_be_printed_in_a_del_of_ours_is_dropped() -> None:
+    """E30: what a ``__del__`` raises is printed and forgotten."""
+    engine: Any = object()
+    _sigint.guard.enter(engine)
+    try:
+        presser("engine._core", name="__del__")()
+        with pytest.raises(KeyboardInterrupt):
+            presser("user", name="__del__")()
+    finally:
+        _sigint.guard.leave(engine)
+
+
+def test_a_runner_that_returned_meanwhile_has_its_handler_taken_back_for_it() -> None:
+    """E30: else the next ``asyncio.run`` would take what it left for the program's own."""
+
+    class Leftover:
+        engine: Any = object()
+
+    async def main() -> None:
+        _sigint.guard.enter(Leftover.engine)
+
+    asyncio.run(main())
+    handler: object = signal.getsignal(signal.SIGINT)
+    assert handler is _sigint.guard
+    _sigint.guard.leave(Leftover.engine)
+
+
+def test_at_exit_a_ctrl_c_in_the_middle_of_the_end_waits_for_nothing() -> None:
+    """N10: a handler that waited, with a lock held that it broke into, took half a second for each Ctrl-C."""
+    calls = []
+
+    class Living:
+        def begin_exit(self, drain: float) -> None:
+            calls.append("begin_exit")
+            signal.raise_signal(signal.SIGINT)
+
+        def hurry_exit(self) -> None:
+            calls.append("hurry_exit")
+
+        def wait_ended(self, seconds: float) -> bool:
+            calls.append("wait_ended")
+            return True
+
+    living: Any = Living()
+    _exit._end_all([living])
+    assert calls == ["begin_exit", "hurry_exit", "wait_ended"]
+
+
+def test_handlers_of_the_program_stay() -> None:
+    """E30: only Python's own handler, and asyncio's, are guarded."""
+    seen = []
+
+    def mine(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+
+    async def main() -> None:
+        async with Engine():
+            assert signal.getsignal(signal.SIGINT) is mine
+            presser("asyncio.events")()
+
+    before = signal.signal(signal.SIGINT, mine)
+    try:
+        asyncio.run(main())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIGINT]
