@@ -19,6 +19,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _checks
+from ._abort import silence
 from ._blocking_calls import BlockingCalls
 from ._lanes import loop as loop_lane
 from ._lanes import threads as thread_lane
@@ -38,6 +39,7 @@ __all__ = ["BlockingEngine"]
 
 T = TypeVar("T")
 
+_LAST_SECONDS = 0.2  #: in which coroutines may still end that the engine had to abandon
 _LEEWAY = 1.5  #: seconds past ``timeout + grace`` after which a private loop that does not turn is given up
 
 
@@ -206,6 +208,7 @@ class _Start:
                 self._engine = None
                 self.is_over.set()
                 loop.run_forever()
+                loop.call_later(_LAST_SECONDS, _leave_behind, loop)
         except BaseException as error:  # handed to the thread that waits in __enter__
             self.error = error
             self._engine = None
@@ -217,6 +220,13 @@ class _Start:
         await engine.start()
         assert engine._running is not None
         return engine._running
+
+
+def _leave_behind(loop: asyncio.AbstractEventLoop) -> None:
+    """Have asyncio close ``loop`` though coroutines go on whatever is asked of them: each was logged as abandoned."""
+    for task in asyncio.all_tasks(loop):
+        silence(task)
+    loop.stop()
 
 
 def _end_soon(loop: asyncio.AbstractEventLoop) -> None:
