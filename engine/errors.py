@@ -249,7 +249,10 @@ class NestedDeadlock(EngineError):
 
 
 class DependencyFailed(EngineError):
-    """A task that this one needs did not complete."""
+    """A task that this one needs did not complete.
+
+    Nothing raises it yet: a task cannot name what it needs. The name is kept for when it can.
+    """
 
 
 class TaskCancelled(BaseException):
