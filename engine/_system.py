@@ -24,7 +24,7 @@ def interpreter() -> str:
     spawn = sys.modules.get("multiprocessing.spawn")  # else nobody can have told it anything
     for found in (sys.executable, spawn.get_executable() if spawn is not None else None):
         path = os.fsdecode(found or "")
-        if os.path.isfile(path) and os.access(path, os.X_OK):
+        if os.path.isfile(path):  # not os.access: capabilities may allow what the real user may not
             return path
     raise NoInterpreter(
         f"expected sys.executable to be the path of a Python interpreter, got {sys.executable!r}; set it before the "

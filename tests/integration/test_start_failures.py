@@ -210,7 +210,7 @@ async def test_an_initializer_that_fails_says_how(
         if how in ("raises", "exits"):
             assert isinstance(error.__cause__, RemoteTraceback)
             assert "fail_to_start" in str(error.__cause__)
-            assert "the initializer tests.integration.start_functions.count_starts raised" in str(error)
+            assert "initializer tests.integration.start_functions.count_starts of a worker process" in str(error)
         if how == "SIGSEGV":
             assert "fail_to_start" in error.stderr  # faulthandler's trace
         assert engine.snapshot().workers == ()

@@ -111,19 +111,25 @@ _REMEDIES = {
 
 
 def startup_error(
-    worker: Worker | None, status: ExitStatus, stderr: str, cause: Any, initializer: object = None
+    worker: Worker | None, status: ExitStatus, stderr: str, cause: Any, initializer: object = None, others: int = 0
 ) -> WorkerStartupError:
-    """Build the error of a worker that never took a task; ``cause`` is an exception or the initializer's report."""
+    """Build the error of a worker that never took a task; ``cause`` is an exception or the initializer's report.
+
+    ``others`` is how many workers there are all the same, which take the work.
+    """
     pid = worker.pid if worker is not None else None
     if isinstance(cause, BaseException):
-        what = f"a worker process could not be started: {named(type(cause).__name__, str(cause))}"
+        who = "no worker process could be started"
+        if others:
+            who = f"one more worker process could not be started ({others} are there, and take the work)"
+        what = f"{who}: {named(type(cause).__name__, str(cause))}"
         remedy = _REMEDIES.get(cause.errno or 0) if isinstance(cause, OSError) else None
         error = WorkerStartupError(f"{what}; {remedy}" if remedy else what, pid=pid)
         error.__cause__ = cause
         return error
     if cause is not None:  # how the process ended after its report is no news
         name, text, trace = cause
-        what = f"the initializer {function_name(initializer)} raised {named(name, text)} in a worker process"
+        what = f"the initializer {function_name(initializer)} of a worker process raised {named(name, text)}"
         error = WorkerStartupError(what, pid=pid, stderr=stderr)
         error.__cause__ = RemoteTraceback(trace)
         return error

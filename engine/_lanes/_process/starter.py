@@ -28,7 +28,9 @@ EARLY_SECONDS = 1.0  #: a worker that dies so soon after its hello, without havi
 
 
 class StartEvents(Protocol):
-    """What a starter reports."""
+    """What a starter reports to, and asks who is there."""
+
+    workers: tuple[Worker, ...]
 
     def on_start(self, worker: Worker) -> None:
         """A process was started."""
@@ -84,7 +86,8 @@ class Starter:
             if worker is not None:
                 worker.discard()
             is_hopeless = isinstance(error, (NoInterpreter, PickleError))  # another try would end the same way
-            self._report(startup_error(None, (None, None), "", error), self._breaker.round, is_hopeless=is_hopeless)
+            failure = startup_error(None, (None, None), "", error, others=len(self._events.workers))
+            self._report(failure, self._breaker.round, is_hopeless=is_hopeless)
             return False
         self.count += 1
         worker.start_timer = self._loop.call_later(self._settings.worker_start_timeout, self._give_up, worker)
@@ -131,7 +134,8 @@ class Starter:
     def failed(self, worker: Worker, status: ExitStatus, stderr: str) -> None:
         """Record that ``worker`` ended before it said hello."""
         self.drop(worker)
-        error = startup_error(worker, status, stderr, worker.refusal, self._settings.initializer)
+        initializer, others = self._settings.initializer, len(self._events.workers)
+        error = startup_error(worker, status, stderr, worker.refusal, initializer, others)
         self._report(error, worker.start_round)
 
     def died_early(self, worker: Worker, status: ExitStatus, stderr: str) -> None:
