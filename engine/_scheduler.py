@@ -224,6 +224,7 @@ class Scheduler:
         waiters: list[Waiter] | None = None
         retry_in: float | None = None
         task = attempt.task
+        _held = task._failure  # another may take its place: dropped after the lock, since a __del__ is user code
         with registry.lock:
             if attempt.over:
                 return

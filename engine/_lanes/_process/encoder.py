@@ -41,9 +41,10 @@ class Encoder:
     def doing(self) -> str:
         """Say whose arguments are being pickled this instant, empty if nobody's are. Any thread."""
         attempt = self._packing
-        if attempt is None:
+        fn = attempt.fn if attempt is not None else None
+        if attempt is None or fn is None:  # the latter: it is cancelled this instant
             return ""
-        return f"pickling the arguments of task {attempt.task_id} ({attempt.name}) for {function_name(attempt.fn)}"
+        return f"pickling the arguments of task {attempt.task_id} ({attempt.name}) for {function_name(fn)}"
 
     def encode(self, attempt: Attempt) -> Encoded | None:
         """Pickle function and arguments of ``attempt``. None: it was recalled. PickleError: they cannot travel."""
