@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Coroutine
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from . import _checks
 from ._abort import silence
@@ -44,7 +44,11 @@ _LEEWAY = 1.5  #: seconds past ``timeout + grace`` after which a private loop th
 
 
 class BlockingEngine(BlockingCalls):
-    """An Engine whose methods block instead of being awaited. ``with Engine() as engine:`` makes one."""
+    """An Engine whose methods block instead of being awaited. ``with Engine() as engine:`` makes one.
+
+    Where an event loop runs already, as in a notebook, it works too, and holds that loop up while it waits; in a
+    coroutine use ``async with Engine()``.
+    """
 
     def __init__(self, engine: Engine | None = None, **settings: Any) -> None:
         from ._engine import Engine as AsyncEngine
@@ -52,12 +56,19 @@ class BlockingEngine(BlockingCalls):
         self._engine = engine if engine is not None else AsyncEngine(**settings)
         super().__init__(self._engine)
 
-    def __enter__(self) -> BlockingEngine:
+    def start(self) -> BlockingEngine:
+        """Start the engine on a private loop. ``with`` does it for you, and stops it; else call ``stop``.
+
+        Raises:
+            RuntimeError: the engine was started before; an engine lives once.
+        """
         from ._core import process_lane
 
         engine = self._engine
         if engine._thread is not None or engine._running is not None:
-            raise RuntimeError("expected an engine that has not been started, got one that was; create a new Engine")
+            from ._engine import started_before
+
+            raise started_before(engine._running)
         process_lane(engine._settings)  # imported here: after a Ctrl-C the private loop must not be in the middle of it
         name = f"{engine._settings.name}-loop"
         start = _Start(engine)
@@ -77,6 +88,18 @@ class BlockingEngine(BlockingCalls):
             thread.join()
             raise start.error
         return self
+
+    def __enter__(self) -> BlockingEngine:
+        return self.start()
+
+    async def __aenter__(self) -> NoReturn:
+        raise TypeError(
+            "expected a BlockingEngine to be entered with 'with', got 'async with'; use 'async with Engine()', whose"
+            " methods are awaited, or 'with'"
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        """Be there for ``async with``, which looks for it before it enters."""
 
     def stop(self, timeout: float | None = None, *, cancel_pending: bool = False) -> ShutdownReport:
         """Stop as ``Engine.stop`` does, and end the private loop. Idempotent; any thread; before the start too.

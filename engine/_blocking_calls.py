@@ -96,7 +96,8 @@ class BlockingCalls:
     ) -> BlockingMap[Any]:  # fmt: skip
         """Call ``fn`` on each item and iterate over the results, as ``Engine.map`` does, with a plain ``for``.
 
-        The iterables are read on the calling thread, asynchronous ones on the engine's private loop.
+        The iterables are read on the calling thread, asynchronous ones on the engine's private loop. Which item failed:
+        ``zip(items, engine.map(fn, items, return_exceptions=True))``, since results come in the order of the items.
         """
         from ._blocking_map import BlockingMap
 

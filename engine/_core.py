@@ -77,7 +77,7 @@ class Core:
         slots[Lane.THREAD].grow = self.threads.grow
         self._sizes = {Lane.LOOP: settings.coroutines, Lane.THREAD: threads}
         live = self.registry.live
-        self.watch = watch(self.loop, settings.name, lambda: bool(live))
+        self.watch = watch(self.loop, settings.name, lambda: bool(live), self.processes.encoder.doing)
         self.owner = threading.current_thread()  #: who has the engine in its hands; see ``is_somebodys``
         self._tie: AsyncGenerator[None, None] | None = None
         _exit.register(self)

@@ -11,9 +11,10 @@ Guarantees
 import contextvars
 from typing import Any, Protocol
 
+from . import _checks
 from .errors import TaskCancelled
 
-__all__ = ["CurrentTask", "checkpoint", "current_task", "running", "worker_task"]
+__all__ = ["CurrentTask", "checkpoint", "current_task", "report", "running", "worker_task"]
 
 
 class CurrentTask(Protocol):
@@ -40,7 +41,11 @@ class CurrentTask(Protocol):
         """Say whether the task was cancelled or timed out and should end soon."""
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Report how far the task is; seen in ``Task.progress``, ``Engine.tasks`` and ``Engine.get``."""
+        """Report how far the task is; seen in ``Task.progress``, ``Engine.tasks`` and ``Engine.get``.
+
+        Raises:
+            ValueError: ``done`` or ``total`` is no number (NumPy's are).
+        """
 
 
 class _Nobody:
@@ -66,6 +71,16 @@ running: contextvars.ContextVar[Any] = contextvars.ContextVar("engine_running", 
 worker_task: Any = None
 
 _nobody = _Nobody()
+
+
+def report(done: Any, total: Any, message: Any) -> tuple[float, float | None, str]:
+    """Return what a task says of its progress as plain numbers and a text: NumPy's numbers are none of JSON's.
+
+    Raises:
+        ValueError: ``done`` or ``total`` is no number.
+    """
+    told = None if total is None else _checks.number("total", total)
+    return _checks.number("done", done), told, str(message)[:200]
 
 
 def current_task() -> CurrentTask:

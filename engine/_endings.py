@@ -31,7 +31,7 @@ _LOOK_AGAIN = 0.05  #: seconds until a total_timeout that gave way to an answer 
 def attempt_timeout(attempt: Attempt) -> TaskTimeout:
     """Build the error for an attempt that ran past its timeout."""
     return TaskTimeout(
-        f"task {attempt.task_id} {attempt.name} did not end within timeout={attempt.timeout} s",
+        f"task {attempt.task_id} ({attempt.name}) did not end within timeout={attempt.timeout} s",
         task_id=attempt.task_id,
         lane=attempt.lane.value,
         attempt=attempt.number,
@@ -73,14 +73,16 @@ class Endings:
         if attempt is not None and self._scheduler.lanes[attempt.lane].has_answered(attempt):
             self._scheduler.deadlines.watch_task(task, _LOOK_AGAIN)  # it may be tried again: then it ends here
             return
+        before = f"; its last failure: {task._last_error}" if task._last_error else ""
         error = TaskTimeout(
-            f"task {task.id} {call.name} did not end within total_timeout={call.total_timeout} s",
+            f"task {task.id} ({call.name}) did not end within total_timeout={call.total_timeout} s{before}",
             task_id=task.id,
             lane=call.lane.value,
             attempt=task._attempts,
             timeout=call.total_timeout,
             scope="total",
         )
+        error.__cause__ = task._failure  # what the last attempt raised, if the time ran out while it was tried again
         if self._end_early(task, error, None):
             with self._registry.lock:
                 self._scheduler.counters.timeouts += 1
@@ -110,6 +112,7 @@ class Endings:
                 self._registry.start_locked(task, attempt, started)
             retry = task._call.retry
             if lane.name is not Lane.LOOP and not (retry is not None and retry.wants(error, attempt.number)):
+                task._last_error = text
                 waiters = self._registry.settle_locked(task, TaskState.FAILED, now(), error=error, error_text=text)
         self._interrupt(attempt)
         self._scheduler.tell(task, waiters, None, None)

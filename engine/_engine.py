@@ -92,7 +92,7 @@ class Engine(Submitter):
             process_backend=process_backend, inner_threads=inner_threads, context=context, grace=grace,
             history=history, name=name,
         )  # fmt: skip
-        super().__init__(Calls(Lane(default_lane), grace), DEFAULT)
+        super().__init__(Calls(Lane(self._settings.default_lane), self._settings.grace), DEFAULT)
         self._running: Core | None = None
         self._thread: threading.Thread | None = None  # the private loop's, of a BlockingEngine
         self._is_started = Latch()  # of a BlockingEngine: it has started, or could not
@@ -106,7 +106,7 @@ class Engine(Submitter):
             RuntimeError: the engine was started before; an engine lives once.
         """
         if self._running is not None:
-            raise RuntimeError("expected an engine that has not been started, got one that was; create a new Engine")
+            raise started_before(self._running)
         core = Core(self._settings)
         await core.tie()
         self._running = core
@@ -185,7 +185,7 @@ class Engine(Submitter):
     def tasks(self, *, state: TaskState | str | None = None, name: str | None = None) -> list[TaskInfo]:
         """Return pictures of the live tasks and the remembered finished ones, oldest first."""
         wanted = _state(state)
-        _checked(name=name)
+        name = _name(name)
         return [
             info
             for info in self._core.registry.infos()
@@ -194,7 +194,7 @@ class Engine(Submitter):
 
     def get(self, task_id: int) -> TaskInfo | None:
         """Return a picture of one task, None if there is none or it is forgotten (see ``history``)."""
-        _checks.positive_int("task_id", task_id)
+        task_id = _checks.positive_int("task_id", task_id)
         with self._core.registry.lock:
             task = self._core.registry.live.get(task_id)
         if task is not None:
@@ -209,7 +209,7 @@ class Engine(Submitter):
         """
         if id is None and name is None:
             raise _checks.wrong("id or name", "given", None, "use stop() to end everything")
-        _checked(id=id, name=name)
+        id, name = None if id is None else _checks.positive_int("id", id), _name(name)
         with self._core.registry.lock:
             tasks = [
                 task
@@ -272,15 +272,22 @@ def nothing_done() -> ShutdownReport:
     )  # fmt: skip
 
 
-def _checked(*, id: int | None = None, name: str | None = None) -> None:
-    """Refuse what can be no id and no name."""
-    if id is not None:
-        _checks.positive_int("id", id)
-    if name is not None:
-        _checks.instance("name", name, str, "a string")
+def started_before(core: Core | None) -> RuntimeError:
+    """Build the error of an engine that is started again; ``core`` is None where the first start is not over."""
+    got, remedy = "one that was", "an engine lives once: create a new Engine"
+    if core is not None and core.stopper.ended.done():
+        got = "one that has stopped"
+    elif core is not None:
+        got, remedy = "one that runs", "use it as it is, or create a new Engine"
+    return RuntimeError(f"expected an engine that has not been started, got {got}; {remedy}")
+
+
+def _name(value: str | None) -> str | None:
+    """Refuse what can be no name."""
+    return None if value is None else _checks.string(_checks.instance("name", value, str, "a string"))
 
 
 def _state(value: TaskState | str | None) -> TaskState | None:
-    if value is None or isinstance(value, TaskState):
+    if value is None or type(value) is TaskState:
         return value
     return TaskState(_checks.member("state", value, tuple(state.value for state in TaskState)))

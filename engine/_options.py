@@ -97,7 +97,7 @@ def decorated_options(fn: Callable[..., Any]) -> TaskOptions:
 
 
 def _lane(value: Any) -> Lane:
-    if isinstance(value, Lane):
+    if type(value) is Lane:
         return value
     return Lane(_checks.member("lane", value, tuple(lane.value for lane in Lane)))
 
@@ -107,9 +107,10 @@ def _timeout(name: str) -> Callable[[Any], float]:
 
 
 def _priority(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not -1000 <= value <= 1000:
+    exact = _checks.integer(value)
+    if exact is None or not -1000 <= exact <= 1000:
         raise _checks.wrong("priority", "an integer from -1000 to 1000", value, "use Priority.HIGH, NORMAL or LOW")
-    return int(value)
+    return exact
 
 
 def _retry(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Values about tasks: what a call is, how far it is, what it looks like at one instant."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,17 @@ from typing import Any
 from ._states import Lane, Priority, TaskState
 from .retry import Retry
 
-__all__ = ["Call", "Complaint", "Progress", "TaskInfo", "describe_error", "type_name"]
+__all__ = [
+    "Call",
+    "Complaint",
+    "Progress",
+    "TaskInfo",
+    "describe_error",
+    "function_name",
+    "named",
+    "one_line",
+    "type_name",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +81,20 @@ class TaskInfo:
     worker: str | None  #: who ran the last attempt
     error: str | None = None  #: type and message of the failure, at most 200 characters
     progress: Progress | None = None
+    last_error: str | None = None  #: the same of the last attempt that failed, though others followed; None if none did
+
+
+def function_name(fn: object) -> str:
+    """Return the full name of a function (of the one in a partial): "pkg.mod.load"; never raises."""
+    try:
+        for _ in range(100):
+            if not isinstance(fn, functools.partial):
+                break
+            fn = fn.func
+        named = fn if hasattr(fn, "__qualname__") else type(fn)
+        return f"{named.__module__}.{named.__qualname__}"
+    except Exception:  # code of its own
+        return type_name(type(fn))
 
 
 def describe_error(error: BaseException | None) -> str | None:
@@ -81,8 +106,18 @@ def describe_error(error: BaseException | None) -> str | None:
         text = str.__str__(str(error))[:400]  # its str may be a subclass's that fights back
     except BaseException as broken:  # user code, which may even exit; the description must still be made
         text = f"<its str() raised {type_name(type(broken))}>"
-    line = " ".join(f"{name}: {text}".split())
-    return line if len(line) <= 200 else line[:197] + "..."
+    return one_line(named(name, text), 200)
+
+
+def named(name: str, text: str) -> str:
+    """Return the type's name and the message of an exception as Python prints them: without a colon before nothing."""
+    return f"{name}: {text}" if text else name
+
+
+def one_line(text: str, most: int) -> str:
+    """Return ``text`` on one line of at most ``most`` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 3] + "..."
 
 
 def type_name(kind: type) -> str:

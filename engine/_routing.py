@@ -3,12 +3,13 @@
 import functools
 import inspect
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any
 
 from . import _checks
 from ._states import Lane
 
-__all__ = ["is_async_callable", "is_fleeting", "route", "unwrapped"]
+__all__ = ["is_async_callable", "is_fleeting", "refuse_uncallable", "route", "unwrapped"]
 
 _PARTIALS_MOST = 100
 
@@ -19,11 +20,7 @@ def route(fn: Callable[..., Any], asked: Lane | None, default: Lane) -> Lane:
     Raises:
         TypeError: ``fn`` is not callable (a coroutine object, say), or the lane asked for cannot run it.
     """
-    if not callable(fn):
-        if inspect.iscoroutine(fn):
-            fn.close()  # or Python would warn that it was never awaited, on top of our error
-            raise TypeError(f"expected fn to be a callable, got {_checks.shown(fn)}; pass the function, not its call")
-        raise TypeError(f"expected fn to be a callable, got {_checks.shown(fn)}")
+    refuse_uncallable(fn)
     if is_async_callable(fn):
         if asked in (Lane.THREAD, Lane.PROCESS):
             raise TypeError(
@@ -44,6 +41,16 @@ def route(fn: Callable[..., Any], asked: Lane | None, default: Lane) -> Lane:
             "have it return a list, or submit the consumer of the generator"
         )
     return lane
+
+
+def refuse_uncallable(fn: object) -> None:
+    """Raise TypeError unless ``fn`` can be called; nothing of its own code runs."""
+    if callable(fn):
+        return
+    if type(fn) is CoroutineType:
+        fn.close()  # or Python would warn that it was never awaited, on top of our error
+        raise TypeError(f"expected fn to be a callable, got {_checks.shown(fn)}; pass the function, not its call")
+    raise TypeError(f"expected fn to be a callable, got {_checks.shown(fn)}")
 
 
 def is_async_callable(fn: Callable[..., Any]) -> bool:

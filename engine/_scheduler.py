@@ -167,7 +167,8 @@ class Scheduler:
 
     def _check_phase_locked(self) -> None:
         if self.phase == "closed" or (self.phase == "draining" and self.waiters.running_attempt() is None):
-            raise EngineClosed("expected the engine to be running, got one that stops: cannot schedule new futures "
+            verb = "has stopped" if self.phase == "closed" else "is stopping"
+            raise EngineClosed(f"expected the engine to be running, got one that {verb}: cannot schedule new futures "
                                f"after {self.refusal}; create a new Engine")  # fmt: skip
 
     # -- what lanes call (Front) --------------------------------------------------------------------------------
@@ -223,6 +224,7 @@ class Scheduler:
         waiters: list[Waiter] | None = None
         retry_in: float | None = None
         task = attempt.task
+        _held = task._failure  # another may take its place: dropped after the lock, since a __del__ is user code
         with registry.lock:
             if attempt.over:
                 return
@@ -242,7 +244,7 @@ class Scheduler:
             quiet = self.registry.quiet_locked()
         self.leave(attempt)
         if was_abandoned:
-            log.info("task %d %s, which was abandoned, has ended", attempt.task_id, attempt.name)
+            log.info("task %d (%s), which was abandoned, has ended", attempt.task_id, attempt.name)
         if retry_in is not None:
             self._log_retry(attempt, outcome.error, retry_in)
             self.deadlines.retry_after(task, retry_in)
@@ -274,12 +276,14 @@ class Scheduler:
             ),
             self.rng,
         )  # fmt: skip
+        if verdict.error is timeout:
+            error_text = describe_error(timeout)
+        if verdict.error is not None and task._timed_out is None:
+            task._failure, task._last_error = verdict.error, error_text
         if verdict.state is TaskState.PENDING:
             self.counters.retries += 1
             self.registry.move_locked(task, TaskState.PENDING)
             return verdict.delay, None
-        if verdict.error is timeout:
-            error_text = describe_error(timeout)
         return None, self.registry.settle_locked(
             task, verdict.state, outcome.completed_at or now(), error=verdict.error, error_text=error_text
         )
@@ -309,7 +313,6 @@ class Scheduler:
         """
         task = attempt.task
         timeout = attempt_timeout(attempt) if attempt.expired else None
-        error_text = describe_error(timeout)
         waiters = wake = None
         slots = self.registry.slots[attempt.lane]
         with self.registry.lock:
@@ -322,13 +325,16 @@ class Scheduler:
             self.counters.abandoned += 1
             if task._state not in TERMINAL:
                 error = None if task._cancel_requested else (task._timed_out or timeout)
+                error_text = describe_error(error)
+                if error is not None and error is timeout:
+                    task._last_error = error_text
                 state = TaskState.FAILED if error is not None else TaskState.CANCELLED
                 waiters = self.registry.settle_locked(task, state, now(), error=error, error_text=error_text)
             if self.registry.ready[attempt.lane]:
                 wake = slots.to_wake()
             quiet = self.registry.quiet_locked()
         level = logging.DEBUG if self.is_leaving else logging.WARNING
-        log.log(level, "task %d %s was asked to stop, did not, and was abandoned; it still runs in %s%s",
+        log.log(level, "task %d (%s) was asked to stop, did not, and was abandoned; it still runs in %s%s",
                 attempt.task_id, attempt.name, attempt.worker, "" if refilled else _KEEPS_ITS_SLOT.format(
                     running=running, lane=attempt.lane.value, limit=slots.limit))  # fmt: skip
         callbacks, attempt.callbacks = attempt.callbacks, None
@@ -410,7 +416,7 @@ class Scheduler:
         """Log the failure of a task that nobody asked about; called when it is collected, takes no lock."""
         if self.forked or sys.is_finalizing():  # the parent says it; or logging itself is half taken down
             return
-        log.error("task %d %s failed and nobody retrieved its exception: %s", task_id, name,
+        log.error("task %d (%s) failed and nobody retrieved its exception: %s", task_id, name,
                   describe_error(error), exc_info=error)  # fmt: skip
 
     # -- telling, outside the lock ------------------------------------------------------------------------------
@@ -433,6 +439,7 @@ class Scheduler:
     ) -> None:
         """Call whom a change concerns: the waiters of a settled ``task``, a parked taker, who waits for quiet."""
         if waiters is not None and task is not None:
+            task._failure = None  # here, outside the lock: what its traceback holds may have a __del__
             if task._timer is not None:
                 self.deadlines.forget_task(task)
             if waiters:

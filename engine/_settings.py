@@ -37,29 +37,33 @@ class EngineSettings:
     def __post_init__(self) -> None:
         for name in ("processes", "threads", "max_pending", "max_tasks_per_worker"):
             if getattr(self, name) is not None:
-                _checks.positive_int(name, getattr(self, name))
+                self._take(name, _checks.positive_int)
         if self.worker_memory_limit is not None:
-            _checks.size_bytes("worker_memory_limit", self.worker_memory_limit, least=16 << 20)
-        _checks.positive_int("coroutines", self.coroutines)
-        _checks.positive_int("history", self.history, least=0)
-        _checks.member("default_lane", self.default_lane, ("process", "thread"))
-        for name in ("worker_idle_timeout", "worker_start_timeout"):
-            _checks.seconds(name, getattr(self, name))
-        _checks.seconds("grace", self.grace, zero=True)
+            self._take("worker_memory_limit", _checks.size_bytes, least=16 << 20)
+        self._take("coroutines", _checks.positive_int)
+        self._take("history", _checks.positive_int, least=0)
+        self._take("default_lane", _checks.member, ("process", "thread"))
+        self._take("worker_idle_timeout", _checks.seconds)
+        self._take("worker_start_timeout", _checks.seconds)
+        self._take("grace", _checks.seconds, zero=True)
         if self.initializer is not None and not callable(self.initializer):
             raise _checks.wrong("initializer", "a callable", self.initializer)
-        _checks.instance("initargs", self.initargs, tuple, "a tuple")
-        if self.inner_threads not in ("auto", None):
-            _checks.positive_int("inner_threads", self.inner_threads, remedy='use "auto", or None to set nothing')
-        _checks.member("process_backend", self.process_backend, ("auto", "native", "loky"))
+        self._take("initargs", _checks.instance, tuple, "a tuple")
+        if self.inner_threads is not None and _checks.string(self.inner_threads) != "auto":
+            self._take("inner_threads", _checks.positive_int, remedy='use "auto", or None to set nothing')
+        self._take("process_backend", _checks.member, ("auto", "native", "loky"))
         if self.process_backend == "native" and (missing := missing_native_parts()):
             remedy = f"this system lacks {', '.join(missing)}"
             raise _checks.wrong("process_backend", 'one of "auto", "loky"', "native", remedy)
-        _checks.text("name", self.name, most=100)
+        self._take("name", _checks.text, most=100)
         if self.worker_memory_limit is not None and self.backend == "loky":
-            remedy = "use max_tasks_per_worker, or the native backend"
+            remedy = 'use max_tasks_per_worker, or process_backend="native" (Linux)'
             raise _checks.wrong("worker_memory_limit", "None over loky", self.worker_memory_limit, remedy)
         exported_variables(self.context)
+
+    def _take(self, name: str, check: Callable[..., object], *args: object, **kwargs: object) -> None:
+        """Have the option ``name`` be what ``check`` makes of it."""
+        object.__setattr__(self, name, check(name, getattr(self, name), *args, **kwargs))
 
     @property
     def backend(self) -> str:
@@ -80,17 +84,22 @@ def exported_variables(addresses: Sequence[str]) -> tuple[tuple[str, contextvars
     Raises:
         ValueError: an address is not of that form, or no ContextVar is there.
     """
-    given: Any = addresses
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise _checks.wrong("context", 'a tuple of addresses such as ("pkg.mod:var",)', addresses)
+    expected = 'a tuple of addresses such as ("pkg.mod:var",)'
+    if _checks.is_a(addresses, str) or not _checks.is_a(addresses, Sequence):
+        raise _checks.wrong("context", expected, addresses)
+    try:
+        given = list(addresses)
+    except Exception as error:  # code of its own
+        raise _checks.wrong("context", expected, addresses) from error
     found = []
-    for address in given:
-        module, _, name = address.partition(":") if isinstance(address, str) else ("", "", "")
+    for each in given:
+        address = _checks.string(each) or ""
+        module, _, name = address.partition(":")
         try:
             variable = getattr(importlib.import_module(module), name) if module and name else None
         except (ImportError, AttributeError) as error:
-            raise _checks.wrong("context", "addresses of context variables", address, str(error)) from error
+            raise _checks.wrong("context", "addresses of context variables", each, str(error)) from error
         if not isinstance(variable, contextvars.ContextVar):
-            raise _checks.wrong("context", 'addresses of context variables such as "pkg.mod:var"', address)
+            raise _checks.wrong("context", 'addresses of context variables such as "pkg.mod:var"', each)
         found.append((address, variable))
     return tuple(found)

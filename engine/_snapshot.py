@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._lanes.base import WorkerInfo
+from ._records import one_line
 from ._states import Lane, TaskState
 
 if TYPE_CHECKING:
@@ -45,10 +47,12 @@ class Snapshot:
     start_failures: int  #: worker processes and threads that did not come up
     last_start_error: str | None  #: why the last of them did not
     late: int  #: results that came after their task had settled
+    given_back: int  #: attempts that a worker was sent and had not begun, queued again: it died, left, or was busy
     stalls: int  #: how often the home loop was blocked for more than a second
     longest_stall: float  #: seconds
     malformed: int  #: workers replaced because they broke the protocol
     decode_timeouts: int  #: results of processes given up because rebuilding them took too long
+    decode_refusals: int  #: results not even tried, because eight threads were stuck with earlier ones
     stuck_decoders: int  #: threads that still rebuild such a result; at eight, results that need one are refused
     phase: str  #: "running", "draining" or "closed"
 
@@ -64,12 +68,30 @@ class Snapshot:
                 f"{lane.cancelled:10}"
             )
         rows.append(
-            f"workers {len(self.workers)}, retries {self.retries}, crashes {self.crashes}, timeouts {self.timeouts}, "
-            f"abandoned {self.abandoned}, late {self.late}, engine {self.phase}"
+            f"queued {self.queue_depth}, retries {self.retries}, crashes {self.crashes}, timeouts {self.timeouts}, "
+            f"abandoned {self.abandoned}, late {self.late}, given back {self.given_back}, engine {self.phase}"
+        )
+        rows.append(
+            f"workers: {self._workers_by_lane()}; recycled {self.recycled}, memory exceeded {self.memory_exceeded}, "
+            f"malformed {self.malformed}"
+        )
+        rows.append(
+            f"stalls of the loop {self.stalls}, the longest {self.longest_stall:.1f} s; results that took too long to "
+            f"rebuild {self.decode_timeouts}, refused {self.decode_refusals}, stuck decoders {self.stuck_decoders}"
         )
         if self.last_start_error is not None:
-            rows.append(f"failed starts {self.start_failures}, the last one: {self.last_start_error.splitlines()[0]}")
+            rows.append(f"failed starts {self.start_failures}, the last one: {one_line(self.last_start_error, 300)}")
         return "\n".join(rows)
+
+    def _workers_by_lane(self) -> str:
+        """Say how many workers of each lane are in which state: "process 3 (1 busy, 2 idle)"."""
+        told = []
+        for lane in self.lanes:
+            states = Counter(worker.state for worker in self.workers if worker.lane is lane)
+            if states:
+                parts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+                told.append(f"{lane.value} {states.total()} ({parts})")
+        return ", ".join(told) or "none"
 
 
 def take_snapshot(core: Core) -> Snapshot:
@@ -101,6 +123,8 @@ def take_snapshot(core: Core) -> Snapshot:
             memory_exceeded=processes.memory_exceeded,
             start_failures=processes.start_failures + threads.start_failures,
             last_start_error=max(failures)[1] if failures else None, late=counters.late,
+            given_back=processes.given_back,
             stalls=core.watch.stalls, longest_stall=core.watch.longest_stall, malformed=processes.malformed,
-            decode_timeouts=processes.decode_timeouts, stuck_decoders=processes.stuck_decoders, phase=scheduler.phase,
+            decode_timeouts=processes.decode_timeouts, decode_refusals=processes.decode_refusals,
+            stuck_decoders=processes.stuck_decoders, phase=scheduler.phase,
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ._options import NOT_SAID, NotSaid, TaskOptions, decorated_options, merge_options, over, value_of
 from ._records import Call
-from ._routing import is_fleeting, route
+from ._routing import is_fleeting, refuse_uncallable, route
 from ._states import Lane, Priority
 from ._task import Task
 from .errors import EngineClosed, EngineForked, EngineFull, NestedDeadlock
@@ -39,9 +39,10 @@ class Calls:
 
     def of(self, fn: Callable[..., Any], options: TaskOptions) -> Call:
         """Return the Call for ``fn`` under ``options``, which win over its decorator's."""
-        plain = isinstance(fn, (FunctionType, BuiltinFunctionType)) and not is_fleeting(fn)
+        plain = type(fn) in (FunctionType, BuiltinFunctionType) and not is_fleeting(fn)
         call = self._cache.get((options, fn)) if plain else None
         if call is None:
+            refuse_uncallable(fn)
             call = self._make(fn, over(decorated_options(fn), options))
             if plain:
                 if len(self._cache) >= _CACHED_MOST:

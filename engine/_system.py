@@ -5,9 +5,31 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 
-__all__ = ["cpus_allowed", "is_exiting", "missing_native_parts"]
+__all__ = ["NoInterpreter", "cpus_allowed", "interpreter", "is_exiting", "missing_native_parts"]
+
+
+class NoInterpreter(Exception):
+    """There is no Python that a worker process could run."""
+
+
+def interpreter() -> str:
+    """Return the Python that worker processes run: ``sys.executable``, else what multiprocessing was told.
+
+    Raises:
+        NoInterpreter: there is none, as in a program that embeds Python.
+    """
+    spawn = sys.modules.get("multiprocessing.spawn")  # else nobody can have told it anything
+    for found in (sys.executable, spawn.get_executable() if spawn is not None else None):
+        path = os.fsdecode(found or "")
+        if os.path.isfile(path):  # not os.access: capabilities may allow what the real user may not
+            return path
+    raise NoInterpreter(
+        f"expected sys.executable to be the path of a Python interpreter, got {sys.executable!r}; set it before the "
+        "first process task (for the native process backend multiprocessing.set_executable(path) will do)"
+    )
 
 
 def is_exiting() -> bool:

@@ -46,9 +46,9 @@ class Task(Generic[T_co]):
 
     __slots__ = (
         "__weakref__", "_anchor", "_args", "_attempt", "_attempts", "_call", "_cancel_message", "_cancel_requested",
-        "_complaint", "_completed", "_context", "_created", "_error", "_exported", "_kwargs", "_loop", "_progress",
-        "_result", "_retrieved", "_scheduler", "_started", "_state", "_timed_out", "_timer", "_traceback", "_waiters",
-        "_worker", "id", "queued",
+        "_complaint", "_completed", "_context", "_created", "_error", "_exported", "_failure", "_kwargs", "_last_error",
+        "_loop", "_progress", "_result", "_retrieved", "_scheduler", "_started", "_state", "_timed_out", "_timer",
+        "_traceback", "_waiters", "_worker", "id", "queued",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +78,8 @@ class Task(Generic[T_co]):
         self._result: Any = None
         self._error: BaseException | None = None
         self._traceback: TracebackType | None = None
+        self._failure: BaseException | None = None  # the last attempt's that failed; dropped when the task settles
+        self._last_error: str | None = None  # its text, which stays
         self._retrieved = False
         self._complaint: Complaint | None = None  #: of a failure that nobody has asked for yet
         self._waiters: list[Waiter] | None = None
@@ -154,7 +156,7 @@ class Task(Generic[T_co]):
         error = self._error
         return TaskInfo(
             self.id, self.name, self.lane, self.state, self.attempt, self.created_at, self.started_at,
-            self.completed_at, self.worker, describe_error(error), self.progress,
+            self.completed_at, self.worker, describe_error(error), self.progress, self._last_error,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -226,8 +228,20 @@ class Task(Generic[T_co]):
     def add_done_callback(
         self, fn: Callable[[Task[T_co]], object], *, context: contextvars.Context | None = None
     ) -> None:
-        """Have ``fn(task)`` called when the task is done: on the loop that runs here, else on the engine's."""
-        self._scheduler.waiters.add_callback(self, fn, context if context is not None else contextvars.copy_context())
+        """Have ``fn(task)`` called when the task is done: on the loop that runs here, else on the engine's.
+
+        Raises:
+            TypeError: ``fn`` is not callable, or ``context`` is none.
+        """
+        if not callable(fn):
+            raise TypeError(
+                f"expected fn to be a callable, got {_checks.shown(fn)}; pass the function, which gets the task"
+            )
+        if context is None:
+            context = contextvars.copy_context()
+        elif type(context) is not contextvars.Context:
+            raise TypeError(f"expected context to be a contextvars.Context, got {_checks.shown(context)}")
+        self._scheduler.waiters.add_callback(self, fn, context)
 
     def remove_done_callback(self, fn: Callable[[Task[T_co]], object]) -> int:
         """Forget every callback equal to ``fn``; return how many there were."""
@@ -281,7 +295,8 @@ class Task(Generic[T_co]):
             return
         if asyncio._get_running_loop() is not None:
             raise asyncio.InvalidStateError(
-                f"expected task {self.id} to be done, got {self.state.value}; use await on a thread that runs a loop"
+                f"expected task {self.id} ({self.name}) to be done, got {self.state.value};"
+                " use await on a thread that runs a loop"
             )
         self._scheduler.waiters.refuse_itself(self)
         done = Latch()
@@ -289,7 +304,9 @@ class Task(Generic[T_co]):
         if self._scheduler.waiters.add(self, wake) and not self._wait_for(done, timeout):
             self._scheduler.waiters.remove(self, wake)
             if self._state not in TERMINAL:
-                raise TimeoutError(f"expected task {self.id} to be done within {timeout} s, got {self.state.value}")
+                raise TimeoutError(
+                    f"expected task {self.id} ({self.name}) to be done within {timeout} s, got {self.state.value}"
+                )
 
     def _wait_for(self, done: Latch, timeout: float | None = None) -> bool:
         """Wait for ``done``, which a waiter of this task sets; False after ``timeout`` seconds.

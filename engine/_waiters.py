@@ -55,7 +55,7 @@ class Waiters:
         """
         attempt = self.running_attempt()
         if attempt is not None and attempt.task is task:
-            raise RuntimeError(f"expected task {task.id} to wait for another task, got itself")
+            raise RuntimeError(f"expected task {task.id} ({task.name}) to wait for another task, got itself")
 
     def mailbox(self) -> Mailbox:
         """Return the mailbox of the loop that runs here, else the home loop's."""
@@ -144,7 +144,7 @@ class Waiters:
             option = "threads" if lender.lane is Lane.THREAD else "coroutines"
             raise NestedDeadlock(
                 f"expected at most {bound} tasks of the {lane} lane to wait for tasks of this engine, got one more "
-                f"(task {lender.task_id} {lender.name}); submit without waiting, or raise {option}={slots.limit}"
+                f"task {lender.task_id} ({lender.name}); submit without waiting, or raise {option}={slots.limit}"
             )
         return self._registry.waits_locked(lender)
 

@@ -35,18 +35,22 @@ LOOK_EVERY = 0.25  #: seconds
 BLOCKED_AFTER = 1.0  #: seconds without an answer that are worth a word
 _BUSY = 0.5  # share of processor time from which on a process that stood still was computing, not stopped
 
+_REMEDY_FOR_ARGUMENTS = "send less, such as a path, or what is quick to pickle, such as arrays and bytes"
 _REMEDY = "use lane='thread' for what blocks and lane='process' for what computes"
 
 
 class LoopWatch:
     """What is known of one loop: whether it owes an answer, and how long it was blocked so far."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, has_work: Callable[[], bool]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, name: str, has_work: Callable[[], bool], doing: Callable[[], str]
+    ) -> None:
         self.stalls = 0  #: how often the loop did not turn for longer than BLOCKED_AFTER
         self.longest_stall = 0.0  #: seconds
         self._loop = loop
         self._name = name
         self._has_work = has_work
+        self._doing = doing
         self._lock = threading.RLock()
         self._thread_id = threading.get_ident()  #: the loop's
         self._asked_at: float | None = None  #: monotonic; None: it owes nothing
@@ -116,19 +120,25 @@ class LoopWatch:
                 self._count(seconds)
         if is_stall:
             log.warning(
-                "the event loop of engine %r was blocked for %.1f s by C code that held the GIL, in some thread: no "
-                "stack could be taken; meanwhile nothing was dispatched, timed out or killed: %s",
-                self._name, seconds, _REMEDY,
+                "the event loop of engine %r was blocked for %.1f s by C code that held the GIL, %s: no stack could be "
+                "taken; meanwhile nothing was dispatched, timed out or killed: %s",
+                self._name, seconds, self._doing() or "in some thread", self._remedy(),
             )  # fmt: skip
 
     def _speak(self, seconds: float, frame: FrameType | None) -> None:
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "  (its thread has no stack)\n"
         log.warning(
             "the event loop of engine %r has been blocked for %.1f s%s; meanwhile nothing is dispatched, timed out or "
-            "killed: %s. It is at:\n%s", self._name, seconds, self._culprit(), _REMEDY, stack,
+            "killed: %s. It is at:\n%s", self._name, seconds, self._culprit(), self._remedy(), stack,
         )  # fmt: skip
 
+    def _remedy(self) -> str:
+        return _REMEDY_FOR_ARGUMENTS if self._doing() else _REMEDY
+
     def _culprit(self) -> str:
+        doing = self._doing()
+        if doing:
+            return f" by {doing}"
         try:
             task = asyncio.current_task(self._loop)
         except RuntimeError:  # a version of asyncio that answers its own thread only
@@ -141,10 +151,15 @@ _watches: weakref.WeakSet[LoopWatch] = weakref.WeakSet()
 _thread: threading.Thread | None = None
 
 
-def watch(loop: asyncio.AbstractEventLoop, name: str, has_work: Callable[[], bool]) -> LoopWatch:
-    """Watch ``loop``, whose thread this is, while ``has_work()`` and until the watch is closed or dropped."""
+def watch(
+    loop: asyncio.AbstractEventLoop, name: str, has_work: Callable[[], bool], doing: Callable[[], str] = str
+) -> LoopWatch:
+    """Watch ``loop``, whose thread this is, while ``has_work()`` and until the watch is closed or dropped.
+
+    ``doing`` says what the engine itself does with the loop just then that may take long, empty for nothing.
+    """
     global _thread
-    new = LoopWatch(loop, name, has_work)
+    new = LoopWatch(loop, name, has_work, doing)
     with _changed:
         _watches.add(new)
         if _thread is not None:

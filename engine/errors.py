@@ -138,8 +138,8 @@ class WorkerMemoryExceeded(WorkerCrashed):
 class WorkerStartupError(EngineError, BrokenExecutor):
     """No worker process can start.
 
-    ``exit_code`` and ``signal_name`` say how the last one ended, ``stderr`` is the last of what it printed there; the
-    cause, where known, is in ``__cause__``.
+    ``exit_code`` and ``signal_name`` say how the last one ended (both None where its initializer raised, or where there
+    was none), ``stderr`` is the last of what it printed there; the cause, where known, is in ``__cause__``.
     """
 
     def __init__(
@@ -249,7 +249,10 @@ class NestedDeadlock(EngineError):
 
 
 class DependencyFailed(EngineError):
-    """A task that this one needs did not complete."""
+    """A task that this one needs did not complete.
+
+    Nothing raises it yet: a task cannot name what it needs. The name is kept for when it can.
+    """
 
 
 class TaskCancelled(BaseException):

@@ -4,6 +4,7 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from . import _checks
 from .errors import RemoteError
@@ -33,19 +34,22 @@ class Retry:
     give_up_on: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
-        _checks.positive_int("max_attempts", self.max_attempts, remedy="use max_attempts=1 for no retry")
-        _checks.seconds("base_delay", self.base_delay, zero=True)
-        _checks.seconds("max_delay", self.max_delay, zero=True)
-        if not _is_number(self.factor) or self.factor < 1:
-            raise _checks.wrong(
-                "factor", "a finite number of at least 1", self.factor, "use factor=1 for a fixed delay"
-            )
-        if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
-            raise _checks.wrong("jitter", "a number from 0 to 1", self.jitter)
-        for name in ("on", "give_up_on"):
-            classes = getattr(self, name)
-            if not isinstance(classes, tuple) or not all(_is_exception_class(c) for c in classes):
-                raise _checks.wrong(name, "a tuple of exception classes", classes, f"use {name}=(OSError,)")
+        checked: dict[str, object] = {
+            "max_attempts": _checks.positive_int(
+                "max_attempts", self.max_attempts, remedy="use max_attempts=1 for no retry"
+            ),
+            "base_delay": _checks.seconds("base_delay", self.base_delay, zero=True),
+            "max_delay": _checks.seconds("max_delay", self.max_delay, zero=True),
+            "factor": _number_between(
+                "factor", self.factor, 1, sys.float_info.max, "a finite number of at least 1",
+                "use factor=1 for a fixed delay",
+            ),
+            "jitter": _number_between("jitter", self.jitter, 0, 1, "a number from 0 to 1"),
+            "on": _classes("on", self.on),
+            "give_up_on": _classes("give_up_on", self.give_up_on),
+        }  # fmt: skip
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     def delay_after(self, attempt: int, rng: Callable[[], float] = random.random) -> float:
         """Return the seconds to wait after attempt number ``attempt`` failed; ``rng`` gives numbers in [0, 1)."""
@@ -67,11 +71,15 @@ def _is_any_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> 
     return isinstance(error, RemoteError) and any(error.stands_for(kind) for kind in kinds)
 
 
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return abs(value) <= sys.float_info.max  # false for NaN; isfinite raises for an int past a float's range
+def _number_between(name: str, value: object, least: float, most: float, expected: str, remedy: str = "") -> float:
+    exact = _checks.real(value)
+    if exact is None or not least <= exact <= most:  # false for NaN
+        raise _checks.wrong(name, expected, value, remedy)
+    return exact
 
 
-def _is_exception_class(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, BaseException)
+def _classes(name: str, value: object) -> tuple[type[BaseException], ...]:
+    classes: tuple[Any, ...] | None = tuple(tuple.__iter__(value)) if _checks.is_a(value, tuple) else None  # type: ignore[arg-type]  # is_a asked
+    if classes is None or not all(_checks.is_a(each, type) and issubclass(each, BaseException) for each in classes):
+        raise _checks.wrong(name, "a tuple of exception classes", value, f"use {name}=(OSError,)")
+    return classes

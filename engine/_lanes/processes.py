@@ -52,7 +52,7 @@ class ProcessLane:
         self._home = home
         self._settings = settings
         self._functions = Functions()
-        self._encoder = Encoder(self._functions)
+        self.encoder = Encoder(self._functions)
         self._decoder = Decoder(front.end, home.loop, self.counters, self._make_room)
         self._waiting: list[Worker] = []  #: those that get no task before results have been decoded; home loop only
         self._stacks = StackCollector(home)
@@ -137,7 +137,7 @@ class ProcessLane:
         """Claim attempts until one could be sent. False: there is none, and the front will wake us."""
         while (attempt := self._front.claim(Lane.PROCESS)) is not None:
             try:
-                encoded = self._encoder.encode(attempt)
+                encoded = self.encoder.encode(attempt)
                 if encoded is None:
                     continue
             except PickleError as error:

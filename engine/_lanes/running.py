@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 
+from .. import _current
 from .._mailbox import Mailbox
 from .base import Attempt, Front, Outcome
 
@@ -54,12 +55,12 @@ class RunningTask:
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Report how far the task is."""
-        self.front.progress(self._attempt, done, total, message)
+        self.front.progress(self._attempt, *_current.report(done, total, message))
 
 
 def title_of(attempt: Attempt) -> str:
     """Name a running ``attempt`` for ``stacks``: its task, and that nobody waits for it if so."""
-    return f"{'abandoned ' if attempt.abandoned else ''}task {attempt.task_id} {attempt.name}"
+    return f"{'abandoned ' if attempt.abandoned else ''}task {attempt.task_id} ({attempt.name})"
 
 
 def give_up_later(attempt: Attempt, home: Mailbox, front: Front) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "is_by_value",
     "lift",
     "lift_call",
+    "readable",
 ]  # fmt: skip
 
 #: The type of functions under ``functools.cache`` or ``lru_cache``, which pickle only knows by name.
@@ -99,11 +100,18 @@ def is_by_value(obj: Any) -> bool:
     return module == "__main__" or "<" in name
 
 
+def readable(size_bytes: int | None) -> str:
+    """Return a size exactly and as people read it: "9,663,676,416 bytes (9.00 GiB)"."""
+    size_bytes = size_bytes or 0
+    return f"{size_bytes:,} bytes ({size_bytes / (1 << 30):.2f} GiB)"
+
+
 def check_size(size: int) -> None:
     """Raise PayloadTooLarge if ``size`` bytes may not travel."""
     if size > MAX_PAYLOAD_BYTES:
         raise PayloadTooLarge(
-            f"expected what travels to be at most {MAX_PAYLOAD_BYTES} bytes, got {size} or more",
+            f"expected what travels to be at most {readable(MAX_PAYLOAD_BYTES)}, got {readable(size)} or more;"
+            " send a path, or send it in parts",
             size_bytes=size, limit_bytes=MAX_PAYLOAD_BYTES,
         )  # fmt: skip
 

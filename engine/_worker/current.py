@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from .._current import report
 from ..errors import TaskCancelled
 
 __all__ = ["WorkerTask"]
@@ -35,7 +36,7 @@ class WorkerTask:
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Report how far the task is; the parent sees it in ``Task.progress``."""
-        self._report(self.id, [done, total, message])
+        self._report(self.id, report(done, total, message))
 
     def checkpoint(self) -> None:
         """Return at once, or raise TaskCancelled if the task should end."""

@@ -20,7 +20,9 @@ __all__ = ["CHECKS", "run_doctor"]
 _START_TIMEOUT = 20.0  #: seconds in which a worker must be there
 
 
-@checks("worker", "see the lacks above; if there is none, start a worker by hand: python -m engine demo")
+@checks(
+    "worker", "mend what this line says, or the lacks above; if neither helps, report it with: engine doctor --json"
+)
 def _worker() -> Finding:
     return asyncio.run(_start_worker())
 

@@ -1,11 +1,14 @@
 """What a check of the machine found: the value that ``engine doctor`` prints as a line and a remedy."""
 
+import errno
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Check", "Finding", "checks", "good", "lack", "weak"]
+__all__ = ["OUT_OF_FILES", "Check", "Finding", "checks", "good", "lack", "weak"]
+
+OUT_OF_FILES = "raise the limit on open files: ulimit -n 4096"
 
 State = Literal["ok", "weak", "LACK"]
 
@@ -47,7 +50,8 @@ def checks(name: str, remedy: str) -> Callable[[Callable[[], Finding]], Check]:
             try:
                 return look()
             except Exception as error:  # a doctor does not fall ill: what a check raises is what it found
-                return lack(name, f"{type(error).__name__}: {error}", remedy)
+                is_out_of_files = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+                return lack(name, f"{type(error).__name__}: {error}", OUT_OF_FILES if is_out_of_files else remedy)
 
         return check
 

@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 from . import cgroups
-from .findings import Finding, checks, good, lack, weak
+from .findings import OUT_OF_FILES, Finding, checks, good, lack, weak
 from .units import count, size
 
-__all__ = ["MACHINE_CHECKS", "usable_processors"]
+__all__ = ["MACHINE_CHECKS", "open_files", "usable_processors"]
 
 _FILES_PER_WORKER = 10  #: descriptors of one worker process in the parent, with one to spare
-_FILES_BESIDE = 64  #: descriptors that an application has anyway
+_FILES_OF_ONE = 17  #: descriptors of an engine with its loop and one worker
+_FILES_BESIDE = 64  #: descriptors that are left to the application
 _LOKY = (3, 7)
 
 
@@ -62,18 +63,28 @@ def _memory() -> Finding:
     return good("memory", told)
 
 
-@checks("open files", "see: ulimit -n")
+@checks("open files", OUT_OF_FILES)
 def _files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     workers = len(os.sched_getaffinity(0)) + 1  # and a spare
     needed = _FILES_BESIDE + _FILES_PER_WORKER * workers
-    told = f"soft limit {_limit(soft)}, hard limit {_limit(hard)}; {count(workers, 'worker')} need {needed}"
-    remedy = f"ulimit -n {max(4096, 2 * needed)}"
+    told = (
+        f"soft limit {_limit(soft)}, hard limit {_limit(hard)}; {count(workers, 'worker')} and {_FILES_BESIDE} files of"
+        f" your own take {needed}"
+    )
+    wanted = max(4096, 2 * needed)
+    remedy = f"ulimit -n {wanted if hard == resource.RLIM_INFINITY else min(wanted, max(hard, 2 * needed))}"
     if hard != resource.RLIM_INFINITY and hard < 2 * needed:
         remedy += ", after raising the hard limit (limits.conf, LimitNOFILE= or docker --ulimit)"
     if soft == resource.RLIM_INFINITY or soft >= 2 * needed:
         return good("open files", told)
-    return weak("open files", told, remedy) if soft >= needed else lack("open files", told, remedy)
+    is_enough_for_one = soft >= open_files() + _FILES_OF_ONE
+    return (weak if is_enough_for_one else lack)("open files", told, remedy)
+
+
+def open_files() -> int:
+    """Return how many descriptors this process has open."""
+    return len(os.listdir("/dev/fd")) - 1  # without the one that lists them
 
 
 @checks("processes", "see: ulimit -u")

@@ -90,6 +90,7 @@ async def few_descriptors() -> None:
             assert 1 <= len(ready) < 8, snapshot
             assert snapshot.start_failures >= 1
             assert "ulimit -n" in (snapshot.last_start_error or "")
+            assert "one more worker process could not be started (" in (snapshot.last_start_error or "")
         await asyncio.wait_for(engine.warm_up(), STUCK)
         assert len(engine.snapshot().workers) == 16
 

@@ -56,17 +56,28 @@ def test_json_holds_the_same_findings(tmp_path: Path) -> None:
 
 
 def test_a_lack_has_a_remedy_and_exit_code_1(tmp_path: Path) -> None:
-    run = run_doctor(tmp_path, files=60)
+    run = run_doctor(tmp_path, files=19)
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
-    assert re.search(r"^LACK +open files +soft limit 60,.*\n +-> ulimit -n \d+", run.stdout, re.MULTILINE)
+    assert re.search(r"^LACK +open files +soft limit 19,.*\n +-> ulimit -n \d+", run.stdout, re.MULTILINE)
     assert "missing; see -> above" in run.stdout
 
 
-@pytest.mark.parametrize("files", [12, 20])
+@pytest.mark.parametrize("files", [20, 60])
+def test_a_limit_under_which_a_worker_starts_is_no_lack(tmp_path: Path, files: int) -> None:
+    """E22: the line about open files and the one about the worker agree."""
+    run = run_doctor(tmp_path, "--json", files=files)
+    findings = {finding["name"]: finding for finding in json.loads(run.stdout)["findings"]}
+    assert (findings["open files"]["state"], findings["worker"]["state"], run.returncode) == ("weak", "ok", 0)
+    assert "ulimit -n" in findings["open files"]["remedy"]
+
+
+@pytest.mark.parametrize("files", [12, 19])
 def test_a_worker_that_cannot_start_is_a_lack_and_not_a_traceback(tmp_path: Path, files: int) -> None:
     run = run_doctor(tmp_path, "--json", files=files)
     assert run.returncode == 1
     worker = json.loads(run.stdout)["findings"][-1]
     assert worker["name"] == "worker"
+    assert "ulimit -n" in worker["value"]
+    assert "by hand" not in worker["remedy"]
     assert "Traceback" not in run.stderr

@@ -7,18 +7,21 @@ import asyncio
 import dataclasses
 import itertools
 import logging
+import multiprocessing.spawn
 import os
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from engine import Engine, Retry
 from engine._lanes._process import breaker
+from engine._system import NoInterpreter
 from engine.errors import RemoteTraceback, WorkerStartupError
 from tests.contracts import functions
 from tests.integration import start_functions as does
@@ -187,8 +190,8 @@ async def test_a_retry_policy_does_not_see_a_failed_start(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("how", "text", "code", "signal_name"),
     [
-        ("raises", "LookupError: no licence", 0, None),
-        ("exits", "SystemExit: 3", 0, None),
+        ("raises", "LookupError: no licence", None, None),
+        ("exits", "SystemExit: 3", None, None),
         ("exits hard", "exited with code 7", 7, None),
         ("prints and exits", "the model is gone", 8, None),
         ("SIGKILL", "ended by SIGKILL", None, "SIGKILL"),
@@ -198,7 +201,7 @@ async def test_a_retry_policy_does_not_see_a_failed_start(tmp_path: Path) -> Non
 async def test_an_initializer_that_fails_says_how(
     tmp_path: Path, how: str, text: str, code: int | None, signal_name: str | None
 ) -> None:
-    """W9: with the cause chained, or the last of stderr, and how the process ended."""
+    """W9, E17: with the cause chained, or the last of stderr, and how the process ended, if it ended by itself."""
     async with failing(how, tmp_path / "starts") as engine:
         error = await start_error(engine)
         assert text in str(error)
@@ -207,6 +210,7 @@ async def test_an_initializer_that_fails_says_how(
         if how in ("raises", "exits"):
             assert isinstance(error.__cause__, RemoteTraceback)
             assert "fail_to_start" in str(error.__cause__)
+            assert "initializer tests.integration.start_functions.count_starts of a worker process" in str(error)
         if how == "SIGSEGV":
             assert "fail_to_start" in error.stderr  # faulthandler's trace
         assert engine.snapshot().workers == ()
@@ -311,3 +315,64 @@ def test_workers_that_were_started_from_a_thread_that_has_ended_live_on() -> Non
     assert found.pop() == 0
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
+
+
+# -- what no further try can mend -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["native", "loky"])
+@pytest.mark.parametrize("executable", [None, "", "/no/such/python"])
+async def test_without_an_interpreter_the_first_try_says_so(
+    monkeypatch: pytest.MonkeyPatch, executable: str | None, backend: Literal["native", "loky"]
+) -> None:
+    """E17: a program that embeds Python has none; what to set is said, and no pause is made before that."""
+    monkeypatch.setattr(breaker, "PAUSE_SECONDS", 1000.0)
+    monkeypatch.setattr(breaker, "PAUSE_MOST", 1000.0)
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", executable)
+    async with Engine(processes=1, process_backend=backend) as engine:
+        error = await start_error(engine)
+        assert f"expected sys.executable to be the path of a Python interpreter, got {executable!r}; set it" in str(
+            error
+        )
+        assert isinstance(error.__cause__, NoInterpreter)
+
+
+async def test_the_interpreter_that_multiprocessing_was_told_of_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E17: by ``multiprocessing.set_executable``."""
+    real = sys.executable
+    monkeypatch.setattr(sys, "executable", None)
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(real))
+    async with Engine(processes=1) as engine:
+        assert await outcome(engine) == 42
+
+
+async def test_an_initializer_that_cannot_be_pickled_is_named_at_the_first_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """E17: with what is wrong with it."""
+    monkeypatch.setattr(breaker, "PAUSE_SECONDS", 1000.0)
+    monkeypatch.setattr(breaker, "PAUSE_MOST", 1000.0)
+    async with Engine(processes=1, initializer=does.fail_where_marked, initargs=(threading.Lock(),)) as engine:
+        error = await start_error(engine)
+        assert "expected initializer tests.integration.start_functions.fail_where_marked and initargs" in str(error)
+        assert "cannot pickle '_thread.lock' object" in str(error)
+
+
+async def test_an_initializer_that_takes_too_long_is_named(tmp_path: Path) -> None:
+    """E17: and what can be done."""
+    async with failing("hangs", tmp_path / "starts", worker_start_timeout=0.5) as engine:
+        error = await start_error(engine)
+        assert "is its initializer tests.integration.start_functions.count_starts slow?" in str(error)
+        assert "raise the timeout" in str(error)
+
+
+async def test_an_error_of_several_lines_is_one_line_of_the_snapshot(tmp_path: Path) -> None:
+    """E15: with the last of stderr in it."""
+    async with failing("prints and exits", tmp_path / "starts") as engine:
+        lines = len(str(engine.snapshot()).splitlines())
+        error = await start_error(engine)
+        assert len(str(error).splitlines()) > 1
+        text = str(engine.snapshot()).splitlines()
+        assert len(text) == lines + 1
+        assert "the model is gone" in text[-1]

@@ -15,7 +15,8 @@ import pytest
 from engine import Engine
 from engine.cli import cgroups, kernel
 from engine.cli.doctor import CHECKS, run_doctor
-from engine.cli.findings import Check, Finding, checks, good, lack, weak
+from engine.cli.findings import OUT_OF_FILES, Check, Finding, checks, good, lack, weak
+from engine.cli.machine import open_files
 
 
 @checks("broken", "mend it")
@@ -115,13 +116,28 @@ def soft_file_limit(soft: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-@pytest.mark.parametrize(("share", "state"), [(0.9, "LACK"), (1.5, "weak"), (2.0, "ok")])
+@pytest.mark.parametrize(("share", "state"), [(0, "LACK"), (0.9, "weak"), (1.5, "weak"), (2.0, "ok")])
 def test_a_limit_on_files_is_judged_by_what_the_workers_need(share: float, state: str) -> None:
+    """E22: it is a lack where not one worker can start, and no lack where fewer can than there are processors."""
     needed = 64 + 10 * (len(os.sched_getaffinity(0)) + 1)
-    with soft_file_limit(int(share * needed)):
+    with soft_file_limit(int(share * needed) or open_files() + 16):
         finding = found(called("files"), "open files")
     assert finding.state == state
     assert ("ulimit -n" in finding.remedy) == (state != "ok")
+    if state != "ok":
+        advised, hard = int(finding.remedy.split()[2].rstrip(",")), resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        assert advised >= 2 * needed
+        assert hard == resource.RLIM_INFINITY or advised <= hard or "raising the hard limit" in finding.remedy
+
+
+def test_a_check_that_runs_out_of_descriptors_says_so_and_blames_no_kernel() -> None:
+    """E22."""
+
+    @checks("lifeline", "use Linux 5.4 or later")
+    def runs_out() -> Finding:
+        raise OSError(24, "Too many open files")
+
+    assert runs_out() == lack("lifeline", "OSError: [Errno 24] Too many open files", OUT_OF_FILES)
 
 
 def test_an_old_loky_and_a_missing_one_are_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

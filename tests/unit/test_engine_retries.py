@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from engine import (
     Task,
     TaskState,
     TaskTimeout,
+    checkpoint,
     current_task,
 )
 from tests.support import eventually_async
@@ -208,3 +211,97 @@ def _exit_once(path: str) -> str:
         open(path, "w").close()
         os._exit(5)
     return "alive"
+
+
+@pytest.mark.parametrize("lane", LANES)
+async def test_a_total_timeout_says_what_the_last_attempt_died_of(lane: str) -> None:
+    """E16: the time runs out in the pause between two attempts."""
+    async with small() as engine:
+        policy = Retry(max_attempts=9, base_delay=60)
+        task = engine.options(retry=policy, total_timeout=0.2).submit(on(lane, Flaky(9)))
+        with pytest.raises(TaskTimeout, match=r" total_timeout=0\.2 s; its last failure: OSError: flaky$") as caught:
+            await task
+        assert caught.value.scope == "total"
+        assert isinstance(caught.value.__cause__, OSError)
+        (info,) = engine.tasks()
+        assert (info.last_error, info) == ("OSError: flaky", task.info())
+        assert info.error is not None
+        assert info.error.startswith("TaskTimeout: ")
+
+
+@pytest.mark.parametrize("lane", LANES)
+async def test_a_total_timeout_in_a_later_attempt_says_what_the_one_before_died_of(lane: str, gate: Gate) -> None:
+    """E16: and one that met no failure has no cause."""
+    hold = gate.on(lane)
+
+    def first_fails(failed: list[int]) -> Any:
+        if not failed:
+            failed.append(1)
+            raise LookupError("first")
+        return hold()
+
+    async def first_fails_on_the_loop(failed: list[int]) -> Any:
+        return await first_fails(failed)
+
+    async with small() as engine:
+        options = engine.options(retry=Retry(base_delay=0), total_timeout=0.5)
+        for fn, args, cause in ((first_fails if lane == "thread" else first_fails_on_the_loop, ([],), LookupError),
+                                (hold, (), type(None))):  # fmt: skip
+            with pytest.raises(TaskTimeout) as caught:
+                await options.run(fn, *args)
+            assert type(caught.value.__cause__) is cause
+            gate.opened.set()
+            gate.opened = threading.Event()
+        assert [info.last_error for info in engine.tasks()] == ["LookupError: first", None]
+
+
+@pytest.mark.parametrize("lane", LANES)
+async def test_the_last_error_is_seen_while_a_task_waits_for_its_next_attempt_and_ever_after(lane: str) -> None:
+    """E16: a task that succeeds at last still says why it took so long."""
+    async with small() as engine:
+        task = engine.options(retry=Retry(base_delay=60)).submit(on(lane, Flaky(1)))
+        await eventually_async(lambda: engine.snapshot().retries == 1)
+        assert (task.info().last_error, task.info().error) == ("OSError: flaky", None)
+        task.cancel()
+        await engine.options(retry=Retry(base_delay=0)).run(on(lane, Flaky(1)))
+        with pytest.raises(OSError, match="flaky"):
+            await engine.options(retry=Retry(max_attempts=2, base_delay=0)).run(on(lane, Flaky(2)))
+        assert [(info.state.value, info.error, info.last_error) for info in engine.tasks()] == [
+            ("cancelled", None, "OSError: flaky"),
+            ("completed", None, "OSError: flaky"),
+            ("failed", "OSError: flaky", "OSError: flaky"),
+        ]
+
+
+async def test_an_attempt_that_timed_out_is_the_last_error_too() -> None:
+    """E16: in each lane, with and without a further attempt."""
+    async with small() as engine:
+        for lane, fn in (("loop", asyncio.sleep), ("thread", _sleeps), ("process", time.sleep)):
+            for policy in (None, Retry(max_attempts=2, base_delay=0)):
+                where = lane if lane != "loop" else None
+                with pytest.raises(TaskTimeout):
+                    await engine.options(lane=where, timeout=0.05, retry=policy).run(fn, 30)
+                info = engine.tasks()[-1]
+                assert info.last_error == info.error
+                assert info.last_error is not None
+                assert info.last_error.startswith("TaskTimeout: ")
+
+
+def _sleeps(seconds: float) -> None:
+    """Sleep, and look meanwhile whether to stop."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        checkpoint()
+        threading.Event().wait(0.002)
+
+
+async def test_a_coroutine_that_is_abandoned_at_its_total_timeout_says_so(gate: Gate) -> None:
+    """E16: the record of it has its error."""
+    gate.swallows = 1000
+    async with small() as engine:
+        with pytest.raises(TaskTimeout):
+            await engine.options(total_timeout=0.05).run(gate.hold_loop)
+        gate.opened.set()
+        (info,) = engine.tasks()
+        assert info.error is not None
+        assert "total_timeout" in info.error

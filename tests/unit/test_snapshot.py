@@ -4,7 +4,10 @@ import asyncio
 import dataclasses
 import json
 import os
+import re
+import signal
 import threading
+from typing import Any
 
 import pytest
 
@@ -107,6 +110,39 @@ async def test_a_snapshot_prints_as_a_table() -> None:
             ["process", "0", "0", "0", "0", "0"],
         ]
         assert lines[4].endswith(", engine running")
+        assert lines[5] == "workers: thread 1 (1 idle); recycled 0, memory exceeded 0, malformed 0"
+
+
+async def test_whatever_a_snapshot_counts_it_prints() -> None:
+    """E15: each number of it is in its text, and an error of several lines takes one."""
+    async with Engine(threads=1, default_lane="thread") as engine:
+        plain = engine.snapshot()
+    counts = [field.name for field in dataclasses.fields(Snapshot) if type(getattr(plain, field.name)) is int]
+    numbers: dict[str, Any] = {name: 1000 + number for number, name in enumerate(counts)}
+    assert len(numbers) > 12
+    error = "a worker process exited with code 7; the last of its stderr:\nout\nof luck\n"
+    full = dataclasses.replace(plain, longest_stall=2.5, last_start_error=error, **numbers)
+    text = str(full)
+    for name, number in numbers.items():
+        assert re.search(rf"\b{number}\b", text), name
+    assert "2.5 s" in text
+    assert text.splitlines()[-1].endswith("the last of its stderr: out of luck")
+    assert len(text.splitlines()) == len(str(plain).splitlines()) + 1
+    assert str(dataclasses.replace(plain, last_start_error="")).endswith("the last one: ")
+
+
+async def test_what_a_worker_had_not_begun_when_it_died_is_counted() -> None:
+    """E15: given back, and run by the next worker."""
+    async with Engine(processes=1) as engine:
+        pid = await engine.run(os.getpid)
+        await eventually_async(lambda: engine.snapshot().workers[0].state == "idle")
+        os.kill(pid, signal.SIGSTOP)  # it takes nothing from its socket any more
+        task = engine.submit(abs, -1)
+        await eventually_async(lambda: engine.snapshot().workers[0].state == "stopped" and task._attempt is not None)
+        os.kill(pid, signal.SIGKILL)
+        assert await task == 1
+        assert engine.snapshot().given_back == 1
+        assert "given back 1," in str(engine.snapshot())
 
 
 async def test_a_snapshot_and_a_picture_of_a_task_become_json() -> None:

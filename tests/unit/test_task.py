@@ -109,7 +109,9 @@ async def test_result_on_a_loops_thread_never_waits(gate: Gate) -> None:
     async with Engine(threads=1) as engine:
         task = engine.options(lane="thread").submit(gate.hold, 5)
         for ask in (task.result, task.exception):
-            with pytest.raises(asyncio.InvalidStateError, match=r"expected task 1 to be done, got .*; use await"):
+            with pytest.raises(
+                asyncio.InvalidStateError, match=r"expected task 1 \(Gate\.hold\) to be done, .*; use await"
+            ):
                 ask()
         gate.opened.set()
         await task
@@ -119,7 +121,7 @@ async def test_result_on_a_loops_thread_never_waits(gate: Gate) -> None:
 def test_result_on_a_plain_thread_waits(gate: Gate) -> None:
     with Engine(threads=1) as engine:
         task = engine.options(lane="thread").submit(gate.hold, 5)
-        with pytest.raises(TimeoutError, match=r"expected task 1 to be done within 0\.01 s, got"):
+        with pytest.raises(TimeoutError, match=r"expected task 1 \(Gate\.hold\) to be done within 0\.01 s, got"):
             task.result(timeout=0.01)
         with pytest.raises(TimeoutError):
             task.exception(timeout=0)

@@ -20,6 +20,7 @@ import sys
 import time
 from typing import Any
 
+from ..._system import interpreter
 from ..._wire.page import PAGE_BYTES, StartPage
 
 __all__ = ["Child", "ExitStatus", "collect_setup", "is_pidfd_of"]
@@ -89,7 +90,7 @@ class Child:
             err=self._stderr_end, root=_package_root(), life=self._life_read, tasks=self.kept.fileno(),
             stream=stream, control=control, page=self._memory,
         )  # fmt: skip
-        command = [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", boot]  # type: ignore[attr-defined]  # what multiprocessing uses too
+        command = [interpreter(), *subprocess._args_from_interpreter_flags(), "-c", boot]  # type: ignore[attr-defined]  # what multiprocessing uses too
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until the child ignores it
         try:
             self.pid = fork_exec(command, passed, env=env)

@@ -4,6 +4,7 @@ import errno
 import os
 from typing import Any
 
+from ..._records import function_name, named
 from ...errors import RemoteTraceback, WorkerCrashed, WorkerMemoryExceeded, WorkerStartupError
 from ..base import Attempt
 from .child import ExitStatus
@@ -109,21 +110,30 @@ _REMEDIES = {
 }
 
 
-def startup_error(worker: Worker | None, status: ExitStatus, stderr: str, cause: Any) -> WorkerStartupError:
-    """Build the error of a worker that never took a task; ``cause`` is an exception or the initializer's report."""
+def startup_error(
+    worker: Worker | None, status: ExitStatus, stderr: str, cause: Any, initializer: object = None, others: int = 0
+) -> WorkerStartupError:
+    """Build the error of a worker that never took a task; ``cause`` is an exception or the initializer's report.
+
+    ``others`` is how many workers there are all the same, which take the work.
+    """
     pid = worker.pid if worker is not None else None
     if isinstance(cause, BaseException):
-        what = f"no worker process could be started: {type(cause).__name__}: {cause}"
+        who = "no worker process could be started"
+        if others:
+            who = f"one more worker process could not be started ({others} are there, and take the work)"
+        what = f"{who}: {named(type(cause).__name__, str(cause))}"
         remedy = _REMEDIES.get(cause.errno or 0) if isinstance(cause, OSError) else None
         error = WorkerStartupError(f"{what}; {remedy}" if remedy else what, pid=pid)
         error.__cause__ = cause
         return error
-    evidence: dict[str, Any] = {"pid": pid, "exit_code": status[0], "signal_name": status[1], "stderr": stderr}
-    if cause is not None:
+    if cause is not None:  # how the process ended after its report is no news
         name, text, trace = cause
-        error = WorkerStartupError(f"the initializer of a worker process raised {name}: {text}", **evidence)
+        what = f"the initializer {function_name(initializer)} of a worker process raised {named(name, text)}"
+        error = WorkerStartupError(what, pid=pid, stderr=stderr)
         error.__cause__ = RemoteTraceback(trace)
         return error
+    evidence: dict[str, Any] = {"pid": pid, "exit_code": status[0], "signal_name": status[1], "stderr": stderr}
     when = "before it was ready" if worker is None or worker.was_starting else "before it had begun a task"
     reason = f"a worker process {_how(status)} {when}"
     if worker is not None and worker.failure:

@@ -2,9 +2,10 @@
 
 from typing import Any, NamedTuple
 
+from ..._records import function_name, named
 from ..._sigint import is_ctrl_c
 from ..._wire.frames import ARGS_ONLY, BULK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
-from ..._wire.pickling import Packed, Packer, dumps_by_value, lift_call
+from ..._wire.pickling import Packed, Packer, dumps_by_value, lift_call, readable
 from ...errors import PayloadTooLarge, PickleError
 from ..base import Attempt
 from .functions import Function, Functions
@@ -30,11 +31,20 @@ class Encoded(NamedTuple):
 
 
 class Encoder:
-    """Pickles attempts; home loop only."""
+    """Pickles attempts; home loop only, but for ``doing``."""
 
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
         self._packer = Packer()
+        self._packing: Attempt | None = None
+
+    def doing(self) -> str:
+        """Say whose arguments are being pickled this instant, empty if nobody's are. Any thread."""
+        attempt = self._packing
+        fn = attempt.fn if attempt is not None else None
+        if attempt is None or fn is None:  # the latter: it is cancelled this instant
+            return ""
+        return f"pickling the arguments of task {attempt.task_id} ({attempt.name}) for {function_name(fn)}"
 
     def encode(self, attempt: Attempt) -> Encoded | None:
         """Pickle function and arguments of ``attempt``. None: it was recalled. PickleError: they cannot travel."""
@@ -45,6 +55,7 @@ class Encoder:
         if function is not None and function.error is not None:
             raise _pickle_error("function", attempt, function.error)
         args, kwargs = lift_call(attempt.args, attempt.kwargs)
+        self._packing = attempt
         try:
             if function is not None and not kwargs and not attempt.exported and attempt.name == function.name:
                 return Encoded(function, ARGS_ONLY, self._packer.pack(args))
@@ -56,32 +67,45 @@ class Encoder:
             if is_ctrl_c(error):
                 raise
             raise _pickle_error("arguments", attempt, error) from error
+        finally:
+            self._packing = None
 
 
 def too_large(what: str, where: str, attempt: Attempt, error: PayloadTooLarge) -> PayloadTooLarge:
     """Say whose ``what`` it was that ``error`` refused."""
+    verb = "return" if what == "result" else "send"
     return PayloadTooLarge(
-        f"expected the {what} of task {attempt.task_id} ({attempt.name}) to be at most {error.limit_bytes} bytes, got"
-        f" {error.size_bytes} or more; send a path, or send them in parts",
+        f"expected the {what} of task {attempt.task_id} ({attempt.name}) to be at most {readable(error.limit_bytes)},"
+        f" got {readable(error.size_bytes)} or more; {verb} a path, or {verb} them in parts",
         size_bytes=error.size_bytes, limit_bytes=error.limit_bytes, what=what, where=where, task_id=attempt.task_id,
     )  # fmt: skip
 
 
 def _pickle_error(what: str, attempt: Attempt, error: BaseException) -> PickleError:
-    try:
-        text = f"{type(error).__name__}: {error}"[:1000]
-    except BaseException:  # a str of user code, which may even exit
-        text = type(error).__name__
+    text = _told(error)
     remedy = "send plain data and open files, locks and connections inside the function"
     if isinstance(error, RecursionError):
         remedy = "send less deeply nested data"
     result = PickleError(
-        f"expected the {what} of task {attempt.task_id} ({attempt.name}) to be picklable, got {text}; {remedy},"
-        " or use the thread lane",
+        f"expected the {what} of task {attempt.task_id} ({attempt.name}){_called(attempt)} to be picklable, got {text};"
+        f" {remedy}, or use the thread lane",
         what=what, where="parent", task_id=attempt.task_id,
     )  # fmt: skip
     result.__cause__ = error
     return result
+
+
+def _told(error: BaseException) -> str:
+    try:
+        return named(type(error).__name__, str(error)[:1000])
+    except BaseException:  # a str of user code, which may even exit
+        return type(error).__name__
+
+
+def _called(attempt: Attempt) -> str:
+    """Say which function a task calls, where its name does not."""
+    name = function_name(attempt.fn)
+    return "" if name.endswith(attempt.name) else f" for {name}"
 
 
 def header(attempt: Attempt, encoded: Encoded, number: int) -> tuple[bytes, list[Any]]:
@@ -128,5 +152,7 @@ def pack_initializer(initializer: object, initargs: tuple[object, ...]) -> bytes
         return dumps_by_value((initializer, initargs))
     except BaseException as error:  # __reduce__ is user code
         raise PickleError(
-            f"expected initializer and initargs to be picklable, got {type(error).__name__}", what="function"
+            f"expected initializer {function_name(initializer)} and initargs to be picklable, got {_told(error)};"
+            " pass plain data, and open files, locks and connections inside the initializer",
+            what="function",
         ) from error

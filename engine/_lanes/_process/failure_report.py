@@ -6,6 +6,7 @@ exception if it can travel, else why not. So whatever becomes of the pickle, the
 
 from typing import Any
 
+from ..._records import describe_error, named
 from ..._wire.frames import NOT_DECODED, NOT_ENCODED
 from ..._wire.harmless import load_harmless
 from ...errors import PayloadTooLarge, PickleError, RemoteError, RemoteTraceback, ResultDecodeError, TaskDecodeError
@@ -50,9 +51,12 @@ class FailureReport:
         elif isinstance(original, Exception) and not isinstance(original, StopIteration):
             return original
         else:
-            text = f"{self._name}: {self._text}"
             result = RemoteError(
-                text, type_name=self._name, text=self._text, traceback=self._trace, type_names=self._type_names
+                named(self._name, self._text),
+                type_name=self._name,
+                text=self._text,
+                traceback=self._trace,
+                type_names=self._type_names,
             )
             if not isinstance(original, BaseException):
                 why = self._reason or "its class is not to be had here"
@@ -64,7 +68,7 @@ class FailureReport:
         return result
 
     def _pickle_error(self) -> BaseException:
-        attempt, got = self._attempt, f"got {self._name}: {self._text[:1000]}"
+        attempt, got = self._attempt, f"got {named(self._name, self._text[:1000])}"
         if self._kind == NOT_DECODED:
             return TaskDecodeError(
                 f"expected task {attempt.task_id} ({attempt.name}) to be rebuilt in the worker, {got}; make sure that"
@@ -93,7 +97,7 @@ def decode_error(attempt: Attempt, error: BaseException) -> ResultDecodeError:
     """Build the error of a task whose result could not be rebuilt here."""
     result = ResultDecodeError(
         f"expected the result of task {attempt.task_id} ({attempt.name}) to be rebuilt here, got"
-        f" {type(error).__name__}; make sure that its classes can be imported, or return plain data",
+        f" {describe_error(error)}; make sure that its classes can be imported, or return plain data",
         task_id=attempt.task_id,
     )
     result.__cause__ = error

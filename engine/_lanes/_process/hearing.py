@@ -73,6 +73,8 @@ class Hearing:
             return ""
         if type(fields) is not list or len(fields) != 3:
             return "it sent a progress report that is none"
+        if [type(each) for each in fields] not in _PROGRESS:
+            return ""
         self._events.on_progress(self._worker, task_id, *fields)
         return ""
 
@@ -87,6 +89,10 @@ class Hearing:
             report()
         except Exception:
             log.exception("what a worker process said could not be passed on")
+
+
+#: The types of done, total and message, as ``_current.report`` makes them and JSON keeps them.
+_PROGRESS = [[done, total, str] for done in (int, float) for total in (int, float, type(None))]
 
 
 def _refusal(body: bytes) -> Any:

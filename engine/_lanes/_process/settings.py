@@ -44,7 +44,7 @@ class Counters:
     retired: int = 0  #: workers replaced because an interrupt was raised in them
     recycled: int = 0  #: workers replaced after max_tasks_per_worker, over worker_memory_limit, or by restart
     memory_exceeded: int = 0  #: tasks that took too much memory and were killed with their worker
-    given_back: int = 0  #: attempts that a dead worker had not begun
+    given_back: int = 0  #: attempts that were sent and had not begun, taken back from a worker and queued again
     malformed: int = 0  #: workers replaced because they broke the protocol
     decode_timeouts: int = 0  #: results and exceptions given up because rebuilding them took too long
     decode_refusals: int = 0  #: those not even tried, because every decoder thread was stuck

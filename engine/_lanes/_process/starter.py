@@ -9,8 +9,9 @@ import threading
 from typing import Any, Protocol
 
 from ... import _sigint
-from ..._system import is_exiting
-from ...errors import WorkerStartupError
+from ..._records import function_name
+from ..._system import NoInterpreter, interpreter, is_exiting
+from ...errors import PickleError, WorkerStartupError
 from .breaker import Breaker
 from .child import Child, ExitStatus, collect_setup
 from .crash import startup_error
@@ -27,7 +28,9 @@ EARLY_SECONDS = 1.0  #: a worker that dies so soon after its hello, without havi
 
 
 class StartEvents(Protocol):
-    """What a starter reports."""
+    """What a starter reports to, and asks who is there."""
+
+    workers: tuple[Worker, ...]
 
     def on_start(self, worker: Worker) -> None:
         """A process was started."""
@@ -82,7 +85,9 @@ class Starter:
         except Exception as error:  # no process, no descriptor, no directory, or user code in what is pickled
             if worker is not None:
                 worker.discard()
-            self._report(startup_error(None, (None, None), "", error), self._breaker.round)
+            is_hopeless = isinstance(error, (NoInterpreter, PickleError))  # another try would end the same way
+            failure = startup_error(None, (None, None), "", error, others=len(self._events.workers))
+            self._report(failure, self._breaker.round, is_hopeless=is_hopeless)
             return False
         self.count += 1
         worker.start_timer = self._loop.call_later(self._settings.worker_start_timeout, self._give_up, worker)
@@ -101,6 +106,7 @@ class Starter:
     def _prepare(self) -> tuple[bytes, dict[str, str]]:
         """Return what a worker sets up, pickled, and what is added to its environment."""
         settings = self._settings
+        interpreter()
         if self._env is None:
             if settings.initializer is not None:
                 self._initializer = pack_initializer(settings.initializer, settings.initargs)
@@ -112,9 +118,11 @@ class Starter:
         return f"process-{next(self._names)}"
 
     def _give_up(self, worker: Worker) -> None:
-        seconds = self._settings.worker_start_timeout
+        seconds, initializer = self._settings.worker_start_timeout, self._settings.initializer
+        slow = f" (is its initializer {function_name(initializer)} slow?)" if initializer is not None else ""
         worker.failure = (
-            f"a worker process was not ready within worker_start_timeout={seconds} s (is its initializer slow?)"
+            f"a worker process was not ready within worker_start_timeout={seconds} s{slow}; raise the timeout, or do"
+            " less at the start"
         )
         worker.kill()
 
@@ -126,7 +134,9 @@ class Starter:
     def failed(self, worker: Worker, status: ExitStatus, stderr: str) -> None:
         """Record that ``worker`` ended before it said hello."""
         self.drop(worker)
-        self._report(startup_error(worker, status, stderr, worker.refusal), worker.start_round)
+        initializer, others = self._settings.initializer, len(self._events.workers)
+        error = startup_error(worker, status, stderr, worker.refusal, initializer, others)
+        self._report(error, worker.start_round)
 
     def died_early(self, worker: Worker, status: ExitStatus, stderr: str) -> None:
         """Record that ``worker`` ended soon after its hello, with nothing begun: as bad as no hello."""
@@ -141,8 +151,8 @@ class Starter:
             timer.cancel()
             worker.start_timer = None
 
-    def _report(self, error: WorkerStartupError, of_round: int, before: int = 0) -> None:
+    def _report(self, error: WorkerStartupError, of_round: int, before: int = 0, *, is_hopeless: bool = False) -> None:
         breaker, now = self._breaker, self._loop.time()
         if breaker.record_failure(now, of_round, before) and not is_exiting():  # then it is nobody's fault
             log.warning("%s (failure %d in a row, next try in %.1f s)", error, breaker.failures, breaker.pause(now))
-        self._events.on_start_failure(error, is_final=breaker.is_open)
+        self._events.on_start_failure(error, is_final=breaker.is_open or is_hopeless)
