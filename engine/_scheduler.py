@@ -24,7 +24,7 @@ from . import _sigint
 from ._clock import now
 from ._deadlines import Deadlines
 from ._endings import Endings, attempt_timeout
-from ._lanes.base import Attempt, Lane, Outcome
+from ._lanes.base import Attempt, Lane, Outcome, Taker
 from ._mailbox import Mailbox
 from ._records import Call, Progress, describe_error
 from ._registry import Registry
@@ -172,27 +172,48 @@ class Scheduler:
 
     # -- what lanes call (Front) --------------------------------------------------------------------------------
 
-    def claim(self, lane: LaneName) -> Attempt | None:
+    def claim(self, lane: LaneName, taker: Taker | None = None) -> Attempt | None:
         """Take the next attempt of ``lane``; None parks it."""
         registry = self.registry
+        attempt = opened = None
         with registry.lock:
-            task = registry.claim_locked(lane)
-            if task is None:
-                return None
-            call = task._call
-            attempt = Attempt(
-                task.id, task._attempts + 1, call.name, call.fn, task._args, task._kwargs or _NO_KWARGS, lane=lane,
-                timeout=call.timeout, grace=call.grace, context=task._context, exported=task._exported,
-                loop=task._loop, task=task,
-            )  # fmt: skip
-            task._attempt = attempt
-            registry.attempts.add(attempt)
-            opened = registry.room_opened_locked() if registry.room_waiters else None
+            task = registry.next_locked(lane)
+            if task is not None:
+                call = task._call
+                attempt = Attempt(
+                    task.id, task._attempts + 1, call.name, call.fn, task._args, task._kwargs or _NO_KWARGS, lane=lane,
+                    timeout=call.timeout, grace=call.grace, context=task._context, exported=task._exported,
+                    loop=task._loop, task=task,
+                )  # fmt: skip
+                if taker is not None:
+                    taker.claimed = attempt
+                registry.claim_locked(attempt)
+                opened = registry.room_opened_locked() if registry.room_waiters else None
+        if registry.dropped:
+            registry.let_go()
         if opened is not None:
             opened()
-        if attempt.timeout is not None:
+        if attempt is not None and attempt.timeout is not None:
             self.deadlines.watch(attempt)
         return attempt
+
+    def mend(self, lane: LaneName, attempt: Attempt | None) -> None:
+        """Put in order what an exception broke off in a taker of ``lane``; give its ``attempt`` back if unbegun.
+
+        Once it is over, those who wait for it are told, if they had not been.
+        """
+        with self.registry.lock:
+            self.registry.mend_taker_locked(lane, attempt)
+            quiet = self.registry.quiet_locked()
+        if attempt is None:
+            return
+        wake, attempt.wake = attempt.wake, None
+        if wake is not None:
+            wake()
+        if attempt.over:
+            self._conclude(attempt, quiet)
+        elif attempt.started_at is None:
+            self.give_back(attempt)
 
     def has_ready(self, lane: LaneName) -> int:
         """Count what waits for ``lane``; none parks it."""
@@ -220,8 +241,6 @@ class Scheduler:
         """Record how ``attempt`` ended: settle its task, or try again."""
         registry = self.registry
         error_text = describe_error(outcome.error) if outcome.error is not None else None
-        waiters: list[Waiter] | None = None
-        retry_in: float | None = None
         task = attempt.task
         with registry.lock:
             if attempt.over:
@@ -229,24 +248,34 @@ class Scheduler:
             if outcome.worker is not None:
                 attempt.worker = outcome.worker
             was_abandoned = attempt.abandoned
-            wake = registry.release_locked(attempt)
+            attempt.wake = registry.release_locked(attempt)
             if task._state in TERMINAL:
                 self.counters.late += not outcome.cancelled
             else:
                 if outcome.started_at is not None and task._state is TaskState.PENDING:
                     registry.start_locked(task, attempt, outcome.started_at)
-                retry_in, waiters = self._decide_locked(task, attempt, outcome, error_text)
+                attempt.ending = self._decide_locked(task, attempt, outcome, error_text)
             if task._attempt is attempt:
                 task._attempt = None
                 task._worker = attempt.worker
             quiet = self.registry.quiet_locked()
-        self.leave(attempt)
         if was_abandoned:
             log.info("task %d %s, which was abandoned, has ended", attempt.task_id, attempt.name)
+        if attempt.ending is not None and attempt.ending[0] is not None:
+            self._log_retry(attempt, outcome.error, attempt.ending[0])
+        self._conclude(attempt, quiet)
+
+    def _conclude(self, attempt: Attempt, quiet: list[Callable[[], object]] | None) -> None:
+        """Do outside the lock what the end of ``attempt`` asks for; what was done of it is not done again."""
+        self.leave(attempt)
+        retry_in, waiters = attempt.ending or (None, None)
         if retry_in is not None:
-            self._log_retry(attempt, outcome.error, retry_in)
-            self.deadlines.retry_after(task, retry_in)
-        self.tell(task, waiters, wake, quiet)
+            self.deadlines.retry_after(attempt.task, retry_in)
+        wake, attempt.wake = attempt.wake, None
+        if wake is not None:
+            wake()
+        self.tell(attempt.task, waiters, None, quiet)
+        attempt.ending = None
 
     def _log_retry(self, attempt: Attempt, error: BaseException | None, delay: float) -> None:
         """Say that an attempt failed and when the next one comes: nobody else will ever see its error."""
@@ -433,6 +462,8 @@ class Scheduler:
         quiet: list[Callable[[], object]] | None,
     ) -> None:
         """Call whom a change concerns: the waiters of a settled ``task``, a parked taker, who waits for quiet."""
+        if self.registry.dropped:
+            self.registry.let_go()
         if waiters is not None and task is not None:
             if task._timer is not None:
                 self.deadlines.forget_task(task)

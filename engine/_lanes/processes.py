@@ -44,8 +44,8 @@ log = logging.getLogger("engine")
 SEEN_SECONDS = 0.05  #: after which what one process stored is seen by another for certain
 _STANDSTILL = (
     "expected %s to begin the task that it was sent within a second, got none begun; the task goes to another worker, "
-    "and this one is replaced. Something that an earlier task left behind holds its interpreter: a thread in C code that "
-    "keeps the GIL, or an object that takes long to be freed; end such threads before the function returns"
+    "and this one is replaced. Something that an earlier task left behind holds its interpreter, such as a thread in C "
+    "code that keeps the GIL or an object that takes long to be freed; end such threads before the function returns"
 )
 
 
