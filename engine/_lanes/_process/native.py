@@ -270,6 +270,7 @@ class NativeWorker(Worker):
 
     def discard(self) -> None:
         """End a process that nobody listens to, and close every descriptor."""
+        self.outbox.close()
         self.child.discard()
         self.close()
 
