@@ -152,7 +152,7 @@ class Child:
     def discard(self) -> None:
         """End a child that nobody will listen to, and leave no trace of it. Blocks until it is gone, about 1 ms.
 
-        By pidfd here too: a look whether the pid is still ours would be over before the kill. Where there was no descriptor
+        By pidfd here too: a look whether the pid is still ours would be over before the kill. Where no descriptor was
         left for one, there is when the sockets are closed.
         """
         if self.pid:
