@@ -153,6 +153,10 @@ class ProcessLane:
             except PickleError as error:
                 self._front.end(attempt, Outcome(error=error, retryable=False))
                 continue
+            except BaseException:  # Ctrl-C: the task waits as before, for a loop that may be run again
+                self._give_back_unsent(attempt)
+                self.wake()
+                raise
             forgotten = self._functions.take_forgotten()
             if forgotten:
                 for each in self._pool.workers:
@@ -179,6 +183,15 @@ class ProcessLane:
         worker.tasks_done += 1
         if worker.timers:
             self._forget_timer(worker, frame.number)
+        try:
+            self._feed(worker, frame)
+        finally:  # Ctrl-C may have come while the next task was pickled
+            problem = self._decoder.settle(attempt, frame, worker.label)
+        if problem:
+            self.on_nonsense(worker, problem)
+
+    def _feed(self, worker: Worker, frame: Frame) -> None:
+        """Give a worker that has answered what comes next, or have it replaced."""
         if frame.flags & RETIRE or worker.tasks_done == self._settings.max_tasks_per_worker:
             worker.is_poisoned = bool(frame.flags & RETIRE)
             self._replace(worker)
@@ -186,9 +199,6 @@ class ProcessLane:
             self._waiting.append(worker)
         else:
             self._pool.refill(worker)
-        problem = self._decoder.settle(attempt, frame, worker.label)
-        if problem:
-            self.on_nonsense(worker, problem)
 
     def _make_room(self) -> None:
         self._home.post(self._refill_waiting)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, Lane, TaskState, _sigint
+from engine._lanes._process.functions import Functions
 from engine._lanes.base import Attempt
 from engine._lanes.threads import ThreadLane
 from engine._limits import Slots
@@ -209,3 +210,66 @@ def test_ctrl_c_is_held_back_and_comes_after_the_block() -> None:
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Presses:
+    """Somebody presses Ctrl-C once while this is pickled."""
+
+    def __init__(self) -> None:
+        self.left = 1
+
+    def __int__(self) -> int:
+        return 0
+
+    def __reduce__(self) -> Any:
+        while self.left:
+            self.left -= 1
+            signal.raise_signal(signal.SIGINT)
+        return int, ()
+
+
+def interrupt(number: int, frame: types.FrameType | None) -> None:
+    """Do as Python's own handler, in Python."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, interrupt])
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_ctrl_c_while_the_loop_pickles_arguments_is_no_pickle_error(behind: int, handler: Any) -> None:
+    """E28: and the loop, run again, finds the task where it was, and the answer that made room for it."""
+    before = signal.signal(signal.SIGINT, handler)
+    loop = asyncio.new_event_loop()
+
+    async def main() -> list[int]:
+        async with Engine(processes=1) as engine:
+            await engine.warm_up()
+            return await asyncio.gather(*[engine.submit(abs, -1) for _ in range(behind)], engine.submit(int, Presses()))
+
+    try:
+        task = loop.create_task(main())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(asyncio.wait_for(task, STUCK))
+        assert loop.run_until_complete(asyncio.wait_for(task, STUCK)) == [1] * behind + [0]
+    finally:
+        signal.signal(signal.SIGINT, before)
+        loop.close()
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, interrupt])
+def test_a_ctrl_c_while_the_loop_pickles_a_function_is_not_remembered_as_its_error(handler: Any) -> None:
+    """E28: every later task of that function failed with it."""
+    presses = Presses()
+    functions = Functions()
+
+    def fn() -> Presses:
+        return presses
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            functions.get(fn, "fn")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    entry = functions.get(fn, "fn")
+    assert entry is not None
+    assert entry.error is None

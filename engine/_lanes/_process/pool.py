@@ -129,13 +129,15 @@ class Pool:
         """Send what comes next to a worker that has room, or let it rest."""
         if worker.state != "busy":
             return
-        if not worker.is_unwanted and not worker.doomed:
-            self._fill(worker)
-            if worker.count():
-                self._ahead.send(worker)
-        if not worker.count():
-            self.busy -= 1
-            self._rest(worker)
+        try:
+            if not worker.is_unwanted and not worker.doomed:
+                self._fill(worker)
+                if worker.count():
+                    self._ahead.send(worker)
+        finally:  # Ctrl-C may have come while a task was pickled
+            if not worker.count():
+                self.busy -= 1
+                self._rest(worker)
         if self._is_at_its_last(worker):
             self.pump()  # its successor may be ready
         elif not self.workers or len(self.workers) < self.size:
