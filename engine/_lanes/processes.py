@@ -219,6 +219,7 @@ class ProcessLane:
             return
         self.counters.malformed += 1
         worker.failure = problem
+        self._give_back_rest(worker)  # or it may begin the next task before the kill arrives, which then has crashed
         worker.kill()
 
     def on_stacks(self, worker: Worker, request: int, text: str) -> None:
