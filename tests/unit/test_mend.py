@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, Lane, TaskState, _sigint
+from engine._admission import Admission
 from engine._lanes._process.functions import Functions
 from engine._lanes.base import Attempt
 from engine._lanes.threads import ThreadLane
@@ -53,7 +54,7 @@ class Breaker:
 
 
 STEPS: list[Callable[..., Any]] = [
-    Scheduler.submit, Registry.admit_locked, ReadyQueue.push, Mailbox.post,
+    Admission.submit, Registry.admit_locked, ReadyQueue.push, Mailbox.post,
 ]  # fmt: skip
 
 
