@@ -151,7 +151,7 @@ class BlockingEngine(BlockingCalls):
                 )
             if core is None:
                 raise not_started()
-            core.scheduler.check_open()
+            core.scheduler.admission.check_open()
             return run_on(core, coroutine)
         finally:
             coroutine.close()  # nothing happens if it has run

@@ -73,7 +73,7 @@ class Core:
         for lane in lanes:
             self.scheduler.lanes[lane.name] = lane
             slots[lane.name].wake = lane.wake
-        self.scheduler.snapshot_function = self.processes.snapshot_function
+        self.scheduler.admission.snapshot_function = self.processes.snapshot_function
         slots[Lane.THREAD].grow = self.threads.grow
         self._sizes = {Lane.LOOP: settings.coroutines, Lane.THREAD: threads}
         live = self.registry.live

@@ -243,13 +243,13 @@ class Engine(Submitter):
         Raises:
             WorkerStartupError: they cannot start.
         """
-        self._core.scheduler.check_open()
+        self._core.scheduler.admission.check_open()
         for lane in self._core.lanes.values():
             await lane.warm_up()
 
     async def restart_workers(self) -> None:
         """Replace every worker process: the idle ones now, the busy ones when their task is over."""
-        self._core.scheduler.check_open()
+        self._core.scheduler.admission.check_open()
         for lane in self._core.lanes.values():
             await lane.restart()
 

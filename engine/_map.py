@@ -132,7 +132,7 @@ class MapResults(Generic[T]):
             if row is None:
                 return False
             try:
-                task = self._engine._core.scheduler.submit(self._call, row, None)
+                task = self._engine._core.scheduler.admission.submit(self._call, row, None)
             except EngineFull:  # somebody else took the room: keep the row for the next time
                 self._kept = row
                 return True

@@ -1,8 +1,9 @@
 """Tasks that are ready to run: highest priority first, first in, first out within one.
 
 Pure bookkeeping without a lock of its own: the registry's guards it. Adding and taking cost O(1) for the few
-priorities in use; removing only marks, and marked entries are dropped when they outnumber the live ones, so a
-million cancelled tasks hold no memory.
+priorities in use; removing only marks, and marked entries are taken out when they outnumber the live ones, so a
+million cancelled tasks hold no memory. What is taken out goes into ``dropped``, if there is one, for the owner of the
+lock to let go when the lock is released: it may be the last reference, and ``__del__`` is user code.
 """
 
 from bisect import insort
@@ -23,9 +24,10 @@ Q = TypeVar("Q", bound=_Queued)
 class ReadyQueue(Generic[Q]):
     """A priority queue of objects that carry a ``queued`` flag, which only this class sets."""
 
-    __slots__ = ("_dead", "_live", "_order", "_rows")
+    __slots__ = ("_dead", "_dropped", "_live", "_order", "_rows")
 
-    def __init__(self) -> None:
+    def __init__(self, dropped: list[Q] | None = None) -> None:
+        self._dropped: list[Q] | deque[Q] = deque(maxlen=0) if dropped is None else dropped
         self._rows: dict[int, deque[Q]] = {}
         self._order: list[int] = []  # ascending priorities that have a row
         self._live = 0
@@ -47,21 +49,33 @@ class ReadyQueue(Generic[Q]):
         else:
             row.append(item)
 
-    def pop(self) -> Q | None:
-        """Take the most urgent item; None when there is none."""
+    def first(self) -> Q | None:
+        """Return the most urgent item, which stays; None when there is none."""
         while self._order:
             priority = self._order[-1]
             row = self._rows[priority]
             while row:
-                item = row.popleft()
+                item = row[0]
                 if item.queued:
-                    item.queued = False
-                    self._live -= 1
                     return item
+                self._dropped.append(row.popleft())
                 self._dead -= 1
             del self._rows[priority]
             self._order.pop()
         return None
+
+    def pop(self) -> Q | None:
+        """Take the most urgent item; None when there is none."""
+        item = self.first()
+        if item is not None:
+            self.take_first(item)
+        return item
+
+    def take_first(self, item: Q) -> None:
+        """Take ``item``, which ``first`` has just returned."""
+        self._rows[self._order[-1]].popleft()
+        item.queued = False
+        self._live -= 1
 
     def remove(self, item: Q) -> bool:
         """Take ``item`` out wherever it stands; False if it is not in the queue."""
@@ -79,17 +93,20 @@ class ReadyQueue(Generic[Q]):
         for priority in reversed(self._order):
             yield from (item for item in self._rows[priority] if item.queued)
 
-    def mend(self, item: Q) -> None:
-        """Count anew, after a Ctrl-C broke into ``push(item)``."""
+    def mend(self, item: Q | None = None) -> None:
+        """Count anew, after an exception broke into ``push(item)``, ``first`` or ``take_first(item)``."""
         self._order = sorted(self._rows)
         items = [each for row in self._rows.values() for each in row]
-        item.queued = item.queued and any(each is item for each in items)
+        if item is not None:
+            item.queued = item.queued and any(each is item for each in items)
         self._live = sum(each.queued for each in items)
         self._dead = len(items) - self._live
 
     def _sweep(self) -> None:
         for priority in list(self._order):
-            row = deque(item for item in self._rows[priority] if item.queued)
+            row: deque[Q] = deque()
+            for item in self._rows[priority]:
+                (row if item.queued else self._dropped).append(item)
             if row:
                 self._rows[priority] = row
             else:

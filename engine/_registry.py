@@ -11,6 +11,7 @@ Guarantees
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from ._clock import ordered_after
 from ._limits import Slots
 from ._queue import ReadyQueue
 from ._records import Complaint, TaskInfo
-from ._states import Lane, TaskState, check_move
+from ._states import TERMINAL, Lane, TaskState, check_move
 from .errors import EngineFull
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Registry:
         self.lock = threading.RLock()  # the collector and signal handlers may call us from inside (design/0002)
         self.max_pending = max_pending
         self.slots = slots
-        self.ready: dict[Lane, ReadyQueue[Task[Any]]] = {lane: ReadyQueue() for lane in Lane}
+        self.dropped: list[Task[Any]] = []  #: what the queues took out; see ``let_go``
+        self.ready: dict[Lane, ReadyQueue[Task[Any]]] = {lane: ReadyQueue(self.dropped) for lane in Lane}
         self.live: dict[int, Task[Any]] = {}
         self.attempts: set[Attempt] = set()
         self.waiting = 0  #: accepted, not claimed by a lane, first attempt: what max_pending bounds
@@ -102,17 +104,65 @@ class Registry:
         self.ready[call.lane].push(task, call.priority, first=first)
         return self.slots[call.lane].to_wake()
 
-    def claim_locked(self, lane: Lane) -> Task[Any] | None:
-        """Take the next task of ``lane`` and one of its slots; None parks the taker."""
+    def next_locked(self, lane: Lane) -> Task[Any] | None:
+        """Return the next task of ``lane``, if there is a slot for it; None parks the taker."""
         slots = self.slots[lane]
-        task = self.ready[lane].pop() if slots.has_room() else None
+        task = self.ready[lane].first() if slots.has_room() else None
         if task is None:
             slots.park()
-            return None
-        slots.taken += 1
+        return task
+
+    def claim_locked(self, attempt: Attempt) -> None:
+        """Take the task of ``attempt``, which ``next_locked`` has just returned, and a slot of its lane."""
+        task: Task[Any] = attempt.task
+        self.ready[attempt.lane].take_first(task)
+        self.slots[attempt.lane].taken += 1
         if task._attempts == 0:
             self.waiting -= 1
-        return task
+        task._attempt = attempt
+        self.attempts.add(attempt)
+
+    def mend_taker_locked(self, lane: Lane, attempt: Attempt | None) -> None:
+        """Put in order what an exception, thrown into a pool thread, broke off: a claim, start or end of ``attempt``.
+
+        Afterwards that was either claimed, or never was and is over; and if it is over, its task knows. Everything else
+        follows from the live tasks.
+        """
+        task: Task[Any] | None = attempt.task if attempt is not None else None
+        self.ready[lane].mend(task)
+        if attempt is not None and task is not None:
+            self._mend_attempt_locked(attempt, task)
+        for state in (TaskState.PENDING, TaskState.RUNNING):
+            self.counts[lane][state] = sum(
+                each._state is state for each in self.live.values() if each._call.lane is lane
+            )
+        self.waiting = sum(each.queued and each._attempts == 0 for each in self.live.values())
+        slots = self.slots[lane]
+        slots.taken = sum(each.lane is lane for each in self.attempts) + slots.abandoned
+
+    def _mend_attempt_locked(self, attempt: Attempt, task: Task[Any]) -> None:
+        if task._state in TERMINAL:
+            if task.id in self.live:
+                attempt.ending = None, self._close_locked(task, None)
+        elif task._state is TaskState.RUNNING and task._attempt is attempt:
+            task._attempts = attempt.number
+            attempt.over = attempt.over and attempt.ending is not None  # else it ends once more
+        elif not attempt.over:
+            if not task.queued and task._attempt is None:  # out of the queue, and nobody noted who has it
+                task._attempt = attempt
+            attempt.over = task._attempt is not attempt
+        if attempt.over:
+            self.attempts.discard(attempt)
+            if task._attempt is attempt:
+                task._attempt = None
+        elif not attempt.abandoned:
+            self.attempts.add(attempt)
+
+    def let_go(self) -> None:
+        """Drop what the queues have taken out. Outside the lock: it may be the last reference, and run user code."""
+        while self.dropped:
+            with contextlib.suppress(IndexError):  # another thread was quicker
+                self.dropped.pop()
 
     def room_opened_locked(self) -> Callable[[], object] | None:
         """Return a waiter for room to call, if there is one and there is room for it."""
@@ -140,8 +190,8 @@ class Registry:
         """Record that ``attempt`` of a PENDING ``task`` started at monotonic ``at``."""
         self.move_locked(task, TaskState.RUNNING)
         task._attempts = attempt.number
-        attempt.started_at = at
         task._started = ordered_after(at, task._created)
+        attempt.started_at = at  # last: what breaks in before leaves an attempt that has not begun
 
     def settle_locked(
         self,
@@ -169,16 +219,18 @@ class Registry:
         attempt = task._attempt
         if attempt is not None and attempt.worker is not None:
             task._worker = attempt.worker
+        return self._close_locked(task, error_text)
+
+    def _close_locked(self, task: Task[Any], error_text: str | None) -> list[Waiter]:
+        """Let go of a ``task`` that is terminal; return who waits for it. No call behind the change of hands."""
         task._args, task._kwargs, task._context, task._exported, task._loop = (), None, None, None, None
-        waiters, task._waiters = task._waiters, None
-        del self.live[task.id]
         self.history.append(_record(task, error_text))
-        if waiters is None:
-            return _NONE
-        for waiter in waiters:
+        for waiter in task._waiters or _NONE:
             if waiter[3] is not None:
                 self.waited_locked(waiter[3])
-        return waiters
+        waiters, task._waiters = task._waiters, None
+        del self.live[task.id]
+        return _NONE if waiters is None else waiters
 
     # -- slots --------------------------------------------------------------------------------------------------
 

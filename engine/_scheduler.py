@@ -10,31 +10,28 @@ Guarantees
 
 from __future__ import annotations
 
-import contextvars
 import copy
 import logging
 import random
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import _sigint
+from ._admission import Admission
 from ._clock import now
 from ._deadlines import Deadlines
 from ._endings import Endings, attempt_timeout
-from ._lanes.base import Attempt, Lane, Outcome
+from ._lanes.base import Attempt, Lane, Outcome, Taker
 from ._mailbox import Mailbox
-from ._records import Call, Progress, describe_error
+from ._records import Progress, describe_error
 from ._registry import Registry
-from ._routing import is_fleeting
 from ._states import TERMINAL, TaskState
 from ._states import Lane as LaneName
 from ._task import Task, Waiter
 from ._verdict import Facts, decide
 from ._waiters import Waiters
-from .errors import EngineClosed, EngineForked, WorkerCrashed
+from .errors import WorkerCrashed
 
 __all__ = ["Counters", "Scheduler"]
 
@@ -68,73 +65,7 @@ class Scheduler:
         self.is_leaving = False  #: the program ends, by Ctrl-C or because it is over: what is left behind is no news
         self.refusal = "shutdown"  #: after what a submit is refused; then "interpreter shutdown"
         self.keeper: object = None  #: what ties the engine to its loop; held here so that it lives while tasks do
-        self.snapshot_function: Callable[[Callable[..., Any]], object]  #: the process lane's; set by Core
-        self._exported = exported
-        self._prepared: set[Call] = set()
-
-    # -- coming in ----------------------------------------------------------------------------------------------
-
-    def submit(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Task[Any]:
-        """Accept one call; never waits.
-
-        Raises:
-            EngineFull: max_pending tasks wait already.
-            EngineClosed, EngineForked: the engine does not run here.
-        """
-        task: Task[Any] = Task(self, 0, call, args, kwargs, now(), time.time())
-        lane = call.lane
-        if lane is LaneName.PROCESS:
-            if call not in self._prepared:
-                self._prepare(call)
-            if self._exported:
-                task._exported = {a: v for a, var in self._exported if (v := var.get(_UNSET)) is not _UNSET}
-        else:
-            task._context = contextvars.copy_context()
-            if lane is LaneName.LOOP:
-                task._loop = self.waiters.mailbox()
-        registry = self.registry
-        if self.forked or self.home.loop.is_closed():
-            self.check_open()
-        if registry.is_entered():  # called by the collector or a signal handler: accept it when the section is left
-            self.later(self._admit_late, task)
-            return task
-        try:
-            with registry.lock:
-                if self.phase != "running":
-                    self._check_phase_locked()
-                wake = registry.admit_locked(task)
-            if call.total_timeout is not None:
-                self.deadlines.watch_task(task, call.total_timeout)
-            if wake is not None:
-                wake()
-        except Exception:
-            raise
-        except BaseException:  # Ctrl-C in the middle: nobody will have this task, and nobody may miss its wake-up
-            self._take_back(task)
-            raise
-        return task
-
-    def _take_back(self, task: Task[Any]) -> None:
-        """Mend what a Ctrl-C in ``submit`` broke off: end the task if it was accepted, and wake every taker."""
-        with _sigint.deferred():
-            with self.registry.lock:
-                wakes = self.registry.mend_locked(task)
-            for wake in wakes:
-                wake()
-            if task.id in self.registry.live:
-                task.cancel()
-
-    def _admit_late(self, task: Task[Any]) -> None:
-        """Accept a task that was submitted from inside a section; past every bound, as its handle is out already."""
-        with self.registry.lock:
-            is_running = self.phase == "running"
-            wake = self.registry.admit_locked(task, is_bounded=False)
-        if not is_running or task._cancel_requested:
-            self.endings.cancel(task, task._cancel_message)
-        elif task._call.total_timeout is not None:
-            self.deadlines.watch_task(task, task._call.total_timeout)
-        if wake is not None:
-            wake()
+        self.admission = Admission(self, exported)
 
     def later(self, fn: Callable[..., object], *args: Any) -> None:
         """Have ``fn(*args)`` called on the home loop, without a lock of ours: for calls from inside our sections."""
@@ -145,55 +76,50 @@ class Scheduler:
         except RuntimeError:  # the loop is closed, and nothing of it runs any more
             pass
 
-    def _prepare(self, call: Call) -> None:
-        """Let the process lane take its snapshot of the function, at its first submit."""
-        if len(self._prepared) >= _PREPARED_MOST:
-            self._prepared.clear()
-        self.snapshot_function(call.fn)
-        if not is_fleeting(call.fn):  # not before: a Ctrl-C may have come instead of a snapshot
-            self._prepared.add(call)
-
-    def check_open(self) -> None:
-        """Raise EngineClosed or EngineForked unless a submit from here would be accepted."""
-        if self.forked:
-            raise EngineForked
-        if self.home.loop.is_closed() and self.phase != "closed":
-            raise EngineClosed(
-                "expected the engine's event loop to be open, got a closed one: cannot schedule new futures "
-                "after shutdown; create the Engine inside the running loop"
-            )
-        with self.registry.lock:
-            self._check_phase_locked()
-
-    def _check_phase_locked(self) -> None:
-        if self.phase == "closed" or (self.phase == "draining" and self.waiters.running_attempt() is None):
-            verb = "has stopped" if self.phase == "closed" else "is stopping"
-            raise EngineClosed(f"expected the engine to be running, got one that {verb}: cannot schedule new futures "
-                               f"after {self.refusal}; create a new Engine")  # fmt: skip
-
     # -- what lanes call (Front) --------------------------------------------------------------------------------
 
-    def claim(self, lane: LaneName) -> Attempt | None:
+    def claim(self, lane: LaneName, taker: Taker | None = None) -> Attempt | None:
         """Take the next attempt of ``lane``; None parks it."""
         registry = self.registry
+        attempt = opened = None
         with registry.lock:
-            task = registry.claim_locked(lane)
-            if task is None:
-                return None
-            call = task._call
-            attempt = Attempt(
-                task.id, task._attempts + 1, call.name, call.fn, task._args, task._kwargs or _NO_KWARGS, lane=lane,
-                timeout=call.timeout, grace=call.grace, context=task._context, exported=task._exported,
-                loop=task._loop, task=task,
-            )  # fmt: skip
-            task._attempt = attempt
-            registry.attempts.add(attempt)
-            opened = registry.room_opened_locked() if registry.room_waiters else None
+            task = registry.next_locked(lane)
+            if task is not None:
+                call = task._call
+                attempt = Attempt(
+                    task.id, task._attempts + 1, call.name, call.fn, task._args, task._kwargs or _NO_KWARGS, lane=lane,
+                    timeout=call.timeout, grace=call.grace, context=task._context, exported=task._exported,
+                    loop=task._loop, task=task,
+                )  # fmt: skip
+                if taker is not None:
+                    taker.claimed = attempt
+                registry.claim_locked(attempt)
+                opened = registry.room_opened_locked() if registry.room_waiters else None
+        if registry.dropped:
+            registry.let_go()
         if opened is not None:
             opened()
-        if attempt.timeout is not None:
+        if attempt is not None and attempt.timeout is not None:
             self.deadlines.watch(attempt)
         return attempt
+
+    def mend(self, lane: LaneName, attempt: Attempt | None) -> None:
+        """Put in order what an exception broke off in a taker of ``lane``; give its ``attempt`` back if unbegun.
+
+        Once it is over, those who wait for it are told, if they had not been.
+        """
+        with self.registry.lock:
+            self.registry.mend_taker_locked(lane, attempt)
+            quiet = self.registry.quiet_locked()
+        if attempt is None:
+            return
+        wake, attempt.wake = attempt.wake, None
+        if wake is not None:
+            wake()
+        if attempt.over:
+            self._conclude(attempt, quiet)
+        elif attempt.started_at is None:
+            self.give_back(attempt)
 
     def has_ready(self, lane: LaneName) -> int:
         """Count what waits for ``lane``; none parks it."""
@@ -221,8 +147,6 @@ class Scheduler:
         """Record how ``attempt`` ended: settle its task, or try again."""
         registry = self.registry
         error_text = describe_error(outcome.error) if outcome.error is not None else None
-        waiters: list[Waiter] | None = None
-        retry_in: float | None = None
         task = attempt.task
         _held = task._failure  # another may take its place: dropped after the lock, since a __del__ is user code
         with registry.lock:
@@ -231,24 +155,34 @@ class Scheduler:
             if outcome.worker is not None:
                 attempt.worker = outcome.worker
             was_abandoned = attempt.abandoned
-            wake = registry.release_locked(attempt)
+            attempt.wake = registry.release_locked(attempt)
             if task._state in TERMINAL:
                 self.counters.late += not outcome.cancelled
             else:
                 if outcome.started_at is not None and task._state is TaskState.PENDING:
                     registry.start_locked(task, attempt, outcome.started_at)
-                retry_in, waiters = self._decide_locked(task, attempt, outcome, error_text)
+                attempt.ending = self._decide_locked(task, attempt, outcome, error_text)
             if task._attempt is attempt:
                 task._attempt = None
                 task._worker = attempt.worker
             quiet = self.registry.quiet_locked()
-        self.leave(attempt)
         if was_abandoned:
             log.info("task %d (%s), which was abandoned, has ended", attempt.task_id, attempt.name)
+        if attempt.ending is not None and attempt.ending[0] is not None:
+            self._log_retry(attempt, outcome.error, attempt.ending[0])
+        self._conclude(attempt, quiet)
+
+    def _conclude(self, attempt: Attempt, quiet: list[Callable[[], object]] | None) -> None:
+        """Do outside the lock what the end of ``attempt`` asks for; what was done of it is not done again."""
+        self.leave(attempt)
+        retry_in, waiters = attempt.ending or (None, None)
         if retry_in is not None:
-            self._log_retry(attempt, outcome.error, retry_in)
-            self.deadlines.retry_after(task, retry_in)
-        self.tell(task, waiters, wake, quiet)
+            self.deadlines.retry_after(attempt.task, retry_in)
+        wake, attempt.wake = attempt.wake, None
+        if wake is not None:
+            wake()
+        self.tell(attempt.task, waiters, None, quiet)
+        attempt.ending = None
 
     def _log_retry(self, attempt: Attempt, error: BaseException | None, delay: float) -> None:
         """Say that an attempt failed and when the next one comes: nobody else will ever see its error."""
@@ -438,6 +372,8 @@ class Scheduler:
         quiet: list[Callable[[], object]] | None,
     ) -> None:
         """Call whom a change concerns: the waiters of a settled ``task``, a parked taker, who waits for quiet."""
+        if self.registry.dropped:
+            self.registry.let_go()
         if waiters is not None and task is not None:
             task._failure = None  # here, outside the lock: what its traceback holds may have a __del__
             if task._timer is not None:
@@ -458,8 +394,6 @@ class Scheduler:
             opened()
 
 
-_PREPARED_MOST = 512  #: calls remembered as prepared; past that the memory starts anew
-_UNSET: Any = object()
 #: What a warning adds when ``Slots.abandon`` says no.
 _KEEPS_ITS_SLOT = (
     ", and keeps its slot: {running} abandoned tasks run in the {lane} lane, more than its {limit} slots, so others "

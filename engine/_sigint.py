@@ -65,16 +65,22 @@ class _Keeper:
 def is_ctrl_c(error: BaseException) -> bool:
     """Say whether ``error``, caught around user code, is the user's Ctrl-C rather than raised by that code.
 
-    Python's handler breaks in at any instruction, but at no ``raise``; asyncio's raises in a frame of its own.
+    Python's handler breaks in at any instruction, but at no ``raise``; asyncio's, and one that the user has set, raise
+    in a frame of their own.
     """
     trace = error.__traceback__
     if not isinstance(error, KeyboardInterrupt) or trace is None:
         return False
     if threading.current_thread() is not threading.main_thread():
         return False
+    handler = getattr(signal.getsignal(signal.SIGINT), "__code__", None)
     while trace.tb_next is not None:
+        if trace.tb_frame.f_code is handler:
+            return True
         trace = trace.tb_next
     code = trace.tb_frame.f_code
+    if code is handler:
+        return True
     return code.co_name == "_on_sigint" or code.co_code[trace.tb_lasti] != _RAISE
 
 

@@ -105,7 +105,7 @@ class Submitter:
             EngineClosed: the engine has not started, stops, or has stopped.
             TypeError: ``fn`` is not callable, or the lane asked for cannot run it.
         """
-        return self._core.scheduler.submit(self._calls.of(fn, self._options), args, kwargs or None)
+        return self._core.scheduler.admission.submit(self._calls.of(fn, self._options), args, kwargs or None)
 
     @overload
     async def run(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
@@ -125,7 +125,7 @@ class Submitter:
         core = self._core
         while True:
             try:
-                return core.scheduler.submit(call, args, kwargs)
+                return core.scheduler.admission.submit(call, args, kwargs)
             except EngineFull:
                 pass
             lender = core.scheduler.waiters.lend()  # first: where it refuses, no room must be kept for us

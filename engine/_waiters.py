@@ -169,9 +169,10 @@ class Waiters:
 
     @staticmethod
     def deliver(task: Task[Any], waiters: list[Waiter]) -> None:
-        """Call each waiter of the settled ``task`` on its loop: directly where that is this one."""
+        """Call each waiter of the settled ``task`` on its loop: directly where that is this one. Uses the list up."""
         here = asyncio._get_running_loop()
-        for fn, context, mailbox, _ in waiters:
+        while waiters:
+            fn, context, mailbox, _ = waiters.pop(0)
             if mailbox is None:
                 fn(task)
                 continue

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from .._states import Lane as LaneName
 
-__all__ = ["Attempt", "Front", "Lane", "Outcome", "WorkerInfo"]
+__all__ = ["Attempt", "Front", "Lane", "Outcome", "Taker", "WorkerInfo"]
 
 
 class Attempt:
@@ -26,9 +26,9 @@ class Attempt:
     """
 
     __slots__ = (
-        "args", "abandoned", "callbacks", "cancel_requested", "context", "exported", "expired", "fn", "grace",
+        "args", "abandoned", "callbacks", "cancel_requested", "context", "ending", "exported", "expired", "fn", "grace",
         "interrupted", "kwargs", "lane", "lane_data", "loop", "name", "number", "over", "recalling", "started_at",
-        "task", "task_id", "timeout", "timer", "waits", "worker",
+        "task", "task_id", "timeout", "timer", "waits", "wake", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +68,8 @@ class Attempt:
         self.interrupted = False  #: Lane.interrupt was called for it
         self.abandoned = False
         self.over = False
+        self.ending: tuple[float | None, Any] | None = None  #: decided, not done: the pause until a retry, who waits
+        self.wake: Callable[[], None] | None = None  #: whom to wake, as its slot is free; as above
         self.recalling = False  #: somebody takes it back from its worker
         self.waits = 0  #: how many unfinished tasks of the same engine it waits for
         self.timer: Any = None
@@ -88,11 +90,20 @@ class Outcome:
     retryable: bool = True  #: False for pickling and start-up errors
 
 
+class Taker(Protocol):
+    """Who claims, where an exception may strike at any instant: what it has claimed is in here before it counts."""
+
+    claimed: Attempt | None
+
+
 class Front(Protocol):
     """What a lane may ask of the engine in front of it. Every method may be called from any thread."""
 
-    def claim(self, lane: LaneName) -> Attempt | None:
+    def claim(self, lane: LaneName, taker: Taker | None = None) -> Attempt | None:
         """Take the next attempt for ``lane``; None parks the lane: its ``wake`` is called once at the next submit."""
+
+    def mend(self, lane: LaneName, attempt: Attempt | None) -> None:
+        """Put in order what an exception broke off in a taker of ``lane``; give its ``attempt`` back if unbegun."""
 
     def has_ready(self, lane: LaneName) -> int:
         """Count the tasks that wait to be claimed by ``lane``; none parks it, as a claim does."""

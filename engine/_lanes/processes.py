@@ -10,6 +10,7 @@ Guarantees
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +39,15 @@ from .base import Attempt, Front, Outcome, WorkerInfo
 
 __all__ = ["Counters", "ProcessLane", "ProcessSettings"]
 
+log = logging.getLogger("engine")
+
+SEEN_SECONDS = 0.05  #: after which what one process stored is seen by another for certain
+_STANDSTILL = (
+    "expected %s to begin the task that it was sent within a second, got none begun; the task goes to another worker, "
+    "and this one is replaced. Something that an earlier task left behind holds its interpreter, such as a thread in C "
+    "code that keeps the GIL or an object that takes long to be freed; end such threads before the function returns"
+)
+
 
 class ProcessLane:
     """Runs attempts in worker processes; see ``_lanes.base.Lane`` for the contract."""
@@ -59,8 +69,8 @@ class ProcessLane:
         self._claim_lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._pool = Pool(
             front, home.loop, settings, self.counters,
-            claim_lock=self._claim_lock, dispatch=self._send_next, give_back_rest=self._give_back_rest, events=self,
-            starter=self.starter, listen=type(self).listener,
+            claim_lock=self._claim_lock, dispatch=self._send_next, give_back_rest=self._give_back_rest,
+            on_standstill=self._end_standstill, events=self, starter=self.starter, listen=type(self).listener,
         )  # fmt: skip
         self._memory = MemoryWatch(
             settings.worker_memory_limit, self._pool.later, lambda: self._pool.workers,
@@ -143,6 +153,10 @@ class ProcessLane:
             except PickleError as error:
                 self._front.end(attempt, Outcome(error=error, retryable=False))
                 continue
+            except BaseException:  # Ctrl-C: the task waits as before, for a loop that may be run again
+                self._give_back_unsent(attempt)
+                self.wake()
+                raise
             forgotten = self._functions.take_forgotten()
             if forgotten:
                 for each in self._pool.workers:
@@ -169,6 +183,15 @@ class ProcessLane:
         worker.tasks_done += 1
         if worker.timers:
             self._forget_timer(worker, frame.number)
+        try:
+            self._feed(worker, frame)
+        finally:  # Ctrl-C may have come while the next task was pickled
+            problem = self._decoder.settle(attempt, frame, worker.label)
+        if problem:
+            self.on_nonsense(worker, problem)
+
+    def _feed(self, worker: Worker, frame: Frame) -> None:
+        """Give a worker that has answered what comes next, or have it replaced."""
         if frame.flags & RETIRE or worker.tasks_done == self._settings.max_tasks_per_worker:
             worker.is_poisoned = bool(frame.flags & RETIRE)
             self._replace(worker)
@@ -176,9 +199,6 @@ class ProcessLane:
             self._waiting.append(worker)
         else:
             self._pool.refill(worker)
-        problem = self._decoder.settle(attempt, frame, worker.label)
-        if problem:
-            self.on_nonsense(worker, problem)
 
     def _make_room(self) -> None:
         self._home.post(self._refill_waiting)
@@ -199,6 +219,7 @@ class ProcessLane:
             return
         self.counters.malformed += 1
         worker.failure = problem
+        self._give_back_rest(worker)  # or it may begin the next task before the kill arrives, which then has crashed
         worker.kill()
 
     def on_stacks(self, worker: Worker, request: int, text: str) -> None:
@@ -291,6 +312,24 @@ class ProcessLane:
             worker.exceeded[use.number] = use
             worker.is_unwanted = True
             worker.kill()
+
+    def _end_standstill(self, worker: Worker, number: int) -> None:
+        """Take back what a worker has been sent and does not begin, and replace it; design/0009."""
+        worker.is_unwanted = True
+        if not worker.has_stood_still:
+            worker.has_stood_still = True
+            log.warning(_STANDSTILL, worker.label)
+        self._give_back_rest(worker)
+        worker.forbid(number)
+        self._pool.later(SEEN_SECONDS, self._withdraw, worker, number)
+
+    def _withdraw(self, worker: Worker, number: int) -> None:
+        """Give back task ``number``, if it could be kept from beginning; its worker may go."""
+        attempt = worker.withdraw(number)
+        if attempt is not None:
+            self._forget_timer(worker, number)
+            self._give_back_unsent(attempt)
+        self._pool.refill(worker)
 
     def _is_alone(self, worker: Worker, number: int) -> bool:
         """Give back what the worker has not begun; say whether it then holds nothing but task ``number``.

@@ -45,12 +45,13 @@ PAUSE_SECONDS = 0.1  #: until a thread that could not be started is tried again
 class _Worker:
     """One pool thread and what it runs now."""
 
-    __slots__ = ("attempt", "claimed", "done", "name", "thread")
+    __slots__ = ("attempt", "claimed", "done", "name", "struck", "thread")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.attempt: Attempt | None = None  #: what it runs, for people
-        self.claimed: Attempt | None = None  #: what it has claimed and not ended
+        self.claimed: Attempt | None = None  #: what it has claimed and not ended; written by ``Front.claim``
+        self.struck: BaseException | None = None  #: what was thrown into the thread and has not been mended
         self.done = 0
         self.thread: threading.Thread | None = None
 
@@ -82,7 +83,9 @@ class ThreadLane:
 
     def grow(self) -> None:
         """Start one more thread, or try again soon; if there is none at all, fail what waits. Any thread."""
-        worker = _Worker(f"thread-{next(self._numbers)}")
+        self._start(_Worker(f"thread-{next(self._numbers)}"))
+
+    def _start(self, worker: _Worker) -> None:
         worker.thread = threading.Thread(
             target=self._run, args=(worker,), name=f"{self._prefix}-{worker.name}", daemon=True
         )
@@ -122,33 +125,45 @@ class ThreadLane:
 
     def _run(self, worker: _Worker) -> None:
         try:
-            while True:
-                try:
-                    if not self._take_one(worker):
-                        return
-                except BaseException as error:  # thrown into this thread (PyThreadState_SetAsyncExc) outside its task
-                    self._mend(worker, error)
-        finally:
+            while self._goes_on(worker):
+                pass
             with self._lock:
                 self._threads.discard(worker)
+        except BaseException as error:  # one that came right behind another: a new thread goes on as this worker
+            worker.struck = error
+            self._start(worker)
+
+    def _goes_on(self, worker: _Worker) -> bool:
+        """Take tasks until the thread is to end (False), or an exception strikes, which the next round mends (True)."""
+        try:
+            while self._take_one(worker):
+                pass
+            return False
+        except BaseException as error:  # thrown into this thread (PyThreadState_SetAsyncExc) outside its task
+            worker.struck = error
+            return True
 
     def _take_one(self, worker: _Worker) -> bool:
         """Run one task, or wait for a sign that there is one. False: the thread is to end."""
-        attempt = self._front.claim(self.name)
+        if worker.struck is not None:
+            self._mend(worker, worker.struck)
+        attempt = self._front.claim(self.name, worker)
         if attempt is None:
-            return self._tokens.get() is not _STOP
+            return not self._is_closed and self._tokens.get() is not _STOP
         self._run_one(worker, attempt)
         del attempt  # or this frame, to which an error's traceback leads back, would keep the task
         return True
 
     def _mend(self, worker: _Worker, error: BaseException) -> None:
-        """End the attempt that ``error`` left without an end; the thread goes on."""
-        attempt, worker.attempt, worker.claimed = worker.claimed, None, None
+        """End the attempt that ``error`` left without an end, or give it back unbegun; the thread goes on."""
+        attempt = worker.claimed
+        self._front.mend(self.name, attempt)
         if attempt is not None:
             self._front.end(attempt, Outcome(error=arrived(error), started_at=attempt.started_at, worker=worker.name))
+        worker.attempt = worker.claimed = worker.struck = None
 
     def _run_one(self, worker: _Worker, attempt: Attempt) -> None:
-        worker.attempt = worker.claimed = attempt
+        worker.attempt = attempt
         attempt.worker = worker.name
         if self._front.begin(attempt, now()):
             outcome = in_parent(self._pid, _call(self._front, attempt))

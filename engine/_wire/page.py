@@ -1,7 +1,8 @@
 """The start page: which task a worker has begun, and when, in memory that outlives the worker.
 
 Guarantees
-    One writer, the worker's main thread; any reader in the parent. No lock: each word is stored by one machine store.
+    One writer, the worker's main thread, and the parent for the word that ``forbid`` stores; any reader. No lock: each
+    word is stored by one machine store.
     The instant of task n is stored in slot n & 1 before n itself is stored, and that slot is written again only after
     n + 1 was stored. So a reader that sees n, reads slot n & 1 and sees n again has n's instant.
     ``weigh`` is called between two tasks. So a reader that sees n, reads the weight and sees n again has what the
@@ -24,12 +25,21 @@ class StartPage:
         self._map = mmap.mmap(fd, PAGE_BYTES)
         view = memoryview(self._map)
         self.times = view.cast("d")  #: index 0 and 1: instants of even and odd tasks
-        self.numbers = view.cast("Q")  #: index 2: the last task begun; 3 and 4: bytes held, at hello and between tasks
+        self.numbers = view.cast("Q")  #: index 2: the last task begun; 3 and 4: bytes held, at hello and between tasks;
+        # 5: the last task that may not begin any more
 
-    def begin(self, number: int, at: float) -> None:
-        """Record that task ``number`` begins at monotonic ``at``. Costs about 0.1 µs."""
+    def begin(self, number: int, at: float) -> bool:
+        """Record that task ``number`` begins at monotonic ``at``. False: it may not, and has not. About 0.1 µs."""
         self.times[number & 1] = at
         self.numbers[2] = number
+        if self.numbers[5] < number:
+            return True
+        self.numbers[2] = number - 1
+        return False
+
+    def forbid(self, number: int) -> None:
+        """Keep task ``number`` from beginning, if it has not by the time that the worker sees this."""
+        self.numbers[5] = number
 
     def last(self) -> int:
         """Return the number of the last task begun."""

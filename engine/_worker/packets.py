@@ -35,7 +35,7 @@ class PacketRunner(Runner):
     def serve(self, max_tasks: int | None, gauge: Gauge | None = None) -> None:
         """Run tasks until the parent closes the socket, or there were ``max_tasks``: what follows is another's.
 
-        So it is when ``gauge`` says that too much memory is held.
+        So it is when ``gauge`` says that too much memory is held, and when a task was taken back from the start page.
 
         After an interrupt nothing more is taken, so the parent can take it back; then it kills this process.
         """
@@ -47,7 +47,8 @@ class PacketRunner(Runner):
                 return
             started = monotonic()
             header = TASK.unpack_from(buffer)
-            page.begin(header[3], started)
+            if not page.begin(header[3], started):  # it was taken back: this worker took too long to get here
+                return
             self._run(header, size, started)
             left -= 1
             while self._interrupts.has_raised:

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine import Engine
 from engine._lanes._process.native import NativeWorker
-from engine._lanes.base import Attempt, Outcome
+from engine._lanes.base import Attempt, Outcome, Taker
 from engine._lanes.portable import PortableLane
 from engine._lanes.processes import ProcessLane, ProcessSettings
 from engine._mailbox import Mailbox
@@ -41,12 +41,15 @@ class FakeFront:
         self.reports: list[tuple[int, float, float | None, str]] = []
         self.last = 0
 
-    def claim(self, lane: Lane) -> Attempt | None:
+    def claim(self, lane: Lane, taker: Taker | None = None) -> Attempt | None:
         with self.lock:
             if self.ready:
                 return self.ready.popleft()
             self.is_parked = True
             return None
+
+    def mend(self, lane: Lane, attempt: Attempt | None) -> None:
+        raise AssertionError("expected the process lane to claim on the loop, where nothing is thrown")
 
     def has_ready(self, lane: Lane) -> int:
         with self.lock:

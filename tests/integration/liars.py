@@ -221,6 +221,17 @@ def answer_twice(path: str) -> int:
     return 2
 
 
+def answer_twice_and_wait(first: str, second: str) -> int:
+    """Answer this task, and once more when ``first`` exists; return when ``second`` does."""
+    stream().sendall(result(payload=ONE))
+    while not Path(first).exists():
+        time.sleep(0.001)
+    stream().sendall(result(payload=ONE))
+    while not Path(second).exists():
+        time.sleep(0.001)
+    return 2
+
+
 def bad_report(pickled: bytes) -> None:
     stream().sendall(result(kind=ERROR, payload=pickled))
     time.sleep(60)

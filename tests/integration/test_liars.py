@@ -14,11 +14,12 @@ import pytest
 
 from engine import Engine, Task
 from engine._lanes._process import outbox, pool, stall
+from engine._lanes._process.native import NativeWorker
 from engine.errors import ResultDecodeError, TaskTimeout, WorkerCrashed, WorkerStartupError
 from tests.contracts import functions
 from tests.contracts.process_front import native_workers
 from tests.integration import liars
-from tests.support import eventually_async
+from tests.support import eventually, eventually_async
 
 STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
 
@@ -95,6 +96,30 @@ async def test_a_second_answer_replaces_the_worker_and_the_next_task_runs_at_mos
             assert ran.read_text().splitlines() == ["once"]
         assert engine.snapshot().malformed == 1
         assert await within(engine.submit(functions.give, 5)) == 5
+
+
+async def test_a_second_answer_costs_no_task_that_has_not_begun(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """E29: 1. The lie is seen. 2. The worker goes on to the next task. 3. It is killed, and that task was blamed."""
+    kill = NativeWorker.kill
+
+    def go_on_and_die(worker: NativeWorker) -> None:
+        (tmp_path / "second").touch()
+        eventually(lambda: not worker.unbegun(), STUCK)
+        kill(worker)
+
+    async with Engine(processes=1) as engine:
+        liar = engine.submit(liars.answer_twice_and_wait, str(tmp_path / "first"), str(tmp_path / "second"))
+        assert await within(liar) == 1
+        behind = engine.submit(functions.mark, str(tmp_path / "ran"), "once")
+        await eventually_async(lambda: native_workers(engine)[0].count() == 1, STUCK)
+        monkeypatch.setattr(NativeWorker, "kill", go_on_and_die)
+        (tmp_path / "first").touch()
+        await within(behind)
+        monkeypatch.undo()
+        assert (behind.attempt, (tmp_path / "ran").read_text().split()) == (1, ["once"])
+        assert (engine.snapshot().malformed, engine.snapshot().crashes) == (1, 0)
 
 
 async def test_what_came_before_the_nonsense_counts() -> None:

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -225,6 +226,21 @@ async def test_an_initializer_that_hangs_is_given_up_after_the_start_timeout(tmp
         assert error.signal_name == "SIGKILL"
         assert engine.snapshot().start_failures == 3
         assert engine.snapshot().workers == ()
+
+
+async def test_a_start_during_which_everything_was_stopped_is_not_given_up(tmp_path: Path) -> None:
+    """E27: 1. A worker starts. 2. It and the program are stopped past its time. 3. Both go on: it was killed."""
+    go, begun = tmp_path / "go", tmp_path / "begun"
+    async with Engine(
+        processes=1, initializer=does.first_is_slow, initargs=(str(begun), str(go)), worker_start_timeout=3.0
+    ) as engine:
+        task = engine.submit(abs, -1)
+        await eventually_async(begun.exists, STUCK)
+        time.sleep(3.5)  # the loop stands still, as it does while the whole program is stopped
+        await asyncio.sleep(0)
+        go.touch()
+        assert await asyncio.wait_for(task, STUCK) == 1
+        assert engine.snapshot().start_failures == 0
 
 
 @pytest.mark.parametrize("how", ["raises", "SIGKILL", "hangs in C"])

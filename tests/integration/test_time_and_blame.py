@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import select
@@ -23,7 +24,7 @@ from engine._lanes._process import child as child_module
 from engine.errors import TaskTimeout, WorkerCrashed
 from tests.contracts.process_front import native_workers
 from tests.integration import time_functions as does
-from tests.support import REPOSITORY, eventually, eventually_async
+from tests.support import REPOSITORY, children, eventually, eventually_async
 
 STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
 
@@ -333,6 +334,36 @@ async def test_a_start_whose_child_is_reaped_at_once_takes_no_stranger_for_it(
         monkeypatch.undo()
         assert await asyncio.wait_for(task, STUCK) == 1
     assert not are_gone([stranger])
+
+
+@pytest.mark.parametrize("what", ["pidfd_open", "add_reader"])
+async def test_a_start_that_fails_half_way_ends_its_child_by_pidfd(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """E26: it was killed by pid, after a look whether that is ours; other code may reap it in between.
+
+    Without a descriptor for the pidfd the start has failed; its own sockets make room for one.
+    """
+    by_pid: list[Any] = []
+    failed: list[Any] = []
+    async with Engine(processes=1) as engine:
+        loop = asyncio.get_running_loop()
+        owner: Any = os if what == "pidfd_open" else loop
+        work = getattr(owner, what)
+
+        def fail_once(*args: Any) -> Any:
+            if not failed:
+                failed.append(args)
+                raise OSError(errno.EMFILE, "Too many open files")
+            return work(*args)
+
+        monkeypatch.setattr(os, "kill", lambda *args: by_pid.append(args))
+        monkeypatch.setattr(owner, what, fail_once)
+        task = engine.submit(os.getpid)
+        await eventually_async(lambda: failed, STUCK)
+        assert await asyncio.wait_for(task, STUCK) == children()[0]
+        assert len(children()) == 1
+        assert by_pid == []
+        assert engine.snapshot().start_failures == 1
+        monkeypatch.undo()
 
 
 async def test_a_pidfd_is_exchanged_under_the_lock_that_kills_take(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,6 +186,52 @@ def hold_the_gil(path: str) -> None:
     ctypes.PyDLL(None).sleep(600)
 
 
+def leave_a_thread_with_the_gil(said: str, go: str, gate: str) -> int:
+    """Leave a thread that takes the GIL once ``go`` exists and the worker waits for its next task.
+
+    It says so in ``said`` when it has it, and keeps it in a C call until a byte comes through the FIFO ``gate``.
+    """
+    main = threading.main_thread().ident
+
+    def is_idle() -> bool:
+        top = sys._current_frames()[main or 0]
+        state = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[0]
+        return top.f_code.co_name == "serve" and state == "S" and Path(go).exists()
+
+    def hold() -> None:
+        idle_looks = 0
+        while idle_looks < 10:  # in between it could go on, so it is in ``recv``
+            idle_looks = idle_looks + 1 if is_idle() else 0
+            time.sleep(0.002)
+        sys.setswitchinterval(1000)  # so nobody else comes before the C calls
+        libc, byte = ctypes.PyDLL(None), ctypes.create_string_buffer(1)
+        out, through = os.open(said, os.O_CREAT | os.O_WRONLY), os.open(gate, os.O_RDWR)
+        libc.write(out, b"held", 4)
+        libc.read(through, byte, 1)
+        sys.setswitchinterval(0.005)
+
+    threading.Thread(target=hold, daemon=True).start()
+    return os.getpid()
+
+
+def leave_what_is_slow_to_free(seconds: float) -> Any:
+    """Return what takes ``seconds`` to be freed, after it was sent."""
+    return SlowToFree(seconds)
+
+
+class SlowToFree:
+    """Its ``__del__`` takes its time, in the worker."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __del__(self) -> None:
+        time.sleep(self.seconds)
+
+    def __reduce__(self) -> Any:
+        return nap, (0.0,)
+
+
 class SlowToLoad:
     """Takes its time where it is unpickled."""
 

@@ -6,6 +6,7 @@ So nothing of ours that is collected may take a lock, and nothing of the user's 
 import asyncio
 import contextlib
 import gc
+import logging
 import signal
 import threading
 import weakref
@@ -93,6 +94,56 @@ class Collecting(Watched):
         super().__enter__()
         gc.collect()
         return True
+
+
+@pytest.mark.parametrize("how", ["claimed past", "swept out"])
+async def test_no_task_that_ended_in_its_queue_is_dropped_under_the_lock(how: str) -> None:
+    """E25: the queue held the last reference to it, and so to the message it was cancelled with."""
+    lock = Watched()
+    seen: list[bool] = []
+    count = 3 if how == "claimed past" else 200
+    async with Engine(threads=1, default_lane="thread") as engine:
+        blocked = threading.Event()
+        first = engine.submit(blocked.wait, STUCK)
+        await eventually_async(lambda: first.started_at is not None, STUCK)
+        engine._core.registry.lock = lock  # type: ignore[assignment]  # it says who holds it
+        for _ in range(count):
+            engine.submit(take, None).cancel(Argument(lock, seen))
+        last = engine.submit(abs, -1)
+        assert bool(seen) is (how == "swept out")
+        blocked.set()
+        assert await last == 1
+        await eventually_async(lambda: len(seen) == count, STUCK)
+    assert not any(seen)
+
+
+async def test_an_error_that_nobody_looked_at_is_logged_outside_the_lock() -> None:
+    """E25: log handlers are user code, too."""
+    lock = Watched()
+    seen: list[bool] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "nobody retrieved" in record.getMessage():
+                seen.append(lock.is_mine())
+
+    handler = Handler()
+    logging.getLogger("engine").addHandler(handler)
+    try:
+        async with Engine(threads=1, default_lane="thread") as engine:
+            blocked = threading.Event()
+            first = engine.submit(blocked.wait, STUCK)
+            await eventually_async(lambda: first.started_at is not None, STUCK)
+            engine._core.registry.lock = lock  # type: ignore[assignment]  # it says who holds it
+            engine.options(total_timeout=0.001).submit(take, None)
+            await eventually_async(lambda: engine.snapshot().timeouts == 1, STUCK)
+            last = engine.submit(abs, -1)
+            blocked.set()
+            assert await last == 1
+            await eventually_async(lambda: seen, STUCK)
+    finally:
+        logging.getLogger("engine").removeHandler(handler)
+    assert seen == [False]
 
 
 @pytest.mark.parametrize("where", ["registry", "mailbox"])

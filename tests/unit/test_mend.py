@@ -12,24 +12,33 @@ from typing import Any
 
 import pytest
 
-from engine import Engine, TaskState, _sigint
+from engine import Engine, Lane, TaskState, _sigint
+from engine._admission import Admission
+from engine._lanes._process.functions import Functions
+from engine._lanes.base import Attempt
+from engine._lanes.threads import ThreadLane
+from engine._limits import Slots
 from engine._mailbox import Mailbox
 from engine._queue import ReadyQueue
 from engine._registry import Registry
 from engine._scheduler import Scheduler
+from tests.support import eventually
 
 STUCK = 30.0
 
 
 class Breaker:
-    """A Ctrl-C at the n-th line of some functions, as ``sys.settrace`` sees them, on this thread.
+    """A Ctrl-C, or another exception, at the n-th line of some functions, as a trace function sees them.
 
     Not at the line of a ``with``: there the tracer breaks in between the block and ``__exit__``, where Python looks for
     no signal (it does so after calls and at jumps back), and leaves the lock held.
     """
 
-    def __init__(self, at: int, functions: list[Callable[..., Any]]) -> None:
+    def __init__(
+        self, at: int, functions: list[Callable[..., Any]], error: type[BaseException] = KeyboardInterrupt
+    ) -> None:
         self.left = at
+        self._error = error
         self._codes = {function.__code__ for function in functions}
 
     def __call__(self, frame: types.FrameType, event: str, argument: Any) -> Any:
@@ -40,12 +49,12 @@ class Breaker:
         ):
             self.left -= 1
             if self.left == 0:
-                raise KeyboardInterrupt
+                raise self._error
         return self
 
 
 STEPS: list[Callable[..., Any]] = [
-    Scheduler.submit, Registry.admit_locked, ReadyQueue.push, Mailbox.post,
+    Admission.submit, Registry.admit_locked, ReadyQueue.push, Mailbox.post,
 ]  # fmt: skip
 
 
@@ -75,6 +84,57 @@ def test_a_ctrl_c_at_any_line_of_submit_loses_neither_wake_up_nor_count(lane: st
     assert report.submitted == report.completed + report.cancelled
     assert report.stopping == 0
     assert engine.snapshot().count(TaskState.PENDING) == 0
+
+
+CLAIM: list[Callable[..., Any]] = [
+    ThreadLane._take_one, Scheduler.claim, Registry.next_locked, Slots.has_room, Slots.park, ReadyQueue.first,
+    Attempt.__init__, Registry.claim_locked, ReadyQueue.take_first,
+]  # fmt: skip
+BEGIN_AND_END: list[Callable[..., Any]] = [
+    ThreadLane._run_one, Scheduler.begin, Registry.start_locked, Scheduler.end, Registry.release_locked,
+    Scheduler._decide_locked, Registry.settle_locked, Registry._close_locked, Scheduler._conclude, Scheduler.leave,
+    Scheduler.tell,
+]  # fmt: skip
+
+
+class Late(Exception):
+    """What another thread throws."""
+
+
+def strike(at: int, functions: list[Callable[..., Any]]) -> tuple[bool, list[Any]]:
+    """Throw ``Late`` into a pool thread at the n-th line of ``functions``; say whether, and how three tasks ended."""
+    breaker = Breaker(at, functions, Late)
+    before = threading.gettrace()
+    threading.settrace(breaker)
+    try:
+        with Engine(threads=1, default_lane="thread", max_pending=10) as engine:
+            tasks = [engine.submit(abs, -n) for n in range(3)]
+            ended = [task.exception(STUCK) or task.result() for task in tasks]
+            snapshot, registry = engine.snapshot(), engine._engine._core.registry
+            assert (snapshot.count(TaskState.PENDING), snapshot.count(TaskState.RUNNING)) == (0, 0)
+            eventually(lambda: not registry.slots[Lane.THREAD].taken, STUCK)
+            assert registry.waiting == 0
+    finally:
+        threading.settrace(before)
+    return breaker.left <= 0, ended
+
+
+def lines_of(functions: list[Callable[..., Any]]) -> range:
+    return range(1, sum(len(list(dis.findlinestarts(function.__code__))) for function in functions))
+
+
+def test_what_is_thrown_into_a_pool_thread_at_any_line_of_a_claim_loses_no_task() -> None:
+    """E24: the thread had taken the task out of the queue and not noted that it has it; nobody ever settled it."""
+    runs = [strike(at, CLAIM) for at in lines_of(CLAIM)]
+    assert [ended for _, ended in runs] == [[0, 1, 2]] * len(runs)
+    assert sum(is_struck for is_struck, _ in runs) > 40
+
+
+def test_what_is_thrown_into_a_pool_thread_as_a_task_begins_or_ends_fails_that_task_at_most() -> None:
+    """E24: the same a moment later; who waited for a task that was over in part waited for ever."""
+    for at in lines_of(BEGIN_AND_END):
+        _, ended = strike(at, BEGIN_AND_END)
+        assert [value for value in ended if type(value) is not Late] in ([0, 1, 2], [1, 2], [0, 2], [0, 1])
 
 
 def test_a_mailbox_whose_post_was_interrupted_is_not_deaf() -> None:
@@ -151,3 +211,66 @@ def test_ctrl_c_is_held_back_and_comes_after_the_block() -> None:
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Presses:
+    """Somebody presses Ctrl-C once while this is pickled."""
+
+    def __init__(self) -> None:
+        self.left = 1
+
+    def __int__(self) -> int:
+        return 0
+
+    def __reduce__(self) -> Any:
+        while self.left:
+            self.left -= 1
+            signal.raise_signal(signal.SIGINT)
+        return int, ()
+
+
+def interrupt(number: int, frame: types.FrameType | None) -> None:
+    """Do as Python's own handler, in Python."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, interrupt])
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_ctrl_c_while_the_loop_pickles_arguments_is_no_pickle_error(behind: int, handler: Any) -> None:
+    """E28: and the loop, run again, finds the task where it was, and the answer that made room for it."""
+    before = signal.signal(signal.SIGINT, handler)
+    loop = asyncio.new_event_loop()
+
+    async def main() -> list[int]:
+        async with Engine(processes=1) as engine:
+            await engine.warm_up()
+            return await asyncio.gather(*[engine.submit(abs, -1) for _ in range(behind)], engine.submit(int, Presses()))
+
+    try:
+        task = loop.create_task(main())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(asyncio.wait_for(task, STUCK))
+        assert loop.run_until_complete(asyncio.wait_for(task, STUCK)) == [1] * behind + [0]
+    finally:
+        signal.signal(signal.SIGINT, before)
+        loop.close()
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, interrupt])
+def test_a_ctrl_c_while_the_loop_pickles_a_function_is_not_remembered_as_its_error(handler: Any) -> None:
+    """E28: every later task of that function failed with it."""
+    presses = Presses()
+    functions = Functions()
+
+    def fn() -> Presses:
+        return presses
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            functions.get(fn, "fn")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    entry = functions.get(fn, "fn")
+    assert entry is not None
+    assert entry.error is None

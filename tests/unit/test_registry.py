@@ -32,11 +32,19 @@ def task_of(name: str = "f", priority: int = 0) -> Task[Any]:
     return Task(anybody, 0, call, ("argument",), None, float(next(_instants)), 1_700_000_000.0)
 
 
+def claim(shared: Registry) -> Task[Any] | None:
+    """Do what the scheduler does in a claim."""
+    task = shared.next_locked(Lane.THREAD)
+    if task is not None:
+        attempt = Attempt(task.id, task._attempts + 1, "f", nothing, (), {}, lane=Lane.THREAD, task=task)
+        shared.claim_locked(attempt)
+    return task
+
+
 def attempt_of(task: Task[Any]) -> Attempt:
-    """Do what the scheduler does after a claim."""
-    attempt = Attempt(task.id, task._attempts + 1, "f", nothing, (), {}, lane=Lane.THREAD, task=task)
-    task._attempt = attempt
-    return attempt
+    """Give what the claim has made."""
+    assert task._attempt is not None
+    return task._attempt
 
 
 def test_ids_ascend_in_the_order_of_admission() -> None:
@@ -66,7 +74,7 @@ def test_a_claim_makes_room_again() -> None:
     shared = registry(max_pending=1)
     with shared.lock:
         shared.admit_locked(task_of())
-        assert shared.claim_locked(Lane.THREAD) is not None
+        assert claim(shared) is not None
         assert shared.waiting == 0
         shared.admit_locked(task_of())
 
@@ -78,7 +86,7 @@ def test_a_task_that_a_worker_gives_back_counts_as_waiting_again() -> None:
     with shared.lock:
         shared.admit_locked(task)
         for _ in range(3):
-            assert shared.claim_locked(Lane.THREAD) is task
+            assert claim(shared) is task
             assert shared.waiting == 0
             shared.release_locked(attempt_of(task))
             shared.requeue_locked(task, first=True)
@@ -92,7 +100,7 @@ def test_a_retry_passes_the_bound() -> None:
     first, second = task_of(), task_of()
     with shared.lock:
         shared.admit_locked(first)
-        assert shared.claim_locked(Lane.THREAD) is first
+        assert claim(shared) is first
         attempt = attempt_of(first)
         shared.start_locked(first, attempt, 1e6)
         shared.admit_locked(second)
@@ -100,7 +108,7 @@ def test_a_retry_passes_the_bound() -> None:
         shared.move_locked(first, TaskState.PENDING)
         shared.requeue_locked(first)
         assert shared.waiting == 1
-        assert shared.claim_locked(Lane.THREAD) is second
+        assert claim(shared) is second
 
 
 def test_a_lane_without_room_gets_nothing_and_is_parked() -> None:
@@ -110,8 +118,8 @@ def test_a_lane_without_room_gets_nothing_and_is_parked() -> None:
     with shared.lock:
         shared.admit_locked(task_of())
         shared.admit_locked(task_of())
-        assert shared.claim_locked(Lane.THREAD) is not None
-        assert shared.claim_locked(Lane.THREAD) is None
+        assert claim(shared) is not None
+        assert claim(shared) is None
     assert slots.parked == 1
     assert slots.taken == 1
 
@@ -160,7 +168,7 @@ def test_instants_that_tie_are_told_apart() -> None:
     task = task_of()
     with shared.lock:
         shared.admit_locked(task)
-        assert shared.claim_locked(Lane.THREAD) is task
+        assert claim(shared) is task
         attempt = attempt_of(task)
         shared.start_locked(task, attempt, task._created)
         shared.release_locked(attempt)
@@ -179,7 +187,7 @@ def test_an_attempt_that_waits_for_two_tasks_lends_its_slot_once() -> None:
     task = task_of()
     with shared.lock:
         shared.admit_locked(task)
-        shared.claim_locked(Lane.THREAD)
+        claim(shared)
         attempt = attempt_of(task)
         slots = shared.slots[Lane.THREAD]
         shared.waits_locked(attempt)
@@ -197,7 +205,7 @@ def test_an_attempt_that_ends_while_it_waits_gives_its_lent_slot_up() -> None:
     task = task_of()
     with shared.lock:
         shared.admit_locked(task)
-        shared.claim_locked(Lane.THREAD)
+        claim(shared)
         attempt = attempt_of(task)
         shared.waits_locked(attempt)
         shared.release_locked(attempt)
@@ -215,7 +223,7 @@ def test_the_registry_is_quiet_when_nothing_is_live_and_no_attempt_runs() -> Non
         assert not shared.is_quiet_locked()
         shared.exempt.add(task.id)
         assert shared.is_quiet_locked()
-        shared.attempts.add(attempt_of(task))
+        claim(shared)
         assert shared.is_quiet_locked()
         shared.exempt.clear()
         assert not shared.is_quiet_locked()
@@ -227,6 +235,6 @@ def test_a_waiter_for_room_is_called_only_where_there_is_room() -> None:
     with shared.lock:
         shared.admit_locked(task_of())
         assert shared.room_opened_locked() is None
-        shared.claim_locked(Lane.THREAD)
+        claim(shared)
         assert shared.room_opened_locked() is nothing
         assert shared.room_opened_locked() is None

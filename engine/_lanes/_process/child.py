@@ -53,6 +53,7 @@ class Child:
         self._sockets: list[socket.socket] = []
         self.page: StartPage | None = None
         self.pid = 0
+        self.pidfd = -1
         try:
             self._open()
             self._start(env)
@@ -98,13 +99,16 @@ class Child:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for fd in passed:
                 os.set_inheritable(fd, False)
-        self.pidfd = os.pidfd_open(self.pid)
-        self._descriptors.append(self.pidfd)
+        self._open_pidfd()
         _expect_child(self.pidfd)
         self._stream_end.close()
         self._control_end.close()
         for fd in (self._stderr_end, self._memory):
             self._close_fd(fd)
+
+    def _open_pidfd(self) -> None:
+        self.pidfd = os.pidfd_open(self.pid)
+        self._descriptors.append(self.pidfd)
 
     def adopt_pidfd(self, fd: int) -> None:
         """Use the worker's own pidfd from here on: it names that process for certain."""
@@ -149,13 +153,18 @@ class Child:
     def discard(self) -> None:
         """End a child that nobody will listen to, and leave no trace of it. Blocks until it is gone, about 1 ms.
 
-        The one kill by pid: a child of ours that nobody has waited for cannot have passed its pid on.
+        By pidfd here too: a look whether the pid is still ours would be over before the kill. Where no descriptor was
+        left for one, there is when the sockets are closed.
         """
         if self.pid:
-            with contextlib.suppress(ChildProcessError, ProcessLookupError):  # other code took its exit status
-                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                os.kill(self.pid, signal.SIGKILL)
-                os.waitpid(self.pid, 0)
+            for sock in self._sockets:
+                sock.close()
+            with contextlib.suppress(OSError):  # other code took its exit status, so it has ended
+                if self.pidfd < 0:
+                    self._open_pidfd()
+                _expect_child(self.pidfd)
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         self.close()
 
     def close(self) -> None:

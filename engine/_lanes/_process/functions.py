@@ -16,6 +16,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from ..._routing import is_fleeting
+from ..._sigint import is_ctrl_c
 from ..._wire.pickling import Cached, dumps_by_value
 
 __all__ = ["Function", "Functions", "is_importable"]
@@ -78,8 +79,8 @@ class Functions:
         """Return the entry of ``fn``, taking its snapshot if this is the first time; None if it has no number.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C came while ``fn`` was pickled ``in_submit``, on the main thread. It is the user's;
-                nothing is remembered, and nothing was accepted.
+            KeyboardInterrupt: Ctrl-C came while ``fn`` was pickled. It is the user's, and nothing is remembered; in
+                ``submit`` nothing was accepted.
         """
         if not is_keyed(fn):
             return None
@@ -96,7 +97,7 @@ class Functions:
             entry.definition = pickle.dumps((name, pickled), 5)
         except BaseException as error:  # user code; it is raised on the task that uses the function
             is_main = threading.current_thread() is threading.main_thread()
-            if in_submit and is_main and isinstance(error, KeyboardInterrupt):
+            if is_ctrl_c(error) or (in_submit and is_main and isinstance(error, KeyboardInterrupt)):
                 raise
             entry.error = error
         return self._store(entry)

@@ -172,6 +172,23 @@ class NativeWorker(Worker):
             attempt.lane_data = None
         return attempts
 
+    def forbid(self, number: int) -> bool:
+        """Keep task ``number`` from beginning; what comes of it is known a while later, to ``withdraw``."""
+        with self._lock:
+            page = self.child.page
+            if page is not None:
+                page.forbid(number)
+            return page is not None
+
+    def withdraw(self, number: int) -> Attempt | None:
+        """Take out task ``number``, if it has not begun; that is for certain, as it was forbidden a while ago."""
+        with self._lock:
+            if number not in self._in_flight or not self._is_open or self.last_begun() >= number:
+                return None
+            attempt = self._in_flight.pop(number)
+            attempt.lane_data = None
+            return attempt
+
     def take_all(self) -> list[tuple[int, Attempt]]:
         """Take out what a dead worker has not answered, what was never sent included."""
         with self._lock:
@@ -253,6 +270,7 @@ class NativeWorker(Worker):
 
     def discard(self) -> None:
         """End a process that nobody listens to, and close every descriptor."""
+        self.outbox.close()
         self.child.discard()
         self.close()
 

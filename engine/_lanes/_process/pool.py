@@ -18,6 +18,7 @@ from ..._states import Lane
 from ...errors import EngineClosed, WorkerStartupError
 from ..base import Front
 from .ahead import Ahead
+from .begin import BeginWatch
 from .child import ExitStatus
 from .crash import Stderr
 from .hearing import Events
@@ -56,6 +57,7 @@ class Pool:
         claim_lock: threading.RLock,
         dispatch: Callable[[Worker], bool],
         give_back_rest: Callable[[Worker], None],
+        on_standstill: Callable[[Worker, int], None],
         events: Events,
         starter: type[Starter] = Starter,
         listen: Callable[[Worker, asyncio.AbstractEventLoop, Events], Listener] = Watcher,
@@ -75,6 +77,7 @@ class Pool:
             front, settings.max_tasks_per_worker, dispatch=dispatch, give_back_rest=give_back_rest,
             workers=lambda: self.workers, size=lambda: self.size, pump=self.pump, later=self.later,
         )  # fmt: skip
+        self._begins = BeginWatch(self.later, lambda: self.workers, on_standstill)
         self._starter = starter(settings, loop, self, claim_lock)
         self._listen = listen
         self._idle: list[Worker] = []  #: the most recently used last
@@ -111,6 +114,7 @@ class Pool:
             self._idle.pop()
             worker.state = "busy"
             self.busy += 1
+            self._begins.begin()
         self._grow()
         if SEND_AHEAD > 1:
             for worker in self.workers:
@@ -125,13 +129,15 @@ class Pool:
         """Send what comes next to a worker that has room, or let it rest."""
         if worker.state != "busy":
             return
-        if not worker.is_unwanted and not worker.doomed:
-            self._fill(worker)
-            if worker.count():
-                self._ahead.send(worker)
-        if not worker.count():
-            self.busy -= 1
-            self._rest(worker)
+        try:
+            if not worker.is_unwanted and not worker.doomed:
+                self._fill(worker)
+                if worker.count():
+                    self._ahead.send(worker)
+        finally:  # Ctrl-C may have come while a task was pickled
+            if not worker.count():
+                self.busy -= 1
+                self._rest(worker)
         if self._is_at_its_last(worker):
             self.pump()  # its successor may be ready
         elif not self.workers or len(self.workers) < self.size:
@@ -335,6 +341,7 @@ class Pool:
         self._is_closed = True
         self._idle.clear()
         self._ahead.close()
+        self._begins.end()
         for timer in (self._idle_timer, self._look_timer):
             if timer is not None:
                 timer.cancel()

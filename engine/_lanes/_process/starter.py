@@ -24,6 +24,7 @@ __all__ = ["StartEvents", "Starter"]
 
 log = logging.getLogger("engine")
 
+LOOKS = 8  #: at a worker that is not ready, until its worker_start_timeout is over
 EARLY_SECONDS = 1.0  #: a worker that dies so soon after its hello, without having begun a task, counts as not started
 
 
@@ -90,7 +91,7 @@ class Starter:
             self._report(failure, self._breaker.round, is_hopeless=is_hopeless)
             return False
         self.count += 1
-        worker.start_timer = self._loop.call_later(self._settings.worker_start_timeout, self._give_up, worker)
+        self._look_later(worker, 2 * LOOKS)
         return True
 
     def _new_worker(self) -> Worker:
@@ -116,6 +117,20 @@ class Starter:
 
     def _next_name(self) -> str:
         return f"process-{next(self._names)}"
+
+    def _look_later(self, worker: Worker, left: int) -> None:
+        step = self._settings.worker_start_timeout / LOOKS
+        due = self._loop.time() + step
+        worker.start_timer = self._loop.call_at(due, self._look, worker, left, due, context=contextvars.Context())
+
+    def _look(self, worker: Worker, left: int, due: float) -> None:
+        """Count the time of a worker that is not ready, however late this look comes; a late one counts half."""
+        is_late = self._loop.time() - due > self._settings.worker_start_timeout / LOOKS
+        left -= 1 if is_late else 2  # we were stopped or blocked, and the worker may have been stopped with us
+        if left > 0:
+            self._look_later(worker, left)
+        else:
+            self._give_up(worker)
 
     def _give_up(self, worker: Worker) -> None:
         seconds, initializer = self._settings.worker_start_timeout, self._settings.initializer

@@ -14,6 +14,7 @@ class Usage(NamedTuple):
     resident_bytes: int | None
     cpu_seconds: float | None  #: user and system time so far
     is_stopped: bool  #: by SIGSTOP or a debugger
+    is_waiting: bool = True  #: for something else than a CPU or a disk
 
 
 UNKNOWN = Usage(None, None, False)
@@ -31,7 +32,8 @@ def usage_of(pid: int) -> Usage:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()  # the name before it may hold spaces
         ticks = int(fields[11]) + int(fields[12])
-        return Usage(resident, ticks / os.sysconf("SC_CLK_TCK"), fields[0] in (b"T", b"t"))
+        seconds, state = ticks / os.sysconf("SC_CLK_TCK"), fields[0]
+        return Usage(resident, seconds, state in (b"T", b"t"), state not in (b"R", b"D"))
     except (OSError, ValueError, IndexError):
         return UNKNOWN
 

@@ -40,6 +40,7 @@ class Worker(ABC):
         self.idle_since = 0.0
         self.is_unwanted = False  #: replace it when its task is over
         self.is_poisoned = False  #: an interrupt was raised in it
+        self.has_stood_still = False  #: it was sent a task and did not begin it
         self.is_heavy = False  #: it was seen over its memory limit, in the middle of a task
         self.exceeded: dict[int, MemoryUse] = {}  #: tasks that it is being killed for because of what they took
         self.failure = ""  #: what was wrong with what it sent
@@ -79,6 +80,11 @@ class Worker(ABC):
             self._functions = {n: f for n, f in self._functions.items() if n in self._in_flight}
         known = self._functions
         return sum([known[n].seconds if n in known else math.inf for n in list(self._in_flight)])
+
+    def unbegun(self) -> int:
+        """Return the number of the first task in line if it has not begun, 0 if it has or if there is none."""
+        number = next(iter(self._in_flight), 0)
+        return number if number and self.started(number) is None else 0
 
     def is_stuck(self, seconds: float) -> bool:
         """Say whether the running task takes longer than that; its function then counts as slow."""
@@ -120,6 +126,14 @@ class Worker(ABC):
         for _, attempt in left:
             attempt.lane_data = OVER
         return left
+
+    def forbid(self, number: int) -> bool:
+        """Keep task ``number``, which the worker has received and not begun, from beginning. False: nobody can."""
+        return False
+
+    def withdraw(self, number: int) -> Attempt | None:
+        """Take out task ``number``, which was forbidden a while ago, if it has not begun and so never will."""
+        return None
 
     # -- stopping
 

@@ -1,0 +1,76 @@
+"""Notices a task that was sent to a worker and is never begun there; design/0009.
+
+Guarantees
+    Home loop only, and nothing per task: one timer, while any worker is busy. A worker that is stopped, or that gets no
+    CPU, is not judged; a loop that did not turn, or a program that was stopped and continued, counts as one look.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .usage import usage_of
+from .worker import Worker
+
+__all__ = ["BeginWatch"]
+
+LOOK_SECONDS = 0.5
+LOOKS = 2  #: after the first one that finds a task not begun: then it will not begin by itself
+
+
+class _Seen(NamedTuple):
+    """What the last look found in one worker."""
+
+    number: int  #: of the task that is first in line and has not begun
+    looks: int  #: in a row that found the same, the first one not counted
+    cpu_seconds: float | None
+
+
+class BeginWatch:
+    """Looks at every busy worker, twice a second."""
+
+    def __init__(
+        self,
+        later: Callable[..., Any],
+        workers: Callable[[], tuple[Worker, ...]],
+        on_standstill: Callable[[Worker, int], None],
+    ) -> None:
+        self._later = later
+        self._workers = workers
+        self._on_standstill = on_standstill
+        self._timer: Any = None
+        self._seen: dict[Worker, _Seen] = {}
+
+    def begin(self) -> None:
+        """Look soon: a worker has a task."""
+        if self._timer is None:
+            self._timer = self._later(LOOK_SECONDS, self._look)
+
+    def end(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        before, self._seen = self._seen, {}
+        busy = [worker for worker in self._workers() if worker.state == "busy"]
+        for worker in busy:
+            number = worker.unbegun()
+            if number:
+                self._judge(worker, number, before.get(worker))
+        if busy:
+            self.begin()
+
+    def _judge(self, worker: Worker, number: int, before: _Seen | None) -> None:
+        if worker.pid is None or worker.has_ended():
+            return
+        usage = usage_of(worker.pid)
+        looks = 0
+        if before is not None and before.number == number:
+            is_starved = not usage.is_waiting and usage.cpu_seconds == before.cpu_seconds
+            looks = 0 if usage.is_stopped or is_starved else before.looks + 1
+        if looks >= LOOKS:
+            self._on_standstill(worker, number)
+        else:
+            self._seen[worker] = _Seen(number, looks, usage.cpu_seconds)

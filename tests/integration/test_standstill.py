@@ -1,0 +1,246 @@
+"""Tasks that were sent to a worker which does not begin them: each interleaving of design/0009 is forced."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, TaskTimeout
+from engine._lanes._process import begin, pool
+from engine._lanes._process.begin import BeginWatch
+from engine._lanes._process.native import NativeWorker
+from engine._lanes._process.usage import Usage
+from engine._lanes.base import Attempt
+from tests.contracts import functions
+from tests.contracts.process_front import native_workers
+from tests.integration import time_functions as does
+from tests.support import eventually, eventually_async
+
+STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
+
+
+async def within(awaitable: Any) -> Any:
+    return await asyncio.wait_for(awaitable, STUCK)
+
+
+class Holder:
+    """A worker whose GIL a thread of an earlier task holds, until ``release``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.said, self.go, self.gate = (folder / name for name in ("said", "go", "gate"))
+        self.pid = 0
+        os.mkfifo(self.gate)
+        self._fd = os.open(self.gate, os.O_RDWR)
+
+    async def take(self, engine: Engine) -> None:
+        paths = str(self.said), str(self.go), str(self.gate)
+        self.pid = await within(engine.run(does.leave_a_thread_with_the_gil, *paths))
+        self.go.touch()
+        await eventually_async(lambda: self.said.exists() and self.said.read_text() == "held", STUCK)
+
+    def release(self) -> None:
+        os.write(self._fd, b"x")
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Any:
+    holder = Holder(tmp_path)
+    yield holder
+    holder.close()
+
+
+def is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+async def test_a_task_behind_a_thread_that_holds_the_gil_runs_elsewhere(
+    holder: Holder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E23: it had been sent and never began, so no timeout of its own could strike: its caller hung with the worker."""
+    async with Engine(processes=1, grace=0.2) as engine:
+        await holder.take(engine)
+        task = engine.options(timeout=STUCK).submit(os.getpid)
+        assert await within(task) != holder.pid
+        assert task.attempt == 1
+        await eventually_async(lambda: is_gone(holder.pid), STUCK)
+        snapshot = engine.snapshot()
+        assert (snapshot.recycled, snapshot.crashes, snapshot.malformed) == (1, 0, 0)
+        warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+        assert len(warnings) == 1
+        assert f"(pid {holder.pid})" in warnings[0]
+
+
+async def test_a_timeout_counts_where_the_task_begins_at_last(holder: Holder) -> None:
+    """E23: what the timeout could not reach in the first worker it ends in the second one."""
+    async with Engine(processes=1, grace=0.2) as engine:
+        await holder.take(engine)
+        with pytest.raises(TaskTimeout):
+            await within(engine.options(timeout=0.2).submit(does.nap, STUCK))
+
+
+async def test_a_cancelled_task_that_never_began_gives_its_slot_back(holder: Holder) -> None:
+    """E23: it is cancelled at once; its attempt would have held the only slot as long as the thread held the GIL."""
+    async with Engine(processes=1, grace=0.2) as engine:
+        await holder.take(engine)
+        task = engine.submit(os.getpid)
+        await eventually_async(lambda: native_workers(engine)[0].count() == 1, STUCK)
+        assert task.cancel()
+        assert await within(engine.submit(os.getpid)) != holder.pid
+
+
+async def test_what_was_sent_behind_it_comes_back_too(holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one was received and waits for the GIL, the rest is in the socket: all run elsewhere, in order."""
+    monkeypatch.setattr(pool, "SEND_AHEAD", 3)
+    async with Engine(processes=1, grace=0.2) as engine:
+        await holder.take(engine)
+        order = holder.said.parent / "order"
+        tasks = [engine.submit(functions.mark, str(order), str(n)) for n in range(5)]
+        await within(asyncio.gather(*tasks))
+        assert order.read_text().split() == [str(n) for n in range(5)]
+        assert [task.attempt for task in tasks] == [1] * 5
+        assert engine._core.processes.counters.given_back == 3
+
+
+async def test_a_result_that_is_slow_to_free_holds_up_nobody_else() -> None:
+    """No thread and no C: the worker's main thread is busy with what the last task left."""
+    async with Engine(processes=1, grace=0.2) as engine:
+        pid = await within(engine.run(os.getpid))
+        assert await within(engine.run(does.leave_what_is_slow_to_free, 60.0)) == 0.0
+        assert await within(engine.submit(os.getpid)) != pid
+
+
+Step = Callable[[NativeWorker, int], Any]
+
+
+def first(monkeypatch: pytest.MonkeyPatch, name: str, do: Callable[[NativeWorker], None]) -> None:
+    """Have ``do`` done right before a step of the taking back."""
+    step: Step = getattr(NativeWorker, name)
+
+    def done(worker: NativeWorker, number: int) -> Any:
+        do(worker)
+        return step(worker, number)
+
+    monkeypatch.setattr(NativeWorker, name, done)
+
+
+async def test_a_task_that_begins_as_it_is_to_be_taken_back_simply_runs(
+    holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. It has not begun for a second. 2. It begins. 3. It is forbidden, which is too late: it runs where it is."""
+
+    def begin_now(worker: NativeWorker) -> None:
+        holder.release()
+        eventually(lambda: not worker.unbegun(), STUCK)
+
+    first(monkeypatch, "forbid", begin_now)
+    async with Engine(processes=1, grace=0.2) as engine:
+        await holder.take(engine)
+        task = engine.submit(os.getpid)
+        assert await within(task) == holder.pid
+        assert task.attempt == 1
+        assert await within(engine.submit(os.getpid)) != holder.pid  # the worker is replaced all the same
+        assert engine._core.processes.counters.given_back == 0
+
+
+async def test_a_task_that_the_worker_finds_forbidden_runs_once_elsewhere(
+    holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. It is forbidden. 2. The worker gets to it, finds that, and leaves. 3. We look: it has not begun."""
+
+    def let_it_find_out(worker: NativeWorker) -> None:
+        holder.release()
+        assert worker.child.has_ended(STUCK)
+
+    first(monkeypatch, "withdraw", let_it_find_out)
+    async with Engine(processes=1, grace=0.2) as engine:
+        await holder.take(engine)
+        runs = holder.said.parent / "runs"
+        await within(engine.submit(functions.mark, str(runs), "ran"))
+        assert runs.read_text().split() == ["ran"]
+        assert engine.snapshot().crashes == 0
+
+
+async def test_a_task_that_is_taken_for_begun_and_takes_it_back_is_given_back_by_the_death(
+    holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. It is forbidden. 2. The worker says that it begins. 3. We look: begun. 4. The worker finds it forbidden."""
+
+    def look_in_between(worker: NativeWorker, number: int) -> Attempt | None:
+        holder.release()
+        assert worker.child.has_ended(STUCK)
+        return None  # as ``withdraw`` answers who sees it begun
+
+    monkeypatch.setattr(NativeWorker, "withdraw", look_in_between)
+    async with Engine(processes=1, grace=0.2) as engine:
+        await holder.take(engine)
+        task = engine.submit(os.getpid)
+        assert await within(task) != holder.pid
+        assert task.attempt == 1
+        assert engine.snapshot().crashes == 0
+
+
+async def test_a_worker_that_is_stopped_keeps_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E23: whoever stopped it, a debugger say, wants it; nothing is taken back, however long it is (design/0009)."""
+    monkeypatch.setattr(begin, "LOOK_SECONDS", 0.01)
+    looks = []
+    judge = BeginWatch._judge
+
+    def counted(watch: BeginWatch, worker: Any, number: int, before: Any) -> None:
+        judge(watch, worker, number, before)
+        looks.append(watch._seen[worker].looks)
+
+    monkeypatch.setattr(BeginWatch, "_judge", counted)
+    async with Engine(processes=1) as engine:
+        pid = await within(engine.run(os.getpid))
+        os.kill(pid, signal.SIGSTOP)
+        task = engine.submit(os.getpid)
+        await eventually_async(lambda: len(looks) > 20, STUCK)
+        assert set(looks) == {0}
+        monkeypatch.setattr(begin, "LOOK_SECONDS", STUCK)  # it may need a while to go on
+        os.kill(pid, signal.SIGCONT)
+        assert await within(task) == pid
+
+
+class Busy:
+    """As much of a worker as the watch looks at: it was sent task 7."""
+
+    pid = 1
+    state = "busy"
+
+    def unbegun(self) -> int:
+        return 7
+
+    def has_ended(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("looks", "is_found"),
+    [
+        ([Usage(0, 1.0, False)] * 3, True),
+        ([Usage(0, 1.0, False)] * 2, False),
+        ([Usage(0, 1.0, False, is_waiting=False)] * 9, False),  # it wants to run, and gets no CPU
+        ([Usage(0, seconds, False, is_waiting=False) for seconds in (1.0, 1.1, 1.2)], True),  # it runs something else
+        ([Usage(0, 1.0, True)] * 9, False),
+        ([Usage(0, 1.0, is_stopped) for is_stopped in (False, False, True, False)], False),
+        ([Usage(0, 1.0, is_stopped) for is_stopped in (True, False, False)], True),
+    ],
+)
+def test_who_is_judged(looks: list[Usage], is_found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+    worker: Any = Busy()
+    left = list(looks)
+    monkeypatch.setattr(begin, "usage_of", lambda pid: left.pop(0))
+    watch = BeginWatch(lambda *args: None, lambda: (worker,), lambda worker, number: found.append(number))
+    for _ in looks:
+        assert not found
+        watch._look()
+    assert found == [7] * is_found
