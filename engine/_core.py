@@ -62,6 +62,9 @@ class Core:
         self.scheduler = Scheduler(self.registry, home, exported_variables(settings.context))
         if settings.backend == "loky":
             from ._lanes.portable import PortableLane as ProcessLane  # loky's own parts: only where they are used
+            from ._lanes.portable import end_first
+
+            end_first(_exit.when_the_main_thread_is_done)
         self.processes = ProcessLane(self.scheduler, home, _process_settings(settings))
         self.threads = ThreadLane(self.scheduler, home, settings.name)
         lanes: list[LaneContract] = [LoopLane(self.scheduler, home), self.threads, self.processes]
