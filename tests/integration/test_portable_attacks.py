@@ -1,5 +1,7 @@
 """What an attack on the portable backend found, one after the other (SCENARIOS, E9 and following)."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.integration.exits import run_program
@@ -10,6 +12,7 @@ IGNORED = ("-W", "ignore::DeprecationWarning")  # CPython 3.12 on: a fork in a p
 
 SURVIVOR = """
 from engine.errors import WorkerStartupError
+from loky import process_executor
 
 def ask(engine):
     task = engine.submit(abs, -2)
@@ -25,7 +28,8 @@ def survive():
         running = engine.submit(hold, PATH)
         wait_until_running(running)
         ready.set()
-        threading.main_thread().join(20)
+        while not process_executor._global_shutdown:  # not the main thread's end: that waits for the running task
+            time.sleep(0.001)
         open(PATH, "w").close()
         print(running.result(timeout=20))
         ask(engine)
@@ -41,7 +45,7 @@ ready.wait()
 """
 
 
-def test_an_engine_over_loky_that_outlives_the_main_thread_says_what_it_can_not_do(tmp_path: object) -> None:
+def test_an_engine_over_loky_that_outlives_the_main_thread_says_what_it_can_not_do(tmp_path: Path) -> None:
     """E9: it hung: its worker's death was taken for one that nobody would hear of."""
     ended = run_program(SURVIVOR.replace("PATH", repr(f"{tmp_path}/go")))
     assert (ended.code, ended.stderr) == (0, "")
@@ -83,3 +87,127 @@ threading.Thread(target=begin, daemon=True).start() if {kind == "daemon"} else b
 ready.wait()
 """)
     assert (ended.code, ended.stdout, ended.stderr) == (0, "completed cancelled\n", "")
+
+
+# -- SIGPIPE ----------------------------------------------------------------------------------------------------------
+
+SIGPIPE = """
+from pathlib import Path
+from engine.errors import WorkerCrashed
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+def is_dead(pid):
+    process = Path(f"/proc/{pid}")
+    try:
+        threads = os.listdir(process / "task")
+        return len(threads) == 1 and (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+def mask():
+    return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+def hold(path):
+    path.touch()
+    time.sleep(60)
+
+async def main():
+    async with Engine(processes=1, process_backend="loky") as engine:
+        pid = await engine.run(os.getpid)
+        os.kill(pid, signal.SIGSTOP)
+        task = engine.submit(len, bytes(64 << 20))
+        while task.state is not TaskState.RUNNING:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # loky's thread has written what the pipe takes
+        os.kill(pid, signal.SIGKILL)
+        print(await task)
+        held = engine.submit(hold, Path(PATH))
+        while not os.path.exists(PATH):
+            await asyncio.sleep(0.01)
+        pid = engine.snapshot().workers[0].pid
+        os.kill(pid, signal.SIGKILL)
+        while not is_dead(pid):
+            time.sleep(0.001)  # on the loop: it cannot have heard of the death when it asks
+        engine.stacks()
+        print(signal.SIGPIPE in mask(), signal.SIGPIPE in signal.sigpending())
+        try:
+            await held
+        except WorkerCrashed:
+            print("crashed")
+        print(await engine.run(mask))
+
+asyncio.run(main())
+"""
+
+
+def test_a_worker_over_loky_that_dies_ends_no_program_that_wants_to_die_of_sigpipe(tmp_path: Path) -> None:
+    """E12: loky's threads wrote to the dead worker, and the program ended in silence; nor is it held back for good."""
+    ended = run_program(SIGPIPE.replace("PATH", repr(f"{tmp_path}/begun")))
+    assert (ended.code, ended.stdout, ended.stderr) == (0, f"{64 << 20}\nFalse False\ncrashed\n[]\n", "")
+
+
+# -- no standard streams ----------------------------------------------------------------------------------------------
+
+NOWHERE = """
+STREAMS
+
+def say():
+    print("out")
+    print("err", file=sys.stderr)
+    os.write(1, b"out\\n")
+    os.write(2, b"err\\n")
+    return subprocess.run(["cat"], capture_output=True, check=True).stdout == b""
+
+def flood():
+    while not over.is_set():
+        for fd in (1, 2):
+            os.write(fd, bytes(range(256)))
+
+async def main():
+    async with Engine(processes=2, process_backend="BACKEND") as engine:
+        return await work(engine)
+
+async def work(engine):
+    return [await engine.run(say), await engine.run(len, bytes(1 << 20)), await engine.run(abs, -3)]
+
+import subprocess
+over = threading.Event()
+with open(PATH, "w") as result:
+    try:
+        with Engine(processes=2, process_backend="BACKEND") as engine:
+            print(engine.run(say), engine.run(len, bytes(1 << 20)), file=result)
+            FLOOD
+            print([engine.run(abs, -n) for n in range(40)] == list(range(40)), file=result)
+            over.set()
+        print(asyncio.run(main()), file=result)
+    except BaseException as error:
+        print(repr(error), file=result)
+"""
+CLOSED = "os.closerange(0, 3)"
+
+
+@pytest.mark.parametrize("backend", ["native", "loky"])
+@pytest.mark.parametrize("streams", ["sys.stdout = sys.stderr = None", "sys.stdout.close(); sys.stderr.close()"])
+def test_a_program_without_standard_streams_has_workers(backend: str, streams: str, tmp_path: Path) -> None:
+    """E13: as under pythonw. loky flushes both before each start, and so none came up; prints go nowhere."""
+    path = tmp_path / "result"
+    text = NOWHERE.replace("BACKEND", backend).replace("PATH", repr(str(path)))
+    ended = run_program(text.replace("STREAMS", streams).replace("FLOOD", "pass"), flags=IGNORED)
+    assert path.read_text().splitlines() == ["True 1048576", "True", "[True, 1048576, 3]"]
+    assert (ended.code, "[process" in ended.stdout + ended.stderr) == (0, False)
+
+
+@pytest.mark.parametrize("backend", ["native", "loky"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_no_socket_of_ours_becomes_a_standard_descriptor(backend: str, when: str, tmp_path: Path) -> None:
+    """E14: with 0 to 2 closed, by who started the program or by itself later, what C code prints went to a worker."""
+    path = tmp_path / "result"
+    text = NOWHERE.replace("BACKEND", backend).replace("PATH", repr(str(path)))
+    closing = f"sys.stdin = sys.stdout = sys.stderr = None\n{CLOSED}"
+    later = f"{CLOSED}; engine.restart_workers(); engine.run(abs, 0)"
+    text = text.replace("STREAMS", closing if when == "before" else "")
+    flood = "threading.Thread(target=flood, daemon=True).start()"
+    text = text.replace("FLOOD", f"{later}; {flood}" if when == "after" else flood)
+    ended = run_program(text, flags=IGNORED)
+    assert path.read_text().splitlines() == ["True 1048576", "True", "[True, 1048576, 3]"]
+    assert ended.code == 0

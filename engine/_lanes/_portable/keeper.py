@@ -10,7 +10,6 @@ Guarantees
 
 import asyncio
 import os
-import signal
 import sys
 import threading
 import time
@@ -29,6 +28,7 @@ from .._process.reader import Frame
 from .._process.worker import Worker
 from .executor import Executor
 from .exits import explained, prepare
+from .signals import keep_away
 from .worker import LokyWorker
 
 __all__ = ["Keeper"]
@@ -87,7 +87,7 @@ class Keeper:
     def _start(self) -> None:
         worker = self._worker
         prepare()
-        _keep_signals_away()
+        keep_away()
         ours, theirs = Pipe()
         stderr: Any = None
         stderr_end: Any = None
@@ -213,18 +213,3 @@ class Keeper:
         if lines := self.stderr.finish():
             self._hearing.pass_on(lines)
         self._events.on_death(self._worker)
-
-
-def _keep_signals_away() -> None:
-    """Have the process to come start with SIGINT blocked, until it ignores it.
-
-    loky's tracker processes are started first: their start unblocks it in this thread.
-    """
-    from loky.backend import resource_tracker
-
-    resource_tracker.ensure_running()
-    if sys.platform != "win32":
-        from multiprocessing import resource_tracker as standard_tracker
-
-        standard_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

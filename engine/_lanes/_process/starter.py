@@ -9,7 +9,7 @@ import threading
 from typing import Any, Protocol
 
 from ... import _sigint
-from ..._system import is_exiting
+from ..._system import fill_standard_descriptors, is_exiting
 from ...errors import WorkerStartupError
 from .breaker import Breaker
 from .child import Child, ExitStatus, collect_setup
@@ -76,6 +76,7 @@ class Starter:
     def _start(self) -> bool:
         worker = None
         try:
+            fill_standard_descriptors()  # each time: the program may close them later
             worker = self._new_worker()
             worker.start_round, worker.failures_before = self._breaker.round, self._breaker.failures
             self._events.on_start(worker)
