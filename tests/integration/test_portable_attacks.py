@@ -211,3 +211,32 @@ def test_no_socket_of_ours_becomes_a_standard_descriptor(backend: str, when: str
     ended = run_program(text, flags=IGNORED)
     assert path.read_text().splitlines() == ["True 1048576", "True", "[True, 1048576, 3]"]
     assert ended.code == 0
+
+
+# -- forks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["native", "loky"])
+def test_a_fork_in_the_middle_of_an_import_of_ours_waits_for_its_end(backend: str) -> None:
+    """E10: the child found loky cut short, or waited for ever for the lock of a thread that it does not have."""
+    ended = run_program(f"""
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "loky.process_executor" and os.getpid() == parent:
+            importing.set()
+            time.sleep(0.3)
+
+importing, parent = threading.Event(), os.getpid()
+sys.meta_path.insert(0, Slow())
+with Engine(processes=1, inner_threads="auto", process_backend="{backend}") as engine:
+    task = engine.submit(abs, -1)
+    importing.wait(5)  # in vain natively, where there is one processor: nothing is counted
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        with Engine(processes=1, process_backend="{backend}") as own:
+            print(own.run(abs, -5), flush=True)
+        os._exit(0)
+    print(os.waitpid(child, 0)[1], task.result(), engine.run(abs, -2))
+""", flags=IGNORED)  # fmt: skip
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "5\n0 1 2\n", "")

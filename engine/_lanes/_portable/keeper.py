@@ -19,6 +19,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from typing import Any
 
+from ..._forks import whole
 from ..._wire.frames import BEGAN, CONTROL, CONTROL_BYTES, INSTANT, STACKS
 from ..._worker.portable import boot, get_ready
 from .._process.child import ExitStatus
@@ -71,7 +72,8 @@ class Keeper:
     def _keep(self) -> None:
         status: ExitStatus = None, None
         try:
-            self._start()
+            with whole():  # loky's imports, its trackers' locks, the start
+                self._start()
         except BaseException as error:  # no process, no semaphore, no memory; or the interpreter ends
             self._worker.refusal = explained(error)
         else:
