@@ -240,3 +240,33 @@ with Engine(processes=1, inner_threads="auto", process_backend="{backend}") as e
     print(os.waitpid(child, 0)[1], task.result(), engine.run(abs, -2))
 """, flags=IGNORED)  # fmt: skip
     assert (ended.code, ended.stdout, ended.stderr) == (0, "5\n0 1 2\n", "")
+
+
+@pytest.mark.parametrize("backend", ["native", "loky"])
+def test_data_that_forks_when_it_is_pickled_or_rebuilt_leaves_one_of_each_process(backend: str) -> None:
+    """E11: the child came back into our code and answered too, or turned its parent's loop and wrote to its workers."""
+    ended = run_program(f"""
+from tests.integration.attackers import ForkingArgument, fork_and_keep, fork_here, keep, kept, make
+
+def ask(**options):
+    with Engine(processes=1, process_backend="{backend}", **options) as engine:
+        yield engine.run(str, ForkingArgument())
+        yield engine.run(make, "pickled")
+        yield engine.run(make, "rebuilt")
+        yield engine.run(fork_here)
+        yield engine.run(abs, -1)
+        yield engine.run(kept)
+
+async def main():
+    async with Engine(processes=1, process_backend="{backend}") as engine:
+        return await engine.run(str, ForkingArgument()), await engine.run(make, "rebuilt"), await engine.run(abs, -1)
+
+print(list(ask(initializer=keep, initargs=(ForkingArgument(),))), flush=True)
+print(list(ask(initializer=fork_and_keep)), flush=True)
+print(asyncio.run(main()))
+""", flags=IGNORED)  # fmt: skip
+    left = "left with 0"
+    assert ended.stdout.splitlines() == [
+        str([left, left, left, left, 1, [left]]), str([left, left, left, left, 1, [left]]), str((left, left, 1)),
+    ]  # fmt: skip
+    assert (ended.code, ended.stderr) == (0, "")
