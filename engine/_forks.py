@@ -6,8 +6,8 @@ imports and starts of processes, is done ``whole``: ``os.fork()`` in another thr
 
 Guarantees
     Shared: ``_lock``, re-entrant: one thread at a time is inside ``whole``.  Callers: any thread.  Lock order:
-    outermost, and nothing of a user's is called under it. A fork waits ``PATIENCE`` seconds at most: the thread inside
-    may in turn wait for the one that forks, which may hold an import's lock.
+    outermost, and nothing of a user's is called under it. Who forks or comes in waits ``PATIENCE`` seconds at most,
+    then goes on without: the thread inside may wait for the one that forks, which may hold an import's lock.
 """
 
 import contextlib
@@ -25,8 +25,13 @@ _lock = threading.RLock()
 @contextlib.contextmanager
 def whole() -> Iterator[None]:
     """Let no other thread fork until this is done."""
-    with _lock:
+    lock = _lock  # in a child that is forked inside there is another one
+    has_it = lock.acquire(timeout=PATIENCE)
+    try:
         yield
+    finally:
+        if has_it:
+            lock.release()
 
 
 def _before_fork() -> None:

@@ -47,6 +47,8 @@ def test_a_fork_gives_up_waiting_for_a_thread_that_may_wait_for_it(monkeypatch: 
     assert inside.wait(STUCK)
     _forks._before_fork()
     _forks._after_fork_in_parent()  # what it does not have it does not give back
+    with _forks.whole():
+        assert not may_end.is_set()
     may_end.set()
     thread.join(STUCK)
     with _forks.whole():  # nor does it keep it
