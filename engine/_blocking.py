@@ -26,6 +26,7 @@ from ._lanes import threads as thread_lane
 from ._latch import Latch
 from ._states import TaskState
 from ._submit import not_started
+from ._system import fill_standard_descriptors
 from .errors import EngineClosed, EngineForked
 
 if TYPE_CHECKING:
@@ -220,6 +221,7 @@ class _Start:
     def run(self) -> None:
         """Do all that."""
         try:
+            fill_standard_descriptors()
             with asyncio.Runner() as runner:
                 loop = runner.get_loop()
                 core = runner.run(self._start())

@@ -246,8 +246,9 @@ class _Watch:
 def process_lane(settings: EngineSettings) -> type[ProcessLane]:
     """Import and return the lane of ``settings.backend``."""
     if settings.backend == "loky":  # loky's own parts: only where they are used
-        from ._lanes.portable import PortableLane
+        from ._lanes.portable import PortableLane, end_first
 
+        end_first(_exit.when_the_main_thread_is_done)
         return PortableLane
     from ._lanes.processes import ProcessLane  # here: a third of the time of ``import engine`` is its
 

@@ -27,7 +27,7 @@ from typing import Protocol
 from ._clock import now
 from .errors import EngineClosed
 
-__all__ = ["forget", "keep", "register"]
+__all__ = ["forget", "keep", "register", "when_the_main_thread_is_done"]
 
 EXIT_SECONDS = 3.5  #: for all engines together; the interpreter itself takes the rest of the promised five
 DRAIN_SECONDS = 2.0  #: of these, in which accepted work may still end by itself
@@ -90,8 +90,11 @@ def forget(engine: Living) -> None:
 # -- at exit --------------------------------------------------------------------------------------------------------
 
 
-def _when_the_main_thread_is_done() -> None:
-    """End every engine but those that a thread uses which the interpreter is going to wait for."""
+def when_the_main_thread_is_done() -> None:
+    """End every engine but those that a thread uses which the interpreter is going to wait for.
+
+    Called again, it ends what was started meanwhile: ``_lanes._portable.exits`` calls it before loky waits.
+    """
     _firmly(lambda: _end_all([engine for engine in _all() if not engine.is_somebodys()]))
 
 
@@ -160,7 +163,7 @@ def _hook() -> None:
     register_early: Callable[[Callable[[], None]], None] | None = getattr(threading, "_register_atexit", None)
     if register_early is not None:
         with contextlib.suppress(RuntimeError):  # the main thread is done already: what is left is the other hook
-            register_early(_when_the_main_thread_is_done)
+            register_early(when_the_main_thread_is_done)
     atexit.register(_when_all_threads_are_done)
 
 

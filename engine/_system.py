@@ -1,5 +1,6 @@
 """What this system offers: processors, and the parts that our own worker protocol is made of."""
 
+import contextlib
 import functools
 import os
 import select
@@ -8,7 +9,14 @@ import socket
 import sys
 import threading
 
-__all__ = ["NoInterpreter", "cpus_allowed", "interpreter", "is_exiting", "missing_native_parts"]
+__all__ = [
+    "NoInterpreter",
+    "cpus_allowed",
+    "fill_standard_descriptors",
+    "interpreter",
+    "is_exiting",
+    "missing_native_parts",
+]
 
 
 class NoInterpreter(Exception):
@@ -35,6 +43,19 @@ def interpreter() -> str:
 def is_exiting() -> bool:
     """Say whether the main thread is done and the interpreter ends: then much cannot be started any more."""
     return bool(getattr(threading, "_SHUTTING_DOWN", False))
+
+
+def fill_standard_descriptors() -> None:
+    """Open the null device for each of the descriptors 0 to 2 that is closed: else a socket of ours becomes one.
+
+    Then what is printed below Python would go to a worker. Processes that are started inherit them.
+    """
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError):  # no descriptor left, or no device
+        while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(fd, True)
+        os.close(fd)
 
 
 def cpus_allowed() -> int:

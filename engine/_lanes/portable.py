@@ -4,11 +4,12 @@ Who gets which task, when workers start, rest and leave, what becomes of a dead 
 that is ``ProcessLane``'s. Only the worker and the one who listens to it are others. design/0006-portable-backend.md.
 """
 
+from ._portable.exits import end_first
 from ._portable.keeper import Keeper
 from ._portable.starter import LokyStarter
 from .processes import ProcessLane
 
-__all__ = ["PortableLane"]
+__all__ = ["PortableLane", "end_first"]
 
 
 class PortableLane(ProcessLane):

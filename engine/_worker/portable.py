@@ -161,8 +161,12 @@ def boot(connection: "Connection[bytes, bytes]", stderr: "Connection[bytes, byte
             os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGURG})  # the parent may block any
-    if stderr is not None:
+        # The parent may block any, and has blocked SIGPIPE around our start.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGURG, signal.SIGPIPE})
+    if stderr is not None:  # elsewhere than on Windows
+        while (null := os.open(os.devnull, os.O_RDWR)) <= 2:  # the parent may have a socket of its own there
+            os.set_inheritable(null, True)
+        os.close(null)
         os.dup2(stderr.fileno(), 2)
         stderr.close()
     if sys.platform != "win32":

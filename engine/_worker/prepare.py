@@ -26,9 +26,12 @@ def initialize(setup: dict[str, Any], voice: Voice) -> bool:
     """Run the initializer. False: it failed, and the parent was told why."""
     if setup["initializer"] is None:
         return True
+    pid = os.getpid()
     try:
         initializer, initargs = pickle.loads(setup["initializer"])
         initializer(*initargs)
+        if os.getpid() != pid:  # it forked and both returned: only one is our worker
+            os._exit(0)
     except BaseException as error:  # whatever it raises, SystemExit too, the parent should hear of it
         name, text, trace = describe(error)
         voice.say(REFUSED, 0, pickle.dumps((name, text[:4000], trace[-16000:])))

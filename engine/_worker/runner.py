@@ -50,8 +50,7 @@ class Runner(ABC):
         kind, value = self._call(header, size, task)
         ended = time.monotonic()
         self._interrupts.leave(number)
-        if os.getpid() != self._pid:  # the task forked and both returned: only one may answer
-            os._exit(0)
+        self._leave_if_forked()
         self._answer(kind, number, started, ended, value)
         _current.worker_task = None
         self._voice.task_id = 0
@@ -88,7 +87,13 @@ class Runner(ABC):
                 kind, value = NOT_ENCODED, error
         if kind not in (VALUE, CANCELLED):
             packed = Packed(pack_error(self._packer, value), [], True)
+        self._leave_if_forked()
         self._outlet.answer(kind, number, started, ended, packed, plain)
+
+    def _leave_if_forked(self) -> None:
+        """End a child that the task, or the pickling of its result, has forked and that came back: one may answer."""
+        if os.getpid() != self._pid:
+            os._exit(0)
 
 
 def call_of(fn: Any, flags: int, loaded: Any, task: WorkerTask) -> tuple[Any, Any, Any, Any]:

@@ -1,10 +1,14 @@
-"""Exceptions that fight whoever looks at them, and tasks that raise them."""
+"""Exceptions that fight whoever looks at them, tasks that raise them, and data that forks."""
 
+import os
 import signal
 import time
 from typing import Any, NoReturn
 
-__all__ = ["FIGHTERS", "araise_fighter", "is_finally_run", "raise_fighter"]
+__all__ = [
+    "FIGHTERS", "ForkingArgument", "ForkingOnArrival", "araise_fighter", "fork_and_keep", "fork_here", "is_finally_run",
+    "keep", "kept", "make", "raise_fighter",
+]  # fmt: skip
 
 
 def _refuse(self: object) -> NoReturn:
@@ -49,3 +53,50 @@ def is_finally_run(path: str) -> None:
         time.sleep(60)
     finally:
         open(path, "w").close()
+
+
+# -- forks that return in both processes ------------------------------------------------------------------------------
+
+
+def fork_here() -> str:
+    """Fork; say in the parent how the child has left, and in the child that it is there."""
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        return "child"
+    return f"left with {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}"
+
+
+class ForkingArgument:
+    """Forks when it is pickled; arrives as what ``fork_here`` says."""
+
+    def __reduce__(self) -> Any:
+        return str, (fork_here(),)
+
+
+class ForkingOnArrival:
+    """Forks when it is rebuilt."""
+
+    def __reduce__(self) -> Any:
+        return fork_here, ()
+
+
+def make(name: str) -> Any:
+    return {"pickled": ForkingArgument, "rebuilt": ForkingOnArrival}[name]()
+
+
+_kept: list[Any] = []
+
+
+def keep(value: Any) -> None:
+    """Be an initializer."""
+    _kept.append(value)
+
+
+def fork_and_keep() -> None:
+    """Be an initializer that forks."""
+    _kept.append(fork_here())
+
+
+def kept() -> Any:
+    return _kept

@@ -30,11 +30,10 @@ class Executor:
     """A ``loky.ProcessPoolExecutor`` whose one process is started by the first ``submit``."""
 
     def __init__(self, initializer: Callable[..., object], initargs: tuple[Any, ...], env: dict[str, str]) -> None:
-        from loky.backend import get_context
         from loky.process_executor import ProcessPoolExecutor
 
         self._executor: Any = ProcessPoolExecutor(
-            1, context=get_context("loky"), initializer=initializer, initargs=initargs, env=env
+            1, context=_context(), initializer=initializer, initargs=initargs, env=env
         )
         self._manager: threading.Thread | None = None
         self._process: Any = None
@@ -114,6 +113,31 @@ class Executor:
         wakeups = getattr(sys.modules.get("loky.process_executor"), "_threads_wakeups", None)
         if wakeups is not None and self._manager is not None:
             wakeups.pop(self._manager, None)
+
+
+def _context() -> Any:
+    """Return loky's context, whose processes start also where ``sys.stdout`` is None, closed or a broken pipe.
+
+    loky flushes it and ``sys.stderr`` first, as a fork has to. It starts another program, so nothing is lost without.
+    """
+    from loky.backend.context import LokyContext
+
+    context = LokyContext()
+    if sys.platform != "win32":  # there it does not flush
+        from loky.backend.popen_loky_posix import Popen
+        from loky.backend.process import LokyProcess
+
+        class Process(LokyProcess):  # type: ignore[misc]  # loky has no types
+            @staticmethod
+            def _Popen(process: Any) -> Any:  # the name that multiprocessing gives it
+                process.__class__ = LokyProcess  # it is pickled, and the worker knows that one
+                popen = Popen.__new__(Popen)
+                popen.returncode, popen._fds = None, []
+                popen._launch(process)
+                return popen
+
+        context.Process = Process
+    return context
 
 
 def is_loss(error: BaseException) -> bool:

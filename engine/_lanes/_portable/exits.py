@@ -1,26 +1,43 @@
-"""Interpreter exit: workers end before loky waits for them.
+"""Interpreter exit: engines end before loky waits for their workers.
 
-loky joins its threads, and so waits for the tasks of its workers, when the interpreter ends. What is registered after
-it is called before it, and ends the workers whose loop ends with the interpreter: nobody would get what they still do.
-Where the loop runs in a thread that the interpreter waits for, tasks go on, but no further worker is started.
+loky joins its threads, and so waits for the tasks of its workers, when the main thread is done. What is registered
+after it is called before it: there the engines end as they do over the native backend (``end_first``). One that a
+thread uses which the interpreter waits for goes on with the tasks that it has begun; loky starts no worker any more.
 
 Guarantees
-    Shared: ``_keepers``, ``_pid``, ``_is_ending``.  Guarded by: ``_lock``, held for a few set operations.
-    Callers: any thread. A keeper is either in the set when the interpreter begins to end, or asked by ``end_at_exit``;
-    after that no worker is started (``prepare``).
+    Shared: ``_ends_first``, ``_pid``, ``_is_ending``.  Guarded by: ``_lock``, held for two registrations.
+    Callers: any thread. After ``_end_all`` has begun to let loky wait, ``prepare`` lets no worker start.
 """
 
 import os
 import threading
-import weakref
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["end_at_exit", "is_ending", "prepare"]
+from ..._system import is_exiting
+
+__all__ = ["end_first", "explained", "prepare"]
 
 _lock = threading.Lock()
-_keepers: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_ends_first: Callable[[], None] | None = None  #: ends the engines that the interpreter does not wait for
 _pid = 0  #: who has registered; a forked child has not
 _is_ending = False
+
+
+def end_first(end: Callable[[], None]) -> None:
+    """Have ``end`` called when the main thread is done, before loky waits."""
+    global _ends_first
+    _ends_first = end
+
+
+def explained(error: BaseException) -> BaseException:
+    """Return why a worker could not be started: ``error``, unless that was in vain because the interpreter ends."""
+    if not (isinstance(error, RuntimeError) and is_exiting()):
+        return error
+    return RuntimeError(
+        "expected the main thread to run, got one that has ended: loky starts no process then; keep the main thread"
+        ' alive until the engine has stopped (join your threads there), or use process_backend="native"'
+    )
 
 
 def prepare() -> None:
@@ -30,7 +47,7 @@ def prepare() -> None:
     then it would come before us, and its list would grow with every worker. So we register it, once, and say so.
 
     Raises:
-        RuntimeError: the interpreter is ending.
+        RuntimeError: the interpreter is ending; loky's import may say so, too.
     """
     global _pid
     from loky import process_executor
@@ -46,27 +63,11 @@ def prepare() -> None:
             _pid = os.getpid()
 
 
-def is_ending() -> bool:
-    """Say whether the interpreter is ending."""
-    with _lock:
-        return _is_ending
-
-
-def end_at_exit(keeper: Any) -> None:
-    """Have ``keeper.end_with_interpreter()`` called when the interpreter ends."""
-    with _lock:
-        _keepers.add(keeper)
-        is_late = _is_ending
-    if is_late:
-        keeper.end_with_interpreter()
-
-
 def _end_all() -> None:
     global _is_ending
     if os.getpid() != _pid:  # a forked child: they are the parent's
         return
+    if _ends_first is not None:
+        _ends_first()
     with _lock:
         _is_ending = True
-        keepers = list(_keepers)
-    for keeper in keepers:
-        keeper.end_with_interpreter()

@@ -10,7 +10,6 @@ Guarantees
 
 import asyncio
 import os
-import signal
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from typing import Any
 
+from ..._forks import whole
 from ..._wire.frames import BEGAN, CONTROL, CONTROL_BYTES, INSTANT, STACKS
 from ..._worker.portable import boot, get_ready
 from .._process.child import ExitStatus
@@ -28,7 +28,8 @@ from .._process.hearing import Events, Hearing
 from .._process.reader import Frame
 from .._process.worker import Worker
 from .executor import Executor
-from .exits import end_at_exit, is_ending, prepare
+from .exits import explained, prepare
+from .signals import keep_away
 from .worker import LokyWorker
 
 __all__ = ["Keeper"]
@@ -47,7 +48,6 @@ class Keeper:
         self.stderr = Stderr(-1)
         self._worker = worker
         self._loop = loop
-        self._is_on_daemon = threading.current_thread().daemon
         self._events = events
         self._hearing = Hearing(worker, events, self.stderr)
         self._room = threading.Semaphore(_MANY)
@@ -58,7 +58,10 @@ class Keeper:
         self._stderr_end: Any = None
         worker.listener = self
         self._thread = threading.Thread(target=self._keep, name=f"engine-{worker.name}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # CPython 3.12: no thread once the main thread is done
+            raise explained(error) from error
 
     def join(self, seconds: float) -> None:
         """Wait up to ``seconds`` for its end, which follows the worker's."""
@@ -69,9 +72,10 @@ class Keeper:
     def _keep(self) -> None:
         status: ExitStatus = None, None
         try:
-            self._start()
+            with whole():  # loky's imports, its trackers' locks, the start
+                self._start()
         except BaseException as error:  # no process, no semaphore, no memory; or the interpreter ends
-            self._worker.refusal = error
+            self._worker.refusal = explained(error)
         else:
             self._listen()
             assert self._executor is not None
@@ -85,7 +89,7 @@ class Keeper:
     def _start(self) -> None:
         worker = self._worker
         prepare()
-        _keep_signals_away()
+        keep_away()
         ours, theirs = Pipe()
         stderr: Any = None
         stderr_end: Any = None
@@ -106,7 +110,6 @@ class Keeper:
         self._stderr_end = stderr
         self._sources = [ours] if stderr is None else [ours, stderr]
         worker.take_executor(executor, ours)
-        end_at_exit(self)
         future.add_done_callback(lambda done: worker.home.post(self._welcome, done))
 
     def _listen(self) -> None:
@@ -152,14 +155,7 @@ class Keeper:
             self._events.on_stacks(self._worker, number, body.decode("utf-8", "replace"))
         self._post(self._hear, kind, number, body)
 
-    def end_with_interpreter(self) -> None:
-        """Kill the worker, unless its loop runs on in a thread that the interpreter waits for."""
-        if self._is_on_daemon or not self._loop.is_running():
-            self._worker.kill()
-
     def _post(self, fn: Callable[..., None], *args: Any) -> None:
-        if self._is_on_daemon and is_ending():  # nobody is left to read what would be said about it
-            return
         self._room.acquire(timeout=5.0)  # in vain where the loop has ended with calls still posted
         if not self._worker.home.post(self._handle, fn, args):
             self._room.release()
@@ -219,18 +215,3 @@ class Keeper:
         if lines := self.stderr.finish():
             self._hearing.pass_on(lines)
         self._events.on_death(self._worker)
-
-
-def _keep_signals_away() -> None:
-    """Have the process to come start with SIGINT blocked, until it ignores it.
-
-    loky's tracker processes are started first: their start unblocks it in this thread.
-    """
-    from loky.backend import resource_tracker
-
-    resource_tracker.ensure_running()
-    if sys.platform != "win32":
-        from multiprocessing import resource_tracker as standard_tracker
-
-        standard_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -32,6 +32,7 @@ from .._process.reader import Frame
 from .._process.worker import Worker
 from ..base import Attempt
 from .executor import Executor, is_loss
+from .signals import unbroken
 
 __all__ = ["LokyWorker"]
 
@@ -200,7 +201,8 @@ class LokyWorker(Worker):
             if self._connection is None:
                 return False
             try:
-                self._connection.send_bytes(message)
+                with unbroken():
+                    self._connection.send_bytes(message)
             except (OSError, ValueError):  # it is dead, or dying
                 return False
             return True

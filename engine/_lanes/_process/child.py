@@ -33,8 +33,9 @@ _INFO_EXIT = 8  # PIDFD_INFO_EXIT, Linux 6.15: the status, also of a process tha
 _BOOT = """\
 import os, sys
 sys.path[:] = [each for each in sys.path if each]
+while (null := os.open(os.devnull, os.O_RDWR)) <= 2: os.set_inheritable(null, True)
 os.dup2({err}, 2); os.close({err})
-null = os.open(os.devnull, os.O_RDONLY); os.dup2(null, 0); os.close(null)
+os.dup2(null, 0); os.close(null)
 sys.path.insert(0, {root!r})
 import engine
 del sys.path[0]

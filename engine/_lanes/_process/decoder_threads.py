@@ -16,6 +16,7 @@ Guarantees
 
 import asyncio
 import contextvars
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from ..base import Attempt, Outcome
+from ..running import in_parent
 from .settings import Counters
 
 __all__ = ["DecoderThreads", "Job"]
@@ -176,6 +178,7 @@ class DecoderThreads:
                 self._threads.remove(record)
 
     def _work(self, record: _Thread) -> None:
+        pid = os.getpid()
         while not record.is_left and (job := self._queue.get()) is not None:
             self._leave_queue(job)
             with self._lock:
@@ -187,6 +190,7 @@ class DecoderThreads:
                 outcome = job.work()
             except BaseException as error:  # user code in what it touched; the thread must go on
                 outcome = job.give_up(error)
+            in_parent(pid, outcome)
             with self._lock:
                 record.job = None
             if self._take(job.attempt) is not None:

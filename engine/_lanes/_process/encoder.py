@@ -1,5 +1,6 @@
 """An attempt as a packet: header, arguments, and what does not fit on the stream."""
 
+import os
 from typing import Any, NamedTuple
 
 from ..._records import function_name, named
@@ -7,7 +8,8 @@ from ..._sigint import is_ctrl_c
 from ..._wire.frames import ARGS_ONLY, BULK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
 from ..._wire.pickling import Packed, Packer, dumps_by_value, lift_call, readable
 from ...errors import PayloadTooLarge, PickleError
-from ..base import Attempt
+from ..base import Attempt, Outcome
+from ..running import in_parent
 from .functions import Function, Functions
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "pack_initializer",
     "too_large",
 ]
+
+_FINE = Outcome()
 
 
 class Encoded(NamedTuple):
@@ -36,6 +40,7 @@ class Encoder:
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
         self._packer = Packer()
+        self._pid = os.getpid()
         self._packing: Attempt | None = None
 
     def doing(self) -> str:
@@ -47,7 +52,19 @@ class Encoder:
         return f"pickling the arguments of task {attempt.task_id} ({attempt.name}) for {function_name(fn)}"
 
     def encode(self, attempt: Attempt) -> Encoded | None:
-        """Pickle function and arguments of ``attempt``. None: it was recalled. PickleError: they cannot travel."""
+        """Pickle function and arguments of ``attempt``. None: it was recalled. PickleError: they cannot travel.
+
+        A child that the pickling has forked ends here: the loop, and the sockets of the workers, are its parent's.
+        """
+        try:
+            encoded = self._pickle(attempt)
+        except PickleError as error:
+            in_parent(self._pid, Outcome(error=error))
+            raise
+        in_parent(self._pid, _FINE)
+        return encoded
+
+    def _pickle(self, attempt: Attempt) -> Encoded | None:
         fn = attempt.fn
         if fn is None:
             return None
@@ -147,7 +164,8 @@ def forget_frame(number: int) -> bytes:
 
 
 def pack_initializer(initializer: object, initargs: tuple[object, ...]) -> bytes:
-    """Pickle the initializer. PickleError: it cannot travel."""
+    """Pickle the initializer. PickleError: it cannot travel. A child that the pickling has forked ends here."""
+    pid = os.getpid()
     try:
         return dumps_by_value((initializer, initargs))
     except BaseException as error:  # __reduce__ is user code
@@ -156,3 +174,5 @@ def pack_initializer(initializer: object, initargs: tuple[object, ...]) -> bytes
             " pass plain data, and open files, locks and connections inside the initializer",
             what="function",
         ) from error
+    finally:
+        in_parent(pid, _FINE)

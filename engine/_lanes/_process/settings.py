@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..._forks import whole
 from ..._system import cpus_allowed
 
 __all__ = ["Counters", "ProcessSettings", "thread_limits", "usable_cpus"]
@@ -54,9 +55,10 @@ class Counters:
 def usable_cpus() -> int:
     """Return how many processors cgroups and affinity leave us, as loky counts them; the import costs 25 ms."""
     try:
-        import loky
+        with whole():
+            import loky
 
-        return int(loky.cpu_count())
+            return int(loky.cpu_count())
     except (OSError, RuntimeError):  # no descriptor left to import with; or the interpreter exits: loky cannot register
         return len(os.sched_getaffinity(0))
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ... import _sigint
 from ..._records import function_name
-from ..._system import NoInterpreter, interpreter, is_exiting
+from ..._system import NoInterpreter, fill_standard_descriptors, interpreter, is_exiting
 from ...errors import PickleError, WorkerStartupError
 from .breaker import Breaker
 from .child import Child, ExitStatus, collect_setup
@@ -80,6 +80,7 @@ class Starter:
     def _start(self) -> bool:
         worker = None
         try:
+            fill_standard_descriptors()  # each time: the program may close them later
             worker = self._new_worker()
             worker.start_round, worker.failures_before = self._breaker.round, self._breaker.failures
             self._events.on_start(worker)
