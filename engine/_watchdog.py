@@ -10,8 +10,8 @@ Guarantees
     Callers: ``watch`` and ``LoopWatch.close`` any thread; ``_look`` the watchdog's thread; ``_answer`` the loop.
     A watch holds no engine, and the thread no watch while it sleeps: an engine that nobody stops can be collected.
     When the watchdog itself comes late, C code held the GIL, and is reported, or the process was stopped (SIGSTOP, a
-    laptop's lid), which is nobody's fault. Processor time tells the two apart, so C code that *sleeps* with the GIL
-    held goes unnoticed.
+    laptop's lid), which is nobody's fault. Processor time tells the two apart, that which the loops' threads had to
+    wait for included, so C code that *sleeps* with the GIL held goes unnoticed.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class LoopWatch:
         self._doing = doing
         self._lock = threading.RLock()
         self._thread_id = threading.get_ident()  #: the loop's
+        self._native_id = threading.get_native_id()  #: the same thread, as the system calls it
         self._asked_at: float | None = None  #: monotonic; None: it owes nothing
         self._next_word = 0.0  #: monotonic; when it is worth a word again
 
@@ -99,7 +100,7 @@ class LoopWatch:
             seconds = time.monotonic() - self._asked_at
             was_told = self._next_word > self._asked_at + BLOCKED_AFTER
             self._asked_at = None
-            self._thread_id = threading.get_ident()
+            self._thread_id, self._native_id = threading.get_ident(), threading.get_native_id()
             if was_told:
                 self._count(seconds)
         if was_told:
@@ -188,7 +189,9 @@ def _run() -> None:
     """Look at every loop, again and again, until there is none."""
     global _thread
     while True:
-        slept_at, cpu_at = time.monotonic(), time.process_time()
+        with _changed:
+            threads = {each._native_id for each in _watches}
+        slept_at, busy_at = time.monotonic(), _busy_seconds(threads)
         with _changed:
             if not _watches:
                 _thread = None
@@ -196,8 +199,20 @@ def _run() -> None:
             _changed.wait(LOOK_EVERY)
             watches = list(_watches)
         late = time.monotonic() - slept_at - LOOK_EVERY
-        _look_at(watches, late, was_computing=time.process_time() - cpu_at > _BUSY * late)
+        _look_at(watches, late, was_computing=_busy_seconds(threads) - busy_at > _BUSY * late)
         del watches  # or they would live on while this thread sleeps
+
+
+def _busy_seconds(threads: set[int]) -> float:
+    """Return the processor time that this process has had, and that ``threads`` have waited for on a busy machine."""
+    seconds = time.process_time()
+    for thread in threads:
+        try:
+            with open(f"/proc/self/task/{thread}/schedstat", "rb") as file:
+                seconds += int(file.read().split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):  # it has ended; or the system does not tell
+            continue
+    return seconds
 
 
 def _look_at(watches: list[LoopWatch], late: float, *, was_computing: bool) -> None:
