@@ -106,7 +106,7 @@ async def test_leaving_the_block_with_an_exception_cancels_at_once(lane: str, re
 @pytest.mark.parametrize("lane", LANES)
 async def test_a_stop_with_a_timeout_cancels_what_is_left_by_then(lane: str, release: threading.Event) -> None:
     """Row N3."""
-    engine = await small(threads=2, coroutines=2).start()
+    engine = await small(threads=2, coroutines=2, grace=LONG).start()
     started = threading.Event()
     quick = engine.submit(on(lane, abs), -1)
     tasks = [engine.submit(holder(lane, release, started)) for _ in range(50)]
