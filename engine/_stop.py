@@ -258,6 +258,7 @@ class Stopper:
     def _close_phase(self) -> None:
         with self._core.registry.lock:
             self._core.scheduler.phase = "closed"
+        self._core.processes.refuse()  # what is cancelled leaves cleared slots, but nobody to fill them
         self._cancel(TaskState.PENDING, TaskState.RUNNING)
         self._refuse_who_waits_for_room()
 

@@ -123,6 +123,10 @@ class ProcessLane:
         """Return what each worker does now; waits at most 0.25 s for all of them together."""
         return self._stacks.collect(self._pool.workers, self._pool.watchers)
 
+    def refuse(self) -> None:
+        """Start no more workers, not even a spare: all is cancelled. Any thread."""
+        self._pool.refuse()
+
     def kill(self) -> None:
         """Kill every worker and its process group, and start no more; what they run ends cancelled, not crashed."""
         self._pool.refuse()

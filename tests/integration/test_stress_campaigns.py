@@ -5,7 +5,7 @@ import pytest
 from tests.integration.stress_runs import a_seed, result_of, run_module, run_stress
 
 CHAOS = ("chaos", "--tasks", "800", "--kills", "8")
-MURDEROUS = ("chaos", "--tasks", "800", "--kills", "40")
+MURDEROUS = ("chaos", "--tasks", "2500", "--kills", "40")
 LONG = ("chaos", "--tasks", "4000", "--kills", "40")  #: a recall meets few tasks: so many must be sent to see one twice
 STORM = ("cancel_storm", "--tasks", "1000", "--hard", "6")
 LITTLE = ("resources", "--engines", "1", "--tasks", "5", "--replacements", "0", "--signals", "0")

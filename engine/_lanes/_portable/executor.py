@@ -96,6 +96,9 @@ class Executor:
             if manager.is_alive():
                 self.leave()
             manager.join(_MANAGER)
+        feeder = getattr(getattr(self._executor, "_call_queue", None), "_thread", None)
+        if feeder is not None:  # it may be the last to hold semaphores, and the interpreter's end would cut it short
+            feeder.join(_LINGER)
         if process is None:
             return None, None
         process.join(_LINGER)

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from multiprocessing import Pipe
@@ -76,6 +77,7 @@ class Keeper:
                 self._start()
         except BaseException as error:  # no process, no semaphore, no memory; or the interpreter ends
             self._worker.refusal = explained(error)
+            self._drop_what_failed(error)
         else:
             self._listen()
             assert self._executor is not None
@@ -85,6 +87,13 @@ class Keeper:
             self._stderr_end.close()
         self._executor = None
         self._post(self._report_death, status)
+
+    def _drop_what_failed(self, error: BaseException) -> None:
+        """Let go of loky's semaphores here: a thread that the interpreter's end cuts short would leave one half."""
+        traceback.clear_frames(error.__traceback__)
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.drop()
 
     def _start(self) -> None:
         worker = self._worker
