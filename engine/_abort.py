@@ -51,6 +51,8 @@ def abort(core: Core, why: str, *, is_collected: bool = False) -> None:
                 lane.kill()
             if core.loop.is_closed() or not core.loop.is_running():
                 core.processes.bury(WAIT_SECONDS)
+                if core.stopper.task is not None:  # it may never have had its first step
+                    silence(core.stopper.task)
         except Exception:  # what is half done may be anything; the end must come all the same
             log.exception("an engine could not be ended in order")
         core.stopper.finish()

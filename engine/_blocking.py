@@ -158,7 +158,7 @@ class BlockingEngine(BlockingCalls):
             coroutine.close()  # nothing happens if it has run
 
     def tasks(self, *, state: TaskState | str | None = None, name: str | None = None) -> list[TaskInfo]:
-        """Return pictures of the live tasks and the remembered finished ones, oldest first."""
+        """Return pictures of the remembered finished tasks, as they finished, then of the live ones, oldest first."""
         return self._engine.tasks(state=state, name=name)
 
     def get(self, task_id: int) -> TaskInfo | None:
@@ -187,7 +187,7 @@ class BlockingEngine(BlockingCalls):
         self._on_loop(self._engine.warm_up())
 
     def restart_workers(self) -> None:
-        """Replace every worker process: the idle ones now, the busy ones when their task is over."""
+        """Have every worker process replaced: idle ones leave now, busy ones when their task is over. Does not wait."""
         self._on_loop(self._engine.restart_workers())
 
     def __reduce__(self) -> Any:

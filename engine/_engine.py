@@ -183,7 +183,7 @@ class Engine(Submitter):
     # -- looking in and steering --------------------------------------------------------------------------------
 
     def tasks(self, *, state: TaskState | str | None = None, name: str | None = None) -> list[TaskInfo]:
-        """Return pictures of the live tasks and the remembered finished ones, oldest first."""
+        """Return pictures of the remembered finished tasks, as they finished, then of the live ones, oldest first."""
         wanted = _state(state)
         name = _name(name)
         return [
@@ -248,7 +248,7 @@ class Engine(Submitter):
             await lane.warm_up()
 
     async def restart_workers(self) -> None:
-        """Replace every worker process: the idle ones now, the busy ones when their task is over."""
+        """Have every worker process replaced: idle ones leave now, busy ones when their task is over. Does not wait."""
         self._core.scheduler.admission.check_open()
         for lane in self._core.lanes.values():
             await lane.restart()

@@ -268,9 +268,10 @@ class Scheduler:
                 wake = slots.to_wake()
             quiet = self.registry.quiet_locked()
         level = logging.DEBUG if self.is_leaving else logging.WARNING
-        log.log(level, "task %d (%s) was asked to stop, did not, and was abandoned; it still runs in %s%s",
+        log.log(level, "task %d (%s) was asked to stop, did not, and was abandoned; it still runs in %s%s%s",
                 attempt.task_id, attempt.name, attempt.worker, "" if refilled else _KEEPS_ITS_SLOT.format(
-                    running=running, lane=attempt.lane.value, limit=slots.limit))  # fmt: skip
+                    running=running, lane=attempt.lane.value, limit=slots.limit),
+                _SWALLOWED if attempt.lane is LaneName.LOOP else "")  # fmt: skip
         callbacks, attempt.callbacks = attempt.callbacks, None
         for fn in callbacks or ():
             fn()
@@ -395,6 +396,9 @@ class Scheduler:
 
 
 #: What a warning adds when ``Slots.abandon`` says no.
+_SWALLOWED = (
+    "; it swallows cancellations, and asyncio.run would wait for it for ever: let asyncio.CancelledError through"
+)
 _KEEPS_ITS_SLOT = (
     ", and keeps its slot: {running} abandoned tasks run in the {lane} lane, more than its {limit} slots, so others "
     "wait until one of them ends; call checkpoint() in such functions, or use lane='process', where they can be killed"

@@ -128,7 +128,7 @@ class Stopper:
         self._deadline: float | None = None
         self._grace = core.settings.grace
         self._awake: asyncio.Future[None] | None = None  #: what the run waits for, if it waits
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None  #: the run, once it has begun
         self._is_forced = False
         self._killed_before = 0
         self.by_stop = 0  #: tasks that it cancelled
@@ -162,13 +162,13 @@ class Stopper:
             _set(self._awake)
         if cancel_pending:
             self._cancel(TaskState.PENDING)
-        if self._task is None:
+        if self.task is None:
             self._start()
 
     def _start(self) -> None:
-        self._task = self._core.loop.create_task(self._run(), name=f"stop of {self._core.settings.name}")
-        self._task._log_destroy_pending = False  # type: ignore[attr-defined]  # where its loop is closed over it, ``abort`` ends us
-        self._task.add_done_callback(self._check)
+        self.task = self._core.loop.create_task(self._run(), name=f"stop of {self._core.settings.name}")
+        self.task._log_destroy_pending = False  # type: ignore[attr-defined]  # where its loop is closed over it, ``abort`` ends us
+        self.task.add_done_callback(self._check)
 
     def _check(self, task: asyncio.Task[None]) -> None:
         """Begin anew, in a hurry, if the task was cancelled before its first step; mend what broke off its last."""
@@ -180,11 +180,11 @@ class Stopper:
 
     def hurry(self, then: Callable[[], object] | None) -> bool:
         """End by force, if a stop is under way, and call ``then``; False: there is none."""
-        if self._task is None or self.ended.done():
+        if self.task is None or self.ended.done():
             return False
         if not self._is_forced:
             self._is_forced = True
-            self._task.cancel()
+            self.task.cancel()
         if then is not None:
             self.ended.add_done_callback(then)
         return True

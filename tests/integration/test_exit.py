@@ -61,6 +61,21 @@ def test_exit_ends_an_engine_that_was_never_stopped_in_silence() -> None:
     assert silent(run_programs({name: BLOCKING + text for name, text in LEFT.items()}))
 
 
+def test_an_engine_whose_loop_turns_no_more_ends_in_silence() -> None:
+    """E31: started in a notebook's cell, dropped with it, never stopped; its loop is not closed either."""
+    ended = run_program(
+        """
+async def cell():
+    engine = await Engine(processes=1, threads=1).start()
+    print(await engine.options(lane="thread").run(abs, -7))
+loop = asyncio.new_event_loop()
+loop.run_until_complete(cell())
+""",
+        flags=(),
+    )
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "7\n", "")
+
+
 def test_exit_lets_what_is_short_finish() -> None:
     """As with the standard executors, as far as two seconds go; workers that are not started yet included."""
     text = BLOCKING + "task = engine.submit(abs, -7); atexit.register(lambda: print(task.result()))\n"

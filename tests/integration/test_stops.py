@@ -205,8 +205,8 @@ async def test_a_stop_that_was_cancelled_before_its_first_step_still_happens() -
     engine = await Engine(threads=1, default_lane="thread").start()
     stopper = engine._core.stopper
     stopper.begin(None)
-    assert stopper._task is not None
-    stopper._task.cancel()
+    assert stopper.task is not None
+    stopper.task.cancel()
     assert accounts(await asyncio.wait_for(engine.stop(), STUCK))
 
 
