@@ -14,17 +14,18 @@ Guarantees
 import asyncio
 import contextlib
 import functools
+import inspect
 import opcode
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Protocol
 
 from ._clock import now
 
-__all__ = ["Guarded", "deferred", "guard", "is_ctrl_c"]
+__all__ = ["Guarded", "came_by_signal", "deferred", "guard"]
 
 PATIENCE = 1.0  #: seconds that a loop has to take up a Ctrl-C; one that it does not turn for is raised on the spot
 _RAISE = opcode.opmap["RAISE_VARARGS"]
@@ -62,26 +63,39 @@ class _Keeper:
         self.pressed, self.frame = True, frame
 
 
-def is_ctrl_c(error: BaseException) -> bool:
-    """Say whether ``error``, caught around user code, is the user's Ctrl-C rather than raised by that code.
+def came_by_signal(error: BaseException) -> bool:
+    """Say whether ``error``, caught around user code, is what a signal's handler raised rather than that code.
 
-    Python's handler breaks in at any instruction, but at no ``raise``; asyncio's, and one that the user has set, raise
-    in a frame of their own.
+    Such an error is the program's: Ctrl-C, or a handler for SIGTERM that calls ``sys.exit``. Python's own handler
+    breaks in at any instruction, but at no ``raise``; asyncio's, and those that the user has set, raise in a frame of
+    their own.
     """
     trace = error.__traceback__
-    if not isinstance(error, KeyboardInterrupt) or trace is None:
+    if isinstance(error, Exception) or trace is None or threading.current_thread() is not threading.main_thread():
         return False
-    if threading.current_thread() is not threading.main_thread():
-        return False
-    handler = getattr(signal.getsignal(signal.SIGINT), "__code__", None)
-    while trace.tb_next is not None:
-        if trace.tb_frame.f_code is handler:
+    handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
+    while True:
+        code = trace.tb_frame.f_code
+        if code in handlers:
             return True
+        if trace.tb_next is None:
+            break
         trace = trace.tb_next
-    code = trace.tb_frame.f_code
-    if code is handler:
-        return True
+    if not isinstance(error, KeyboardInterrupt):
+        return False
     return code.co_name == "_on_sigint" or code.co_code[trace.tb_lasti] != _RAISE
+
+
+def _code_of(handler: Any) -> CodeType | None:
+    """Return the code that ``handler`` runs, if it is of Python: a function, a method, a partial or a callable."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    if not callable(handler):  # SIG_DFL, SIG_IGN, or one that C code has set
+        return None
+    code = getattr(handler, "__code__", None)  # a method hands on its function's
+    if code is None:
+        code = getattr(inspect.getattr_static(type(handler), "__call__", None), "__code__", None)
+    return code if isinstance(code, CodeType) else None
 
 
 # -- a loop and what it runs ----------------------------------------------------------------------------------------
@@ -110,6 +124,7 @@ class Guard:
         self._engines: list[Guarded] = []
         self._before: Any = signal.default_int_handler
         self._asked: float | None = None  #: when a Ctrl-C was handed to the loop that it has not taken up
+        self._is_due = False  #: and it is to be raised
         self._is_leaving = False  #: one was raised: the program is on its way out
 
     def enter(self, engine: Guarded) -> None:
@@ -120,7 +135,7 @@ class Guard:
         if handler is not self:
             if handler is not signal.default_int_handler and not _is_runners(handler):
                 return  # the program does something of its own
-            self._before, self._asked, self._is_leaving = handler, None, False
+            self._before, self._asked, self._is_due, self._is_leaving = handler, None, False, False
             signal.signal(signal.SIGINT, self)
         self._engines.append(engine)
 
@@ -138,21 +153,33 @@ class Guard:
             signal.signal(signal.SIGINT, signal.default_int_handler if _is_over(self._before) else self._before)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.tidy()  # a program may have put us back after the end of our engines
         where = _place(frame)
         loop = asyncio._get_running_loop() or self._loop_to_come(where)
         is_deaf = self._asked is not None and now() - self._asked > PATIENCE
         if loop is None or is_deaf or where == "user's":
-            self._asked, self._is_leaving = None, True
+            self._asked, self._is_due, self._is_leaving = None, False, True
             if where != "in __del__":  # there it would only be printed
                 self._before(number, frame)
             return
+        if self._asked is None:
+            self._asked = now()
         try:
             self._before(number, frame)
         except KeyboardInterrupt:
-            if self._asked is None:
-                self._asked = now()
-                with contextlib.suppress(RuntimeError):  # closed meanwhile: the program is on its way out
-                    loop.call_soon_threadsafe(self._take_up, loop)
+            self._is_due = True
+            self._hand_over(loop, self._take_up)
+        else:  # the first one under a Runner
+            self._hand_over(loop, self._hear)
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, call: Callable[[asyncio.AbstractEventLoop], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # closed meanwhile: the program is on its way out
+            loop.call_soon_threadsafe(call, loop)
+
+    def _hear(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Note that the loop turns."""
+        if not self._is_due:
+            self._asked = None
 
     def _loop_to_come(self, where: str) -> asyncio.AbstractEventLoop | None:
         """Return a loop that asyncio is about to run once more, to clean up after a Ctrl-C that was raised."""
@@ -162,6 +189,8 @@ class Guard:
 
     def _take_up(self, loop: asyncio.AbstractEventLoop) -> None:
         """Do what the Ctrl-C asks for, where nothing is half done."""
+        if not self._is_due:  # one of several, and another one did it
+            return
 
         def again() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: it was broken off otherwise
@@ -171,9 +200,9 @@ class Guard:
         for engine in self._engines:
             if engine.loop is loop and engine.hurry(again if is_first else None):
                 if not is_first:  # the first one has cancelled the program's task, which waits for this stop
-                    self._asked = None
+                    self._asked, self._is_due = None, False
                 return
-        self._asked, self._is_leaving = None, True
+        self._asked, self._is_due, self._is_leaving = None, False, True
         raise KeyboardInterrupt
 
 
@@ -188,7 +217,14 @@ def _is_runners(handler: Any) -> bool:
 
 def _is_over(handler: Any) -> bool:
     """Say whether it belongs to a ``Runner.run`` that has returned meanwhile, and could not take it back."""
-    return _is_runners(handler) and handler.keywords["main_task"].done()
+    if not _is_runners(handler):
+        return False
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code is asyncio.Runner.run.__code__ and frame.f_locals.get("self") is handler.func.__self__:
+            return False
+        frame = frame.f_back
+    return True
 
 
 def _place(frame: FrameType | None) -> str:
@@ -199,7 +235,7 @@ def _place(frame: FrameType | None) -> str:
     """
     place = ""
     while frame is not None and place in ("", "ours"):
-        name = frame.f_globals.get("__name__") or ""
+        name = str(frame.f_globals.get("__name__") or "")  # whatever a program has made of it
         top = name.partition(".")[0]
         is_ours = top == __package__
         if is_ours and frame.f_code.co_name == "__del__":

@@ -19,6 +19,7 @@ from typing import Any
 from .. import _current
 from .._clock import now
 from .._mailbox import Mailbox
+from .._sigint import came_by_signal
 from .._states import Lane as LaneName
 from ..errors import EngineClosed, TaskCancelled
 from ._errors import arrived
@@ -190,5 +191,7 @@ async def _drive(attempt: Attempt, pid: int) -> Outcome:
     except TaskCancelled:
         return Outcome(cancelled=True)
     except BaseException as error:  # SystemExit and the like would end the loop; they are the task's outcome
+        if came_by_signal(error):  # but not what a signal's handler raises: that is the program's, and ends the loop
+            raise
         del attempt, fn  # the traceback holds this frame: it must not hold the task that holds the error
         return in_parent(pid, Outcome(error=arrived(error)))

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import functools
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from engine import Engine, _exit, _sigint
+from engine import Engine, RemoteError, _exit, _sigint
 
 
 def presser(*modules: str, name: str = "press") -> Callable[[], None]:
@@ -99,6 +100,102 @@ async def ignore_all(until: list[str]) -> None:
     while not until:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("how", ["runner", "by hand"])
+def test_ctrl_c_in_a_coroutine_task_is_the_programs(how: str) -> None:
+    """E32: it ends the loop's run, as it does without an engine; it is no failure of the task alone."""
+
+    async def compute() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # a Runner's first one only cancels the program's task
+
+    async def main() -> None:
+        async with Engine() as engine:
+            await asyncio.gather(engine.submit(compute), return_exceptions=True)
+            pytest.fail("the program goes on")
+
+    loop = asyncio.new_event_loop()
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main()) if how == "runner" else loop.run_until_complete(main())
+    loop.close()
+
+
+def exits(number: int, frame: FrameType | None) -> None:
+    """Handle SIGTERM as the README does."""
+    sys.exit(143)
+
+
+class Slow:
+    """While this is pickled, SIGTERM comes."""
+
+    def __reduce__(self) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return int, ()
+
+
+def by_value(slow: Slow) -> Callable[[], object]:
+    """Give a function that is pickled with what it holds."""
+    return lambda: slow
+
+
+async def ask_for_the_end() -> None:
+    """Have SIGTERM come while a coroutine task runs."""
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("where", ["function", "arguments", "coroutine"])
+def test_what_a_signal_handler_raises_is_the_programs(where: str) -> None:
+    """E32: SIGTERM with a handler that exits, in the middle of a pickling or of a coroutine task."""
+    before = signal.signal(signal.SIGTERM, exits)
+
+    async def main() -> None:
+        async with Engine(processes=1) as engine:
+            if where == "function":
+                task: Any = engine.submit(by_value(Slow()))
+            elif where == "arguments":
+                task = engine.options(lane="process").submit(id, Slow())
+            else:
+                task = engine.submit(ask_for_the_end)
+            await asyncio.gather(task, return_exceptions=True)
+            pytest.fail("the program goes on")
+
+    try:
+        with pytest.raises(SystemExit) as caught:
+            asyncio.run(main())
+        assert caught.value.code == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_what_a_task_raises_itself_is_its_own_all_the_same() -> None:
+    """S2, E32: also while handlers are set."""
+    before = signal.signal(signal.SIGTERM, exits)
+
+    async def end() -> None:
+        sys.exit(3)
+
+    async def main() -> None:
+        async with Engine() as engine:
+            error = (await asyncio.gather(engine.submit(end), return_exceptions=True))[0]
+            assert isinstance(error, RemoteError)
+
+    try:
+        asyncio.run(main())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_guard_that_is_put_back_after_its_engines_gives_way() -> None:
+    """E32: a program saves the handler and restores it later; the next Runner's own handler comes in its place."""
+
+    async def main() -> Any:
+        async with Engine():
+            return signal.getsignal(signal.SIGINT)
+
+    signal.signal(signal.SIGINT, asyncio.run(main()))
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_loop_that_does_not_turn_is_broken_into(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,7 +192,7 @@ def test_ctrl_c_is_told_from_a_keyboard_interrupt_that_user_code_raises() -> Non
             fn()
         except KeyboardInterrupt as error:
             caught.append(error)
-    assert [_sigint.is_ctrl_c(error) for error in caught] == [False, True]
+    assert [_sigint.came_by_signal(error) for error in caught] == [False, True]
 
 
 def test_ctrl_c_is_held_back_and_comes_after_the_block() -> None:

@@ -4,7 +4,7 @@ import os
 from typing import Any, NamedTuple
 
 from ..._records import function_name, named
-from ..._sigint import is_ctrl_c
+from ..._sigint import came_by_signal
 from ..._wire.frames import ARGS_ONLY, BULK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
 from ..._wire.pickling import Packed, Packer, dumps_by_value, lift_call, readable
 from ...errors import PayloadTooLarge, PickleError
@@ -81,7 +81,7 @@ class Encoder:
         except PayloadTooLarge as error:
             raise too_large("arguments", "parent", attempt, error) from None
         except BaseException as error:  # __reduce__ is user code, which may even exit
-            if is_ctrl_c(error):
+            if came_by_signal(error):
                 raise
             raise _pickle_error("arguments", attempt, error) from error
         finally:

@@ -16,7 +16,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from ..._routing import is_fleeting
-from ..._sigint import is_ctrl_c
+from ..._sigint import came_by_signal
 from ..._wire.pickling import Cached, dumps_by_value
 
 __all__ = ["Function", "Functions", "is_importable"]
@@ -97,7 +97,7 @@ class Functions:
             entry.definition = pickle.dumps((name, pickled), 5)
         except BaseException as error:  # user code; it is raised on the task that uses the function
             is_main = threading.current_thread() is threading.main_thread()
-            if is_ctrl_c(error) or (in_submit and is_main and isinstance(error, KeyboardInterrupt)):
+            if came_by_signal(error) or (in_submit and is_main and isinstance(error, KeyboardInterrupt)):
                 raise
             entry.error = error
         return self._store(entry)
