@@ -331,6 +331,7 @@ def test_a_stop_lets_a_blocking_map_give_what_it_had_submitted(ordered: bool) ->
     with BlockingEngine(threads=2, default_lane="thread") as engine, ThreadPoolExecutor(2) as others:
         reader = others.submit(read)
         eventually(lambda: engine.snapshot().count(TaskState.RUNNING) == 2)
+        eventually(lambda: engine.snapshot().count(TaskState.PENDING) == 4)  # its window is full
         stop = others.submit(engine.stop, 30)
         eventually(lambda: engine.snapshot().phase == "draining")
         go.set()
