@@ -98,6 +98,7 @@ class BlockingCalls:
 
         The iterables are read on the calling thread, asynchronous ones on the engine's private loop. Which item failed:
         ``zip(items, engine.map(fn, items, return_exceptions=True))``, since results come in the order of the items.
+        One thread at a time may read it; another one that tries meanwhile gets a RuntimeError.
         """
         from ._blocking_map import BlockingMap
 

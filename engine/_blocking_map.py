@@ -22,9 +22,14 @@ __all__ = ["BlockingMap"]
 
 T = TypeVar("T")
 
+_CLOSED = object()
+
 
 class BlockingMap(Generic[T]):
-    """An iterator of results. ``break``, ``close`` or dropping it cancels what is in its window."""
+    """An iterator of results. ``break``, ``close`` or dropping it cancels what is in its window.
+
+    One thread at a time may read it, as with a generator; any thread may close it, also while another one reads.
+    """
 
     def __init__(
         self,
@@ -48,6 +53,7 @@ class BlockingMap(Generic[T]):
         self._rows = _pulled_on(rows, self._core) if isinstance(rows, AsyncIterator) else rows
         self._finished: queue.SimpleQueue[Task[Any]] = queue.SimpleQueue()
         self._kept: deque[tuple[Any, ...]] = deque()
+        self._reader: dict[str, object] = {}  #: a lock that nobody waits for, and that Ctrl-C does not leave taken
         self._exhausted = False
         self._refused: EngineClosed | None = None  #: the engine stops: what was submitted is given, then this is raised
 
@@ -55,12 +61,32 @@ class BlockingMap(Generic[T]):
         return self
 
     def __next__(self) -> T:
+        """Return the next result.
+
+        Raises:
+            RuntimeError: somebody reads it now: another thread, or a source or signal handler within this very call.
+        """
+        me = object()
         try:
-            self._fill()
-            if not self._tasks:
-                raise StopIteration if self._refused is None else self._refused
-            task = self._next_done()
-            del self._tasks[task]
+            if self._reader.setdefault("now", me) is not me:
+                raise RuntimeError(
+                    "expected one reader of a map at a time, got another one; give each thread its own map, or hand"
+                    " results on through a queue"
+                )
+            return self._next()
+        finally:
+            if self._reader.get("now") is me:
+                del self._reader["now"]
+
+    def _next(self) -> T:
+        try:
+            while True:
+                self._fill()
+                if not self._tasks:
+                    raise StopIteration if self._refused is None else self._refused
+                task = self._next_done()
+                if self._tasks.pop(task, _CLOSED) is None:
+                    break
             if self._return_exceptions and task._state is not TaskState.COMPLETED:
                 error: Any = task._make_cancelled_error() if task.cancelled() else task.exception()
                 return error  # type: ignore[no-any-return]  # with return_exceptions the caller asked for a mixture
@@ -73,9 +99,9 @@ class BlockingMap(Generic[T]):
     def _next_done(self) -> Task[Any]:
         """Wait for the task whose turn it is; meanwhile the task that runs here, if one does, lends its slot."""
         if self._ordered:
-            task = next(iter(self._tasks))
-            wait_anywhere(task)
-            return task
+            head = next(iter(self._tasks))  # a StopIteration is right: somebody has just closed us
+            wait_anywhere(head)
+            return head
         refuse_to_block(self._core.scheduler)
         waiters = self._core.scheduler.waiters
         lender = waiters.lend()
@@ -105,12 +131,14 @@ class BlockingMap(Generic[T]):
             self._tasks[task] = None
             if not self._ordered and not self._core.scheduler.waiters.add(task, self._finished.put, waits=False):
                 self._finished.put(task)
+            if self._exhausted:  # another thread has closed us, and may have missed this task
+                self.close()
 
     def close(self) -> None:
         """Cancel what is in the window. Idempotent."""
-        tasks, self._tasks = list(self._tasks), {}
         self._exhausted = True
-        for task in tasks:
+        tasks, self._tasks = self._tasks, {}
+        for task in list(tasks):
             task.cancel()
             task._forgive()  # whoever drops the window does not want to hear of its failures
 

@@ -22,6 +22,8 @@ __all__ = ["MapResults", "default_window", "row_source"]
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
+_END = object()
+
 
 def default_window(slots: int) -> int:
     """Return how many items to have in hand for ``slots`` slots: enough that none waits for the consumer."""
@@ -56,10 +58,10 @@ async def _async_rows(iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...])
         while True:
             row = []
             for source in sources:
-                try:
-                    row.append(await anext(source) if isinstance(source, AsyncIterator) else next(source))
-                except (StopIteration, StopAsyncIteration):
+                item = await _next_item(source)
+                if item is _END:
                     return
+                row.append(item)
             yield tuple(row)
     finally:
         for source in sources:
@@ -67,8 +69,22 @@ async def _async_rows(iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...])
                 await source.aclose()
 
 
+async def _next_item(source: Iterator[Any] | AsyncIterator[Any]) -> Any:
+    """Return the next item, or _END. What ends the other kind of iterator is an error, as in a generator."""
+    if not isinstance(source, AsyncIterator):
+        return next(source, _END)
+    try:
+        return await anext(source)
+    except StopAsyncIteration:
+        return _END
+
+
 class MapResults(Generic[T]):
-    """An asynchronous iterator of results. ``break``, ``aclose`` or dropping it cancels what is in its window."""
+    """An asynchronous iterator of results. ``break``, ``aclose`` or dropping it cancels what is in its window.
+
+    Several coroutines of one loop may read it: each result goes to one of them, and all come to its end. It ends for
+    all when one of them gets an error or is cancelled, or somebody closes it.
+    """
 
     def __init__(
         self,
@@ -92,7 +108,7 @@ class MapResults(Generic[T]):
         self._refused: EngineClosed | None = None  #: the engine stops: what was submitted is given, then this is raised
         self._pull: asyncio.Task[Row | None] | None = None
         self._finished: deque[Task[Any]] = deque()
-        self._something: asyncio.Future[None] | None = None
+        self._something: asyncio.Future[None] | None = None  #: readers that wait look again when it is done
         self._told = _weakly(self._on_done)  # or the tasks would keep us, and dropping us would not cancel them
 
     def __aiter__(self) -> MapResults[T]:
@@ -156,7 +172,10 @@ class MapResults(Generic[T]):
                 return None
             pulled, self._pull = self._pull.result(), None
         else:
-            pulled = next(self._rows, None)
+            try:
+                pulled = next(self._rows, None)
+            except StopAsyncIteration as error:  # from us it would be the end of the map
+                raise RuntimeError("expected an item or the end of map's source, got StopAsyncIteration") from error
         if pulled is None:
             self._exhausted = True
         return pulled
@@ -169,6 +188,7 @@ class MapResults(Generic[T]):
 
     def _take(self, task: Task[Any]) -> T:
         del self._tasks[task]
+        self._wake()  # another reader may fill the window, or be at the end
         if self._return_exceptions and task._state is not TaskState.COMPLETED:
             error: Any = task._make_cancelled_error() if task.cancelled() else task.exception()
             return error  # type: ignore[no-any-return]  # with return_exceptions the caller asked for a mixture
@@ -189,14 +209,13 @@ class MapResults(Generic[T]):
         if self._ordered and head is not None and self._pull is None and not room:
             await _until_done(head)
             return False
-        waiters: list[Any] = []
+        if self._something is None:
+            self._something = asyncio.get_running_loop().create_future()
+        waiters: list[Any] = [self._something]
         if self._ordered and head is not None:
             waiters.append(head)
-        elif not self._ordered:
-            self._something = asyncio.get_running_loop().create_future()
-            if self._finished:
-                return False
-            waiters.append(self._something)
+        elif self._finished:
+            return False
         if self._pull is not None and len(self._tasks) < self._window:
             waiters.append(self._pull)
         core = self._engine._core
@@ -217,8 +236,12 @@ class MapResults(Generic[T]):
     def _on_done(self, task: Task[Any]) -> None:
         if task in self._tasks:
             self._finished.append(task)
-            if self._something is not None and not self._something.done():
-                self._something.set_result(None)
+            self._wake()
+
+    def _wake(self) -> None:
+        something, self._something = self._something, None
+        if something is not None:
+            something.set_result(None)
 
     def _cancel_window(self) -> None:
         tasks, self._tasks = list(self._tasks), {}
@@ -227,16 +250,18 @@ class MapResults(Generic[T]):
         for task in tasks:
             task.cancel()
             task._forgive()  # whoever drops the window does not want to hear of its failures
+        self._wake()
 
     async def aclose(self) -> None:
         """Cancel what is in the window and close the source. Idempotent."""
         self._cancel_window()
+        rows, self._rows = self._rows, iter(())  # each reader comes here, and a generator cannot be closed by two
         pull, self._pull = self._pull, None
         if pull is not None:
             pull.cancel()
             await asyncio.wait([pull])
-        if isinstance(self._rows, AsyncIterator) and hasattr(self._rows, "aclose"):
-            await self._rows.aclose()
+        if isinstance(rows, AsyncIterator) and hasattr(rows, "aclose"):
+            await rows.aclose()
 
     def __del__(self) -> None:
         try:  # the collector may be running inside one of our critical sections: take no lock here

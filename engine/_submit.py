@@ -167,7 +167,8 @@ class Submitter:
         one that blocks belongs in an async iterable.
 
         ``ordered=False`` gives results as they come. The first failure is raised and cancels the rest, unless
-        ``return_exceptions`` gives it as a result. ``break`` cancels what is in the window.
+        ``return_exceptions`` gives it as a result. ``break`` cancels what is in the window. Several coroutines of one
+        loop may read one map: each result goes to one of them.
         """
         from ._map import MapResults
 

@@ -5,16 +5,22 @@ import traceback
 from .._records import describe_error, type_name
 from ..errors import RemoteError
 
-__all__ = ["arrived"]
+__all__ = ["arrived", "may_be_raised"]
+
+
+def may_be_raised(kind: type) -> bool:
+    """Say whether an error of exactly this class ends neither the loop that awaits it, nor who iterates over results.
+
+    SystemExit, KeyboardInterrupt, GeneratorExit and every other class outside Exception would, and StopIteration and
+    StopAsyncIteration.
+    """
+    return issubclass(kind, Exception) and not issubclass(kind, (StopIteration, StopAsyncIteration))
 
 
 def arrived(error: BaseException) -> BaseException:
-    """Return ``error`` itself, or a RemoteError caused by it where raising it would end the awaiting loop.
-
-    That is SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration and every other class outside Exception.
-    """
+    """Return ``error`` itself, or a RemoteError caused by it where it may not be raised."""
     kind = type(error)  # isinstance would ask the error for its __class__, which is user code
-    if issubclass(kind, Exception) and not issubclass(kind, (StopIteration, StopAsyncIteration)):
+    if may_be_raised(kind):
         return error
     text = describe_error(error) or ""
     remote = RemoteError(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine import Engine, EngineClosed, TaskState
+from engine import Engine, EngineClosed, RemoteError, TaskState
 from engine._map import default_window
 from tests.support import eventually_async
 
@@ -416,3 +416,59 @@ async def test_a_plain_loop_over_the_results_is_told_what_to_write() -> None:
         assert [result async for result in results] == [1, 2]
         outer = engine.map(abs, engine.map(abs, [-1, -2]))  # a map over a map is asynchronous still
         assert [result async for result in outer] == [1, 2]
+
+
+# -- what ends an iteration -------------------------------------------------------------------------------------------
+
+
+class Stopping:
+    """A plain iterator that gives two items, then raises StopAsyncIteration: an error, and not its end."""
+
+    def __init__(self) -> None:
+        self.left = 2
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        if not self.left:
+            raise StopAsyncIteration("not an end")
+        self.left -= 1
+        return self.left
+
+
+def stopping() -> Iterator[int]:
+    """Do the same as a generator."""
+    yield from Stopping()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("kind", [Stopping, stopping])
+@pytest.mark.parametrize("beside", [(), (range(9),), (numbers,)])
+async def test_a_plain_source_that_raises_stop_async_iteration_has_failed(
+    ordered: bool, kind: Callable[[], Iterator[int]], beside: tuple[Any, ...]
+) -> None:
+    """E33: it ended the map as if all were well."""
+    sources = [each() if callable(each) else each for each in beside]
+    async with small() as engine:
+        results = engine.map(lambda *row: row, kind(), *sources, ordered=ordered)
+        with pytest.raises(RuntimeError, match="StopAsyncIteration") as caught:
+            await _collected(results)
+        assert isinstance(caught.value.__cause__, StopAsyncIteration)
+        assert await _collected(results) == []
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+async def test_a_task_that_raises_what_ends_an_iteration_has_failed(ordered: bool, kind: type[Exception]) -> None:
+    """E33: it ends no map."""
+
+    def fail_at_two(number: int) -> int:
+        if number == 2:
+            raise kind("not an end")
+        return number
+
+    async with small() as engine:
+        with pytest.raises(RemoteError, match="not an end") as caught:
+            await _collected(engine.map(fail_at_two, range(5), ordered=ordered))
+        assert type(caught.value.__cause__) is kind

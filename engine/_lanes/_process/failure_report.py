@@ -10,6 +10,7 @@ from ..._records import describe_error, named
 from ..._wire.frames import NOT_DECODED, NOT_ENCODED
 from ..._wire.harmless import load_harmless
 from ...errors import PayloadTooLarge, PickleError, RemoteError, RemoteTraceback, ResultDecodeError, TaskDecodeError
+from .._errors import may_be_raised
 from ..base import Attempt
 from .encoder import too_large
 
@@ -48,7 +49,7 @@ class FailureReport:
             if type(original) is PayloadTooLarge:
                 return too_large("result", "worker", self._attempt, original)
             result = self._pickle_error()
-        elif isinstance(original, Exception) and not isinstance(original, StopIteration):
+        elif isinstance(original, BaseException) and may_be_raised(type(original)):
             return original
         else:
             result = RemoteError(
