@@ -112,13 +112,14 @@ async def test_a_start_that_fails_half_way_leaves_nothing_and_is_tried_again(
         (errno.ENOMEM, "free memory, or lower processes"),
         (errno.EMFILE, "raise the limit on open files (ulimit -n), or lower processes"),
         (errno.ENFILE, "fs.file-max"),
+        (errno.EFBIG, "raise the limit on the size of files (ulimit -f)"),
     ],
     ids=lambda value: errno.errorcode.get(value, ""),
 )
 async def test_a_fork_that_the_system_refuses_is_a_typed_error_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
 ) -> None:
-    """W23: three refusals fail what waits; nothing is forked; the next task finds the system well."""
+    """W23, E38: three refusals fail what waits; nothing is forked; the next task finds the system well."""
     refused: list[float] = []
 
     def refuse(*args: Any, **kwargs: Any) -> int:
