@@ -10,11 +10,14 @@ Guarantees
     A wake-up is a token in ``_tokens``; a thread that found nothing takes one before it looks again. The registry
     counts parked threads under its lock in the same step in which it finds its queue empty, so a submit after that
     step sees the parked thread and puts a token, which waits in the queue if the thread is not there yet.
-    A thread that could not be started is not lost to the lane: after a pause its right goes back to the slots.
+    A thread that could not be started is not lost to the lane: after a pause its right goes back to the slots. Whether
+    it could be is settled under the lock: one that has begun by the time ``Thread.start`` raises is kept, one that
+    begins later ends at once.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import itertools
 import logging
@@ -45,7 +48,7 @@ PAUSE_SECONDS = 0.1  #: until a thread that could not be started is tried again
 class _Worker:
     """One pool thread and what it runs now."""
 
-    __slots__ = ("attempt", "claimed", "done", "name", "struck", "thread")
+    __slots__ = ("attempt", "claimed", "done", "has_begun", "name", "struck", "thread")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -53,7 +56,8 @@ class _Worker:
         self.claimed: Attempt | None = None  #: what it has claimed and not ended; written by ``Front.claim``
         self.struck: BaseException | None = None  #: what was thrown into the thread and has not been mended
         self.done = 0
-        self.thread: threading.Thread | None = None
+        self.thread: threading.Thread | None = None  #: None: it was given up
+        self.has_begun = False  #: that thread is there
 
 
 class ThreadLane:
@@ -86,28 +90,41 @@ class ThreadLane:
         self._start(_Worker(f"thread-{next(self._numbers)}"))
 
     def _start(self, worker: _Worker) -> None:
-        worker.thread = threading.Thread(
-            target=self._run, args=(worker,), name=f"{self._prefix}-{worker.name}", daemon=True
-        )
+        thread = threading.Thread(target=self._run, args=(worker,), name=f"{self._prefix}-{worker.name}", daemon=True)
         with self._lock:
             if self._is_closed:
                 return  # decided before the last task settled: nothing is left to run
             self._threads.add(worker)
+            worker.thread, worker.has_begun = thread, False
         try:
-            worker.thread.start()
-        except (RuntimeError, MemoryError) as cause:
-            self._not_grown(worker, cause)
+            thread.start()
+        except BaseException as cause:  # also thrown into us while we wait in there for a thread that is on its way
+            is_shortage = isinstance(cause, (RuntimeError, MemoryError))
+            if self._gives_up(worker, thread):
+                if is_shortage:
+                    self._not_grown(cause)
+                self._home.post(self._regrow_later)
+            if not is_shortage:
+                raise
         else:
             with self._lock:
                 self._is_short = False
 
-    def _not_grown(self, worker: _Worker, cause: BaseException) -> None:
+    def _gives_up(self, worker: _Worker, thread: threading.Thread) -> bool:
+        """Have ``thread`` end as soon as it begins, unless it has begun."""
+        with self._lock:
+            if worker.thread is not thread or worker.has_begun:
+                return False
+            worker.thread = None
+            self._threads.discard(worker)
+            return True
+
+    def _not_grown(self, cause: BaseException) -> None:
         text = (
             f"expected the system to start a thread, got {type(cause).__name__}: {cause};"
             " lower threads, or raise the limit on processes (ulimit -u, or pids.max of the cgroup)"
         )
         with self._lock:
-            self._threads.discard(worker)
             is_alone = not self._threads
             is_news, self._is_short = not self._is_short, True
             self.start_failures += 1
@@ -118,20 +135,29 @@ class ThreadLane:
             error = WorkerStartupError(text)
             error.__cause__ = cause
             self._front.fail_ready(self.name, error)
-        self._home.post(self._regrow_later)
 
     def _regrow_later(self) -> None:
         self._home.loop.call_later(PAUSE_SECONDS, self._front.regrow, self.name, context=contextvars.Context())
 
     def _run(self, worker: _Worker) -> None:
         try:
+            if not self._begins(worker):
+                return
             while self._goes_on(worker):
                 pass
             with self._lock:
                 self._threads.discard(worker)
+            self._tokens.put(_STOP)  # for the next: one of them may have been taken by a thread that nobody counted
         except BaseException as error:  # one that came right behind another: a new thread goes on as this worker
-            worker.struck = error
-            self._start(worker)
+            if worker.thread is threading.current_thread():
+                worker.struck = error
+                self._start(worker)
+
+    def _begins(self, worker: _Worker) -> bool:
+        """Say whether this thread is ``worker``: it is not, where its start was given up."""
+        with self._lock:
+            worker.has_begun = worker.thread is threading.current_thread()
+            return worker.has_begun
 
     def _goes_on(self, worker: _Worker) -> bool:
         """Take tasks until the thread is to end (False), or an exception strikes, which the next round mends (True)."""
@@ -227,10 +253,10 @@ class ThreadLane:
             workers = list(self._threads)
         for _ in workers:  # one that is being started this instant finds its token when it gets there
             self._tokens.put(_STOP)
+        until = now() + max(grace, 1.0)  # for all of them together
         for worker in workers:
-            thread = worker.thread
-            if thread is not None and worker.attempt is None and thread.is_alive():
-                thread.join(max(grace, 1.0))
+            while now() < until and _is_ending(worker):  # noqa: ASYNC110  # a thread tells nobody that it has ended
+                await asyncio.sleep(0.001)
 
     def kill(self) -> None:
         """Have every thread end when it is idle; a running function cannot be killed."""
@@ -264,6 +290,10 @@ def _describe(worker: _Worker) -> WorkerInfo:
         return WorkerInfo(worker.name, LaneName.THREAD, None, "idle", None, None, worker.done, None, None)
     state = "abandoned" if attempt.abandoned else "busy"
     return WorkerInfo(worker.name, LaneName.THREAD, None, state, attempt.task_id, attempt.name, worker.done, None, None)
+
+
+def _is_ending(worker: _Worker) -> bool:
+    return worker.attempt is None and worker.thread is not None and worker.thread.is_alive()
 
 
 def _title(worker: _Worker) -> str:

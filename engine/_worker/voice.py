@@ -1,8 +1,9 @@
 """What a worker says besides results: prints, log records, progress; all over the control socket.
 
 Guarantees
-    Shared: the control socket; a packet is sent whole, so it needs no lock. Each stream's unfinished line is guarded
-    by an RLock of its own (the C one: an interrupt does not leave it held). Callers: any thread of the worker.
+    Shared: the control socket; a packet is sent whole, so it needs no lock. Each stream's unfinished line, of
+    at most ``CONTROL_BYTES`` characters and what one write left over, is guarded by an RLock of its own (the C one: an
+    interrupt does not leave it held). Callers: any thread of the worker.
     ``has_spoken`` is set before the packet is sent, so a result that says "read the control socket first" is right.
 """
 
@@ -72,14 +73,16 @@ def _text(value: object) -> str:
 
 
 class Printer(io.TextIOBase):
-    """``sys.stdout`` and ``sys.stderr`` of a worker: whole lines go to the parent's."""
+    """``sys.stdout`` and ``sys.stderr`` of a worker: lines go to the parent's when they are whole, or flushed."""
 
     def __init__(self, voice: Voice, stream: int) -> None:
         super().__init__()
         self._voice = voice
         self._stream = stream
         self._lock = threading.RLock()
-        self._line = ""
+        self._pieces: list[str] = []  #: of the unfinished line
+        self._length = 0
+        self._is_cut = False  #: the unfinished line's beginning went out, where a line feed was put behind it
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # typeshed has a plain attribute
@@ -109,22 +112,43 @@ class Printer(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"expected text to be a str, got {type(text).__name__}")
         with self._lock:
-            lines = self._line + text
-            end = lines.rfind("\n") + 1
-            self._line = lines[end:]
-        if end:
-            self._voice.print_text(self._stream, lines[:end])
+            end = text.rfind("\n") + 1
+            if not end and self._length + len(text) >= CONTROL_BYTES:
+                end = len(text)  # it is sent in pieces anyway
+            ready = self._take(text[:end]) if end else ""
+            if end < len(text):
+                self._pieces.append(text[end:])
+                self._length += len(text) - end
+        self._send(ready)
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: a line goes out when it is whole or its task ends."""
+        """Send what there is of an unfinished line, as a line: a progress bar is seen."""
+        if self._pieces:
+            with self._lock:
+                ready = self._take("").strip("\r")
+            self._send(ready)
+
+    def _take(self, more: str) -> str:
+        """Return the unfinished line and ``more``, less a line feed that the parent has put there already."""
+        text = "".join([*self._pieces, more])
+        self._pieces.clear()
+        self._length = 0
+        is_cut, self._is_cut = self._is_cut, not text.endswith("\n")
+        return text[1:] if is_cut and text.startswith("\n") else text
+
+    def _send(self, text: str) -> None:
+        if text:
+            self._voice.print_text(self._stream, text)
+
+    def reconfigure(self, **options: Any) -> None:
+        """Accept what a program sets on a text stream: here nothing of it can differ."""
+        self.flush()
 
     def finish_line(self) -> None:
-        """Send what there is of an unfinished line."""
-        if self._line:
-            with self._lock:
-                text, self._line = self._line, ""
-            self._voice.print_text(self._stream, text + "\n")
+        """Send what there is of an unfinished line; what comes next begins a line."""
+        self.flush()
+        self._is_cut = False
 
 
 class _Bytes(io.RawIOBase):

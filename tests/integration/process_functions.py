@@ -197,6 +197,21 @@ def talk(text: str) -> None:
     logging.getLogger("app.part").warning("%s logged", text)
 
 
+def dot(times: int) -> None:
+    for _ in range(times):
+        print(".", end="")
+
+
+def half_a_line(path: str) -> None:
+    """Say something, and wait for ``path`` before the line is ended."""
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # as programs do that know their stdout
+    print("\rhalf a line", end="", flush=True)
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    print()
+    print("the rest", end="")
+
+
 def tenant() -> str:
     return TENANT.get()
 

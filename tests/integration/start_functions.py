@@ -5,7 +5,10 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
+from engine import Engine
+from engine._lanes._process import breaker
 from engine._worker import main
 from tests.contracts.functions import mark
 
@@ -42,6 +45,14 @@ def fail_to_start(how: str) -> None:
     if how == "dies after hello":
         say_hello = main._say_hello
         main._say_hello = lambda control: (say_hello(control), os._exit(9))  # type: ignore[assignment]  # forced
+
+
+def try_loky(answer: Any) -> None:
+    """Run a task over loky; send how that failed, and how many tries there were."""
+    breaker.PAUSE_SECONDS = 1000.0
+    with Engine(processes=1, process_backend="loky") as engine:
+        error = engine.submit(abs, -1).exception(30.0)
+        answer.send((str(error), engine.snapshot().start_failures))
 
 
 def hold_the_gil() -> None:

@@ -112,13 +112,14 @@ async def test_a_start_that_fails_half_way_leaves_nothing_and_is_tried_again(
         (errno.ENOMEM, "free memory, or lower processes"),
         (errno.EMFILE, "raise the limit on open files (ulimit -n), or lower processes"),
         (errno.ENFILE, "fs.file-max"),
+        (errno.EFBIG, "raise the limit on the size of files (ulimit -f)"),
     ],
     ids=lambda value: errno.errorcode.get(value, ""),
 )
 async def test_a_fork_that_the_system_refuses_is_a_typed_error_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
 ) -> None:
-    """W23: three refusals fail what waits; nothing is forked; the next task finds the system well."""
+    """W23, E38: three refusals fail what waits; nothing is forked; the next task finds the system well."""
     refused: list[float] = []
 
     def refuse(*args: Any, **kwargs: Any) -> int:
@@ -274,6 +275,111 @@ async def test_what_is_decoded_on_a_thread_fails_alone_when_there_is_none(
         assert "RuntimeError" in str(task.exception())
         shortage.most = float("inf")
         assert len(await asyncio.wait_for(engine.run(functions.make_blob, 3), STUCK)) == 3
+
+
+class Patched:
+    """Has the lane's threads begin, end and tell of their start as a test wants it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, told: Callable[[threading.Thread], None]) -> None:
+        self.threads: list[threading.Thread] = []
+        self.go_on, self.may_end = threading.Event(), threading.Event()
+        self.go_on.set()
+        self.may_end.set()
+        patched = self
+
+        class Thread(threading.Thread):
+            def start(self) -> None:
+                patched.threads.append(self)
+                told(self) if len(patched.threads) == 1 else super().start()
+
+            def run(self) -> None:
+                assert patched.go_on.wait(STUCK)
+                super().run()
+                assert patched.may_end.wait(STUCK)
+
+        class Module:
+            def __getattr__(self, name: str) -> Any:
+                return Thread if name == "Thread" else getattr(threading, name)
+
+        monkeypatch.setattr(threads, "threading", Module())
+
+    def are_over(self) -> bool:
+        return not any(thread.is_alive() for thread in self.threads)
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+async def test_a_thread_that_has_begun_is_kept_whatever_is_thrown_into_its_start(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """E36: it was taken for not started, lived on unknown, and took another's sign to stop."""
+    ran = threading.Event()
+
+    def told(thread: threading.Thread) -> None:
+        threading.Thread.start(thread)
+        assert ran.wait(STUCK)
+        raise error("thrown into Thread.start, which waits for the thread")
+
+    patched = Patched(monkeypatch, told)
+    async with Engine(threads=1, default_lane="thread") as engine:
+        try:
+            await asyncio.wait_for(engine.submit(ran.set), STUCK)
+        except KeyboardInterrupt:
+            assert error is KeyboardInterrupt
+        assert await asyncio.wait_for(engine.submit(abs, -1), STUCK) == 1
+        assert engine.snapshot().start_failures == 0
+    assert patched.are_over()
+
+
+async def test_a_thread_that_begins_after_it_was_given_up_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E36: what waited was told, and another one takes its place."""
+
+    def told(thread: threading.Thread) -> None:
+        threading.Thread.start(thread)
+        raise MemoryError
+
+    patched = Patched(monkeypatch, told)
+    patched.go_on.clear()
+    async with Engine(threads=1, default_lane="thread") as engine:
+        (error,) = await asyncio.wait_for(asyncio.gather(engine.submit(abs, -1), return_exceptions=True), STUCK)
+        assert isinstance(error, WorkerStartupError)
+        patched.go_on.set()
+        await eventually_async(patched.are_over, STUCK)
+        assert await asyncio.wait_for(engine.submit(abs, -1), STUCK) == 1
+        assert len(engine.snapshot().workers) == 1
+    assert patched.are_over()
+
+
+async def test_a_thread_that_was_not_started_for_another_reason_is_started_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """E36: somebody's exception goes on to whom it was thrown at; the slot is not lost."""
+
+    class Other(BaseException):
+        pass
+
+    def told(thread: threading.Thread) -> None:
+        raise Other
+
+    patched = Patched(monkeypatch, told)
+    async with Engine(threads=1, default_lane="thread") as engine:
+        with pytest.raises(Other):
+            engine.submit(abs, -1)
+        assert await asyncio.wait_for(engine.submit(abs, -2), STUCK) == 2
+    assert patched.are_over()
+
+
+async def test_threads_that_are_slow_to_end_do_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E36: a stop waited for each of them, one after the other, where the loop runs."""
+    patched = Patched(monkeypatch, threading.Thread.start)
+    engine = await Engine(threads=3, default_lane="thread", grace=10.0).__aenter__()
+    meeting = threading.Barrier(3)
+    await asyncio.wait_for(asyncio.gather(*[engine.submit(meeting.wait, STUCK) for _ in range(3)]), STUCK)
+    patched.may_end.clear()
+    stop = asyncio.ensure_future(engine.stop())
+    await eventually_async(lambda: engine.snapshot().phase != "running", STUCK)
+    asyncio.get_running_loop().call_later(0.3, patched.may_end.set)
+    await asyncio.wait_for(stop, STUCK)
+    assert patched.are_over()
 
 
 # -- what is not a limit --------------------------------------------------------------------------------------------

@@ -462,6 +462,35 @@ async def test_prints_and_log_records_arrive_with_task_and_worker(
         assert "process-" in getattr(record, "worker", "")
 
 
+async def test_what_is_flushed_is_there_before_its_line_is_whole(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """E37: it was held until the task's end; as a line, once, and its line feed is not printed again."""
+    go_on, seen = tmp_path / "go on", ""
+    async with engine_of(processes=1) as engine:
+        task = engine.submit(does.half_a_line, str(go_on))
+
+        def is_there() -> bool:
+            nonlocal seen
+            seen += capfd.readouterr().out
+            return seen != ""
+
+        await eventually_async(is_there, STUCK)
+        go_on.touch()
+        await asyncio.wait_for(task, STUCK)
+    tag = f"[process-1 task {task.id}]"
+    assert seen + capfd.readouterr().out == f"{tag} half a line\n{tag} the rest\n"
+
+
+async def test_a_line_that_is_printed_in_a_million_pieces_takes_time_in_proportion(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """E37: each piece copied all that was there before; nothing was said before the end."""
+    async with engine_of(processes=1) as engine:
+        await asyncio.wait_for(engine.submit(does.dot, 1_000_000), STUCK)
+    assert capfd.readouterr().out.count(".") == 1_000_000
+
+
 async def test_a_process_task_that_would_submit_to_its_parents_engine_gets_a_clear_error() -> None:
     """N13: the engine and its tasks do not travel, and the error says what to do instead."""
     async with engine_of(processes=1) as engine:

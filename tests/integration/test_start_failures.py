@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 import itertools
 import logging
+import multiprocessing
 import multiprocessing.spawn
 import os
 import signal
@@ -381,6 +382,50 @@ async def test_an_initializer_that_takes_too_long_is_named(tmp_path: Path) -> No
         error = await start_error(engine)
         assert "is its initializer tests.integration.start_functions.count_starts slow?" in str(error)
         assert "raise the timeout" in str(error)
+
+
+@pytest.mark.parametrize("how", ["exits hard", "SIGKILL"])
+async def test_an_initializer_that_may_have_ended_its_worker_is_named(tmp_path: Path, how: str) -> None:
+    """E38: the process alone was named, which nobody had started by hand."""
+    async with failing(how, tmp_path / "starts") as engine:
+        text = str(await start_error(engine))
+        assert "before it was ready (look at its initializer tests.integration.start_functions.count_starts)" in text
+
+
+def test_loky_in_a_daemonic_process_says_at_the_first_try_what_to_do() -> None:
+    """E38: it was an AssertionError of multiprocessing's, after three tries."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=does.try_loky, args=(theirs,), daemon=True)
+    process.start()
+    try:
+        assert ours.poll(STUCK)
+        text, failures = ours.recv()
+        process.join(STUCK)
+    finally:
+        process.kill()
+        process.join()
+    assert 'start it with daemon=False, or use process_backend="native"' in text
+    assert failures == 1
+
+
+@pytest.mark.parametrize("backend", ["native", "loky"])
+async def test_a_working_directory_that_is_gone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Literal["native", "loky"]
+) -> None:
+    """E38: loky asks for it and said that there was no such file; the other one does without."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    async with Engine(processes=1, process_backend=backend) as engine:
+        assert await outcome(engine) == 42  # loky's tracker is there; where it starts, it wants a directory, too
+        await engine.restart_workers()
+        await eventually_async(lambda: not engine.snapshot().workers, STUCK)
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+        if backend == "native":
+            assert await outcome(engine) == 42
+        else:
+            assert "the working directory is gone: os.chdir to one that exists" in str(await start_error(engine))
 
 
 async def test_an_error_of_several_lines_is_one_line_of_the_snapshot(tmp_path: Path) -> None:

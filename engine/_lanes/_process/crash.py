@@ -107,7 +107,17 @@ _REMEDIES = {
     errno.ENFILE: "the system has no descriptors left (sysctl fs.file-max); close some, or lower processes",
     errno.EAGAIN: "raise the limit on processes (ulimit -u, or pids.max of the cgroup), or lower processes",
     errno.ENOMEM: "free memory, or lower processes",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
 }
+
+
+def _remedy(cause: BaseException) -> str | None:
+    if isinstance(cause, FileNotFoundError):  # loky asks for the directory
+        try:
+            os.getcwd()
+        except OSError:
+            return 'the working directory is gone: os.chdir to one that exists, or use process_backend="native"'
+    return _REMEDIES.get(cause.errno or 0) if isinstance(cause, OSError) else None
 
 
 def startup_error(
@@ -123,7 +133,7 @@ def startup_error(
         if others:
             who = f"one more worker process could not be started ({others} are there, and take the work)"
         what = f"{who}: {named(type(cause).__name__, str(cause))}"
-        remedy = _REMEDIES.get(cause.errno or 0) if isinstance(cause, OSError) else None
+        remedy = _remedy(cause)
         error = WorkerStartupError(f"{what}; {remedy}" if remedy else what, pid=pid)
         error.__cause__ = cause
         return error
@@ -136,6 +146,8 @@ def startup_error(
     evidence: dict[str, Any] = {"pid": pid, "exit_code": status[0], "signal_name": status[1], "stderr": stderr}
     when = "before it was ready" if worker is None or worker.was_starting else "before it had begun a task"
     reason = f"a worker process {_how(status)} {when}"
+    if initializer is not None:
+        reason += f" (look at its initializer {function_name(initializer)})"
     if worker is not None and worker.failure:
         reason = worker.failure
     if not stderr:

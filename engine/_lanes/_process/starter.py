@@ -20,12 +20,16 @@ from .native import NativeWorker
 from .settings import ProcessSettings, thread_limits
 from .worker import Worker
 
-__all__ = ["StartEvents", "Starter"]
+__all__ = ["NotAllowed", "StartEvents", "Starter"]
 
 log = logging.getLogger("engine")
 
 LOOKS = 8  #: at a worker that is not ready, until its worker_start_timeout is over
 EARLY_SECONDS = 1.0  #: a worker that dies so soon after its hello, without having begun a task, counts as not started
+
+
+class NotAllowed(Exception):
+    """This process may not have workers."""
 
 
 class StartEvents(Protocol):
@@ -87,7 +91,9 @@ class Starter:
         except Exception as error:  # no process, no descriptor, no directory, or user code in what is pickled
             if worker is not None:
                 worker.discard()
-            is_hopeless = isinstance(error, (NoInterpreter, PickleError))  # another try would end the same way
+            is_hopeless = isinstance(
+                error, (NoInterpreter, NotAllowed, PickleError)
+            )  # another try would end the same way
             failure = startup_error(None, (None, None), "", error, others=len(self._events.workers))
             self._report(failure, self._breaker.round, is_hopeless=is_hopeless)
             return False
