@@ -137,6 +137,10 @@ def start_a_family(path: str, method: str) -> None:
     grandchild = int(shell.stdout.readline())
     pool = multiprocessing.get_context(method).Pool(2)
     members = [process.pid for process in pool._pool]  # type: ignore[attr-defined]  # no other way to their pids
+    queues = (pool._inqueue, pool._outqueue, pool._change_notifier)  # type: ignore[attr-defined]  # as above
+    locks = [lock for queue in queues for lock in (queue._rlock, queue._wlock)]
+    names = [lock._semlock.name or "" for lock in locks]  # none where the processes are forked
+    Path(f"{path}.semaphores").write_text("\n".join(name.lstrip("/") for name in names))
     of_thread: list[int] = []
 
     def run() -> None:
