@@ -196,6 +196,8 @@ def _is_misblamed(
     A worker runs one call at a time. So at its death it was in the one that it began last; if that one had not ended,
     it is to blame. If it had, the worker may have died in the answer, or in taking the next one, which left no line.
     A pid may come again: of what an earlier process of that number was in when it died, that call gives account.
+    One that was tried again may have been in the same worker before: if it has fewer lines than attempts, the last
+    attempt may have died before it could write its own.
     """
     if not promise.started:
         return True
@@ -206,7 +208,8 @@ def _is_misblamed(
         return True
     lines = sorted([line for line in by_pid.get(pid, []) if line.at <= promise.blamed_at], key=lambda line: line.at)
     began = [line.at for line in lines if line.number == promise.number and line.step == BEGUN]
-    if began:
+    lines_of_its_own = sum(line.step == BEGUN for line in by_number[promise.number])
+    if began and lines_of_its_own >= promise.attempts:
         return any(line.step == BEGUN and line.at > began[-1] for line in lines if line.number != promise.number)
     if not lines or lines[-1].step != BEGUN:
         return False

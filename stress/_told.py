@@ -7,7 +7,7 @@ from typing import Any
 
 from engine import Snapshot, Task, TaskState
 from engine.errors import WorkerCrashed
-from stress._ledger import Promise
+from stress._ledger import Execution, Promise
 
 __all__ = ["describe_faults", "miscounted", "note_end", "note_now"]
 
@@ -44,11 +44,27 @@ def miscounted(snapshot: Snapshot, promises: list[Promise]) -> list[str]:
     ]
 
 
-def describe_faults(faults: dict[str, list[int]], promises: list[Promise]) -> dict[str, list[str]]:
-    """Return the first calls of each kind of fault, with all that is known of them."""
+def describe_faults(
+    faults: dict[str, list[int]], promises: list[Promise], executions: Iterable[Execution] = ()
+) -> dict[str, list[str]]:
+    """Return the first calls of each kind of fault, with all that is known of them, their lines in the ledger too."""
     by_number = {promise.number: promise for promise in promises}
+    lines = list(executions)
     return {
-        kind: [*[str(by_number.get(number, number)) for number in numbers[:5]], f"{len(numbers)} in all"]
+        kind: [*[_described(by_number.get(number), number, lines) for number in numbers[:5]], f"{len(numbers)} in all"]
         for kind, numbers in faults.items()
         if numbers
     }
+
+
+def _described(promise: Promise | None, number: int, lines: list[Execution]) -> str:
+    if promise is None:
+        return str(number)
+    own = [line for line in lines if line.number == number]
+    there = [line for line in lines if line.pid == promise.blamed_pid and line.at <= promise.blamed_at]
+    last = sorted(there, key=lambda line: line.at)[-6:]
+    return f"{promise}; its lines: {_shown(own)}; the last of its worker: {_shown(last)}"
+
+
+def _shown(lines: list[Execution]) -> str:
+    return ", ".join(f"{line.number} {line.step} in {line.pid} at {line.at:.6f}" for line in lines) or "none"

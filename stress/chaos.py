@@ -198,7 +198,7 @@ async def rampage(settings: Settings, folder: str) -> dict[str, Any]:
     executions = read(chaos.path)
     killed = [*doomed(executions), *chaos.killer.deaths]
     verdict = check(promises, executions, killed)
-    faults: dict[str, Any] = describe_faults(verdict.faults, promises)
+    faults: dict[str, Any] = describe_faults(verdict.faults, promises, executions)
     if wrong := miscounted(snapshot, promises):
         faults["sum"] = wrong
     if report.submitted != report.completed + report.failed + report.cancelled:

@@ -147,6 +147,16 @@ def test_a_death_is_charged_to_one_and_to_the_right_one(
     assert check(promises, executions, KILLED).faults == {"misblamed": wrong}
 
 
+def test_a_call_that_was_tried_again_may_die_before_it_writes() -> None:
+    """Its first attempt ended in worker 9, another call ran there, then the second attempt came and left no line."""
+    promises = [crashed(1, 9, "completed", attempts=2, most_attempts=2), kept(2)]
+    executions = [*run(1, 0, 0.2, pid=9), *run(2, 0.3, 0.4, pid=9)]
+    assert check(promises, executions, KILLED).is_good
+    executions = [*run(1, 0, 0.2, pid=9), *run(2, 0.3, None, pid=9)]
+    promises[1] = kept(2, state="failed")
+    assert check(promises, executions, KILLED).faults == {"misblamed": [1]}  # then it was in the other one
+
+
 def test_a_pid_that_comes_again_is_another_process() -> None:
     """Two deaths of number 9, minutes apart; the second left no line of its own."""
     promises = [crashed(1, 9, "completed", blamed_at=2.0), crashed(2, 9, "completed", blamed_at=300.0)]
