@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ def presser(*modules: str, name: str = "press") -> Callable[[], None]:
 def _handler_comes_back() -> Iterator[None]:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     yield
+    gc.collect()  # what asyncio says of the tasks that were broken off, it says here
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -103,7 +105,7 @@ async def ignore_all(until: list[str]) -> None:
 
 
 @pytest.mark.parametrize("how", ["runner", "by hand"])
-def test_ctrl_c_in_a_coroutine_task_is_the_programs(how: str) -> None:
+def test_ctrl_c_in_a_coroutine_task_is_the_programs(how: str, caplog: pytest.LogCaptureFixture) -> None:
     """E32: it ends the loop's run, as it does without an engine; it is no failure of the task alone."""
 
     async def compute() -> None:
@@ -119,6 +121,10 @@ def test_ctrl_c_in_a_coroutine_task_is_the_programs(how: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main()) if how == "runner" else loop.run_until_complete(main())
     loop.close()
+    del loop
+    gc.collect()
+    ours = [record.getMessage() for record in caplog.records if "_drive" in record.getMessage()]
+    assert not ours  # asyncio complains of tasks that it has lost; of the program's own, too
 
 
 def exits(number: int, frame: FrameType | None) -> None:
