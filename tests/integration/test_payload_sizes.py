@@ -187,13 +187,19 @@ async def one_worker() -> AsyncIterator[Engine]:
         yield engine
 
 
-@pytest.mark.skipif(not BIG, reason="takes gigabytes and minutes; run it with ENGINE_BIG=2.2 or 4.1")
+@pytest.fixture
+def ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test take so long. A fixture, since the bound is read before the test begins."""
+    monkeypatch.setattr("tests.support.ASYNC_TEST_TIMEOUT", 600.0)
+
+
+@pytest.mark.usefixtures("ten_minutes")
+@pytest.mark.skipif(not BIG, reason="takes gigabytes and minutes; run it with ENGINE_BIG=2.2 or 4.1, and -o faulthandler_timeout=900")
 @pytest.mark.parametrize("kind", ["bytes", "array", "nested"])
 async def test_gigabytes_travel_and_cost_two_and_a_half_times_their_size_at_most(
-    kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """S9: as argument and as result; the peak of memory on either side, what is sent included."""
-    monkeypatch.setattr("tests.support.ASYNC_TEST_TIMEOUT", 600.0)
     size = int(BIG * 1024) << 20
     figures = {}
     async with one_worker() as engine:
