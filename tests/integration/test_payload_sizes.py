@@ -194,7 +194,9 @@ def ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("ten_minutes")
-@pytest.mark.skipif(not BIG, reason="takes gigabytes and minutes; run it with ENGINE_BIG=2.2 or 4.1, and -o faulthandler_timeout=900")
+@pytest.mark.skipif(
+    not BIG, reason="takes gigabytes and minutes; run it with ENGINE_BIG=2.2 or 4.1, and -o faulthandler_timeout=900"
+)
 @pytest.mark.parametrize("kind", ["bytes", "array", "nested"])
 async def test_gigabytes_travel_and_cost_two_and_a_half_times_their_size_at_most(
     kind: str, capsys: pytest.CaptureFixture[str]
