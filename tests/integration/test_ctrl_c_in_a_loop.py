@@ -225,6 +225,33 @@ def test_a_loop_that_does_not_turn_is_broken_into(monkeypatch: pytest.MonkeyPatc
     assert steps == ["once"]
 
 
+def test_a_first_one_that_the_loop_does_not_hear_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E32: a Runner's first one raises nothing; if the loop is in a blocking call by then, the second one breaks in."""
+    monkeypatch.setattr(_sigint, "PATIENCE", -1.0)
+    steps: list[str] = []
+    namespace: dict[str, Any] = {"__name__": "asyncio.events", "press": presser("time"), "steps": steps}
+    exec("def callback():\n press()\n steps.append('once')\n press()\n steps.append('twice')", namespace)
+
+    async def main() -> None:
+        async with Engine():
+            asyncio.get_running_loop().call_soon(namespace["callback"])
+            await asyncio.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    assert steps == ["once"]
+
+
+def test_a_module_without_a_proper_name_is_the_users() -> None:
+    """E32: whatever a program has put into ``__name__``."""
+    namespace: dict[str, Any] = {"__name__": 5, "press": functools.partial(signal.raise_signal, signal.SIGINT)}
+    exec("async def main(engine):\n async with engine:\n  press()", namespace)
+    loop = asyncio.new_event_loop()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(namespace["main"](Engine()))
+    loop.close()
+
+
 def test_one_that_would_only_be_printed_in_a_del_of_ours_is_dropped() -> None:
     """E30: what a ``__del__`` raises is printed and forgotten."""
     engine: Any = object()
