@@ -10,8 +10,8 @@ Guarantees
     Callers: ``watch`` and ``LoopWatch.close`` any thread; ``_look`` the watchdog's thread; ``_answer`` the loop.
     A watch holds no engine, and the thread no watch while it sleeps: an engine that nobody stops can be collected.
     When the watchdog itself comes late, C code held the GIL, and is reported, or the process was stopped (SIGSTOP, a
-    laptop's lid), which is nobody's fault. Processor time tells the two apart, that which the loops' threads had to
-    wait for included, so C code that *sleeps* with the GIL held goes unnoticed.
+    laptop's lid), which is nobody's fault. Processor time tells the two apart, on a busy machine with how often it
+    was taken away, so C code that *sleeps* with the GIL held goes unnoticed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ import weakref
 from collections.abc import Callable
 from types import FrameType
 
+if sys.platform != "win32":
+    import resource
+
 __all__ = ["LoopWatch", "watch"]
 
 log = logging.getLogger("engine.watchdog")
@@ -34,6 +37,8 @@ log = logging.getLogger("engine.watchdog")
 LOOK_EVERY = 0.25  #: seconds
 BLOCKED_AFTER = 1.0  #: seconds without an answer that are worth a word
 _BUSY = 0.5  # share of processor time from which on a process that stood still was computing, not stopped
+_CONTENDED = 0.1  # the same share on a busy machine, if it was also
+_PREEMPTIONS = 10  # times a second put off its processor: that never happens to who is stopped
 
 _REMEDY_FOR_ARGUMENTS = "send less, such as a path, or what is quick to pickle, such as arrays and bytes"
 _REMEDY = "use lane='thread' for what blocks and lane='process' for what computes"
@@ -53,7 +58,6 @@ class LoopWatch:
         self._doing = doing
         self._lock = threading.RLock()
         self._thread_id = threading.get_ident()  #: the loop's
-        self._native_id = threading.get_native_id()  #: the same thread, as the system calls it
         self._asked_at: float | None = None  #: monotonic; None: it owes nothing
         self._next_word = 0.0  #: monotonic; when it is worth a word again
 
@@ -100,7 +104,7 @@ class LoopWatch:
             seconds = time.monotonic() - self._asked_at
             was_told = self._next_word > self._asked_at + BLOCKED_AFTER
             self._asked_at = None
-            self._thread_id, self._native_id = threading.get_ident(), threading.get_native_id()
+            self._thread_id = threading.get_ident()
             if was_told:
                 self._count(seconds)
         if was_told:
@@ -189,9 +193,7 @@ def _run() -> None:
     """Look at every loop, again and again, until there is none."""
     global _thread
     while True:
-        with _changed:
-            threads = {each._native_id for each in _watches}
-        slept_at, busy_at = time.monotonic(), _busy_seconds(threads)
+        slept_at, effort = time.monotonic(), _effort()
         with _changed:
             if not _watches:
                 _thread = None
@@ -199,20 +201,20 @@ def _run() -> None:
             _changed.wait(LOOK_EVERY)
             watches = list(_watches)
         late = time.monotonic() - slept_at - LOOK_EVERY
-        _look_at(watches, late, was_computing=_busy_seconds(threads) - busy_at > _BUSY * late)
+        _look_at(watches, late, was_computing=_was_computing(effort, late))
         del watches  # or they would live on while this thread sleeps
 
 
-def _busy_seconds(threads: set[int]) -> float:
-    """Return the processor time that this process has had, and that ``threads`` have waited for on a busy machine."""
-    seconds = time.process_time()
-    for thread in threads:
-        try:
-            with open(f"/proc/self/task/{thread}/schedstat", "rb") as file:
-                seconds += int(file.read().split()[1]) / 1e9
-        except (OSError, ValueError, IndexError):  # it has ended; or the system does not tell
-            continue
-    return seconds
+def _effort() -> tuple[float, int]:
+    """Return the processor time of this process, and how often it had to give a processor up to somebody else."""
+    switches = 0 if sys.platform == "win32" else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    return time.process_time(), switches
+
+
+def _was_computing(before: tuple[float, int], late: float) -> bool:
+    """Say whether this process computed for most of ``late`` seconds, or would have, had others let it."""
+    seconds, switches = (now - then for now, then in zip(_effort(), before, strict=True))
+    return seconds > _BUSY * late or (seconds > _CONTENDED * late and switches > _PREEMPTIONS * late)
 
 
 def _look_at(watches: list[LoopWatch], late: float, *, was_computing: bool) -> None:
