@@ -126,7 +126,7 @@ async def test_the_whole_family_of_a_timed_out_task_goes(method: str, tmp_path: 
         await eventually_async(lambda: are_gone(family), STUCK)
         assert await asyncio.wait_for(engine.run(abs, -1), STUCK) == 1
     for name in (
-        Path(f"{path}.semaphores").read_text().split()
+        Path(f"{tmp_path}.semaphores").read_text().split()
     ):  # multiprocessing's tracker, which does it, is killed too
         Path(f"/dev/shm/sem.{name}").unlink()
 

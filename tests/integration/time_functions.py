@@ -140,7 +140,7 @@ def start_a_family(path: str, method: str) -> None:
     queues = (pool._inqueue, pool._outqueue, pool._change_notifier)  # type: ignore[attr-defined]  # as above
     locks = [lock for queue in queues for lock in (queue._rlock, queue._wlock)]
     names = [lock._semlock.name or "" for lock in locks]  # none where the processes are forked
-    Path(f"{path}.semaphores").write_text("\n".join(name.lstrip("/") for name in names))
+    Path(f"{Path(path).parent}.semaphores").write_text("\n".join(name.lstrip("/") for name in names))
     of_thread: list[int] = []
 
     def run() -> None:
