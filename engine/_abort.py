@@ -111,7 +111,7 @@ def _let_go(core: Core, attempt: Attempt) -> None:
 def silence(task: Any) -> None:
     """Keep an asyncio task of ours whose loop is closed from complaining that it is pending, or that nobody asked."""
     task._log_destroy_pending = False
-    if task.done():  # by what broke the loop off, so that its callbacks were not called any more
-        _ = None if task.cancelled() else task.exception()
+    if task.done() and not task.cancelled():  # by what broke the loop off: its callbacks were not called any more
+        task.exception()
     if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:
         task.get_coro().close()

@@ -191,14 +191,10 @@ class Guard:
         """Do what the Ctrl-C asks for, where nothing is half done."""
         if not self._is_due:  # one of several, and another one did it
             return
-
-        def again() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: it was broken off otherwise
-                loop.call_soon_threadsafe(self._take_up, loop)
-
         is_first = self._before is signal.default_int_handler  # nothing has told the program yet: it is told afterwards
+        again = functools.partial(self._hand_over, loop, self._take_up) if is_first else None
         for engine in self._engines:
-            if engine.loop is loop and engine.hurry(again if is_first else None):
+            if engine.loop is loop and engine.hurry(again):
                 if not is_first:  # the first one has cancelled the program's task, which waits for this stop
                     self._asked, self._is_due = None, False
                 return

@@ -167,7 +167,7 @@ class Stopper:
 
     def _start(self) -> None:
         self.task = self._core.loop.create_task(self._run(), name=f"stop of {self._core.settings.name}")
-        self.task._log_destroy_pending = False  # type: ignore[attr-defined]  # where its loop is closed over it, ``abort`` ends us
+        self.task._log_destroy_pending = False  # type: ignore[attr-defined]  # typeshed has it not; ``abort`` ends us
         self.task.add_done_callback(self._check)
 
     def _check(self, task: asyncio.Task[None]) -> None:
@@ -196,9 +196,7 @@ class Stopper:
             except asyncio.CancelledError:
                 await self._end_by_force()
             self.finish()
-        except (
-            GeneratorExit
-        ):  # the loop was closed over us, by a Ctrl-C in asyncio's own clean-up: nothing turns any more
+        except GeneratorExit:  # the loop was closed over us by a Ctrl-C in asyncio's clean-up: nothing turns any more
             self._core.abort("the engine was stopped")
             raise
         except BaseException as error:  # a Ctrl-C in our own step, or what one left half done

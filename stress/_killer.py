@@ -23,7 +23,7 @@ from stress._ledger import REUSE_SECONDS
 __all__ = ["Killer"]
 
 FIND_SECONDS = 0.1  #: how long to look for a worker in the state that is wanted
-ANNOUNCED_SECONDS = 5.0  #: how long to wait for a worker that is about to give a big answer
+ANNOUNCED_SECONDS = 1.0  #: how long to wait for a worker that is about to give a big answer
 STATES = (("busy", 10), ("starting", 4), ("idle", 4), ("retiring", 1))
 
 
@@ -67,6 +67,11 @@ class Killer:
         self._thread.join()
         for fd in (self._pipe, self._keep_open):
             os.close(fd)
+
+    @property
+    def is_done(self) -> bool:
+        """Say whether no further strike will come."""
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:

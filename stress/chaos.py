@@ -81,9 +81,9 @@ class Chaos:
     # -- tasks
 
     async def submit_all(self) -> None:
-        """Keep the window full until all is submitted, or time is over; then wait until all has settled."""
+        """Keep the window full until all is submitted and has been struck, or time is over; then let all settle."""
         end = time.monotonic() + self.settings.seconds
-        while self.submitted < self.settings.tasks and time.monotonic() < end:
+        while (self.submitted < self.settings.tasks or not self.killer.is_done) and time.monotonic() < end:
             for _ in range(AT_ONCE):
                 if len(self.live) < self.settings.in_flight:
                     self._submit_any()
@@ -214,7 +214,7 @@ async def rampage(settings: Settings, folder: str) -> dict[str, Any]:
         "cut_answers": _cut_answers(promises, executions, {pid for pid, _ in killed}),
         "ends": {str(state): count for state, count in sorted(states.items(), key=str)},
         "killed": len(set(killed)), "strikes": dict(chaos.killer.strikes), "victims": dict(chaos.killer.victims),
-        "given_back": engine._core.processes.counters.given_back, "did": dict(chaos.cancellers.did),
+        "given_back": snapshot.given_back, "did": dict(chaos.cancellers.did),
         "crashes": snapshot.crashes, "recycled": snapshot.recycled, "retries": snapshot.retries,
         "timeouts": snapshot.timeouts, "late": snapshot.late,
         "death_to_failed_ms": {
@@ -234,7 +234,7 @@ def _cut_answers(promises: list[Promise], executions: list[Execution], killed: C
 def main(argv: list[str]) -> int:
     """Run the script; return 0 if every promise was kept."""
     parser = arguments("chaos", __doc__)
-    parser.add_argument("--tasks", type=int, default=200_000, help="tasks (default: 200000)")
+    parser.add_argument("--tasks", type=int, default=200_000, help="tasks, or more until all kills are made (200000)")
     parser.add_argument("--kills", type=int, default=500, help="strikes of the killer (default: 500)")
     parser.add_argument("--seconds", type=float, default=600.0, help="submit no more after so long (default: 600)")
     parser.add_argument("--check", action="store_true", help="judge the time from a death to FAILED too")

@@ -4,8 +4,7 @@ import pytest
 
 from tests.integration.stress_runs import a_seed, result_of, run_module, run_stress
 
-CHAOS = ("chaos", "--tasks", "2500", "--kills", "40")  #: a second or two, in which some of the kills come
-LONG = ("chaos", "--tasks", "4000", "--kills", "40")  #: a recall meets few tasks: so many must be sent to see one twice
+CHAOS = ("chaos", "--tasks", "2500", "--kills", "20")  #: three seconds
 STORM = ("cancel_storm", "--tasks", "1000", "--hard", "6")
 LITTLE = ("resources", "--engines", "1", "--tasks", "5", "--replacements", "0", "--signals", "0")
 RESOURCES = ("resources", "--engines", "5", "--tasks", "100", "--replacements", "6", "--signals", "5")
@@ -19,7 +18,7 @@ def test_killed_workers_and_poison_hurt_nobody_else() -> None:
     assert result["ok"] is True
     assert result["faults"] == result["left"] == {}
     assert result["tasks"] >= 2500
-    assert result["killed"] > 0
+    assert sum(result["strikes"].values()) == 20
     assert sum(result["ends"].values()) == result["tasks"]
 
 
@@ -49,7 +48,7 @@ def test_engines_give_everything_back_and_signals_leave_nothing() -> None:
 CAUGHT_BY = {
     "forget_a_give_back": (CHAOS, ["hung"]),
     "blame_all_that_was_sent": (CHAOS, ["misblamed", "unexplained", "hung"]),
-    "send_again_what_was_taken_back": (LONG, ["duplicated"]),
+    "send_a_packet_twice": (CHAOS, ["duplicated"]),
     "swallow_a_cancellation": (STORM, ["resurrected"]),
     "give_a_slot_back_twice": (STORM, ["width of thread", "width of loop"]),
     "keep_a_descriptor": (LITTLE, []),

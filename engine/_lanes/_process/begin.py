@@ -8,6 +8,7 @@ Guarantees
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .busy import BusyWatch
 from .usage import usage_of
 from .worker import Worker
 
@@ -25,7 +26,7 @@ class _Seen(NamedTuple):
     cpu_seconds: float | None
 
 
-class BeginWatch:
+class BeginWatch(BusyWatch):
     """Looks at every busy worker, twice a second."""
 
     def __init__(
@@ -34,33 +35,17 @@ class BeginWatch:
         workers: Callable[[], tuple[Worker, ...]],
         on_standstill: Callable[[Worker, int], None],
     ) -> None:
-        self._later = later
-        self._workers = workers
+        super().__init__(LOOK_SECONDS, later, workers)
         self._on_standstill = on_standstill
-        self._timer: Any = None
         self._seen: dict[Worker, _Seen] = {}
 
-    def begin(self) -> None:
-        """Look soon: a worker has a task."""
-        if self._timer is None:
-            self._timer = self._later(LOOK_SECONDS, self._look)
-
-    def end(self) -> None:
-        """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        self._timer = None
+    def look(self, busy: list[Worker]) -> None:
+        """Judge those that have not begun what they were sent."""
         before, self._seen = self._seen, {}
-        busy = [worker for worker in self._workers() if worker.state == "busy"]
         for worker in busy:
             number = worker.unbegun()
             if number:
                 self._judge(worker, number, before.get(worker))
-        if busy:
-            self.begin()
 
     def _judge(self, worker: Worker, number: int, before: _Seen | None) -> None:
         if worker.pid is None or worker.has_ended():

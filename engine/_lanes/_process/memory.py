@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from .busy import BusyWatch
 from .usage import MemoryUse
 from .worker import Worker
 
@@ -18,7 +19,7 @@ log = logging.getLogger("engine")
 LOOK_SECONDS = 0.05  #: between two looks: a task may take what it can in that time before it is seen
 
 
-class MemoryWatch:
+class MemoryWatch(BusyWatch):
     """Looks at every busy worker, 20 times a second."""
 
     def __init__(
@@ -29,12 +30,10 @@ class MemoryWatch:
         on_too_much: Callable[[Worker, MemoryUse], None],
         on_heavy: Callable[[], None],
     ) -> None:
+        super().__init__(LOOK_SECONDS, later, workers)
         self._limit = limit
-        self._later = later
-        self._workers = workers
         self._on_too_much = on_too_much
         self._on_heavy = on_heavy  #: a worker will probably be replaced when its task is over
-        self._timer: Any = None
         self._has_warned = False
 
     def objection(self, worker: Worker) -> str:
@@ -53,20 +52,13 @@ class MemoryWatch:
         )
 
     def begin(self) -> None:
-        """Look soon: a worker has a task."""
-        if self._limit is not None and self._timer is None:
-            self._timer = self._later(LOOK_SECONDS, self._look)
+        """Look soon, if there is a limit: a worker has a task."""
+        if self._limit is not None:
+            super().begin()
 
-    def end(self) -> None:
-        """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        self._timer = None
+    def look(self, busy: list[Worker]) -> None:
+        """Report those whose task takes too much, and those that will be replaced after it."""
         assert self._limit is not None
-        busy = [worker for worker in self._workers() if worker.state == "busy"]
         for worker in busy:
             use = worker.memory()
             if use is None:
@@ -76,5 +68,3 @@ class MemoryWatch:
             elif use.total > self._limit and not worker.is_heavy:
                 worker.is_heavy = True
                 self._on_heavy()
-        if busy:
-            self.begin()

@@ -91,9 +91,7 @@ class Starter:
         except Exception as error:  # no process, no descriptor, no directory, or user code in what is pickled
             if worker is not None:
                 worker.discard()
-            is_hopeless = isinstance(
-                error, (NoInterpreter, NotAllowed, PickleError)
-            )  # another try would end the same way
+            is_hopeless = isinstance(error, (NoInterpreter, NotAllowed, PickleError))  # the next try would end the same
             failure = startup_error(None, (None, None), "", error, others=len(self._events.workers))
             self._report(failure, self._breaker.round, is_hopeless=is_hopeless)
             return False
