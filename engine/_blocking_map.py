@@ -44,7 +44,7 @@ class BlockingMap(Generic[T]):
         self._tasks: dict[Task[Any], None] = {}
         self._engine = engine
         self._fn = fn
-        call = engine._inner._calls.of(fn, engine._inner._options)
+        call = engine._inner._call(fn)
         self._core: Core = engine._inner._core
         self._ordered = _checks.flag("ordered", ordered)
         self._return_exceptions = _checks.flag("return_exceptions", return_exceptions)

@@ -98,7 +98,7 @@ class MapResults(Generic[T]):
     ) -> None:
         self._tasks: dict[Task[Any], None] = {}  # in order of submission
         self._engine = engine
-        self._call: Call = engine._calls.of(fn, engine._options)
+        self._call: Call = engine._call(fn)
         self._ordered = _checks.flag("ordered", ordered)
         self._return_exceptions = _checks.flag("return_exceptions", return_exceptions)
         self._window = checked_window(window, engine._core.size(self._call.lane))

@@ -35,19 +35,25 @@ class Calls:
     def __init__(self, default_lane: Lane, grace: float) -> None:
         self._default_lane = default_lane
         self._grace = grace
-        self._cache: dict[tuple[TaskOptions, Callable[..., Any]], Call] = {}
+        self._known: dict[TaskOptions, dict[Callable[..., Any], Call]] = {}
 
-    def of(self, fn: Callable[..., Any], options: TaskOptions) -> Call:
+    def known(self, options: TaskOptions) -> dict[Callable[..., Any], Call]:
+        """Return the Calls that are remembered under ``options``; for plain functions only, filled by ``of``."""
+        if len(self._known) >= _CACHED_MOST:
+            self._known.clear()
+        return self._known.setdefault(options, {})
+
+    def of(self, fn: Callable[..., Any], options: TaskOptions, known: dict[Callable[..., Any], Call]) -> Call:
         """Return the Call for ``fn`` under ``options``, which win over its decorator's."""
-        plain = type(fn) in (FunctionType, BuiltinFunctionType) and not is_fleeting(fn)
-        call = self._cache.get((options, fn)) if plain else None
+        is_plain = type(fn) is FunctionType or type(fn) is BuiltinFunctionType  # hashed without code of a user's
+        call = known.get(fn) if is_plain else None
         if call is None:
             refuse_uncallable(fn)
             call = self._make(fn, over(decorated_options(fn), options))
-            if plain:
-                if len(self._cache) >= _CACHED_MOST:
-                    self._cache.clear()
-                self._cache[options, fn] = call
+            if is_plain and not is_fleeting(fn):
+                if len(known) >= _CACHED_MOST:
+                    known.clear()
+                known[fn] = call
         return call
 
     def _make(self, fn: Callable[..., Any], options: TaskOptions) -> Call:
@@ -75,6 +81,7 @@ class Submitter:
     def __init__(self, calls: Calls, options: TaskOptions) -> None:
         self._calls = calls
         self._options = options
+        self._known = calls.known(options)
 
     @property
     def _core(self) -> Core:
@@ -91,6 +98,9 @@ class Submitter:
     def _view(self, options: TaskOptions) -> Submitter:
         raise NotImplementedError
 
+    def _call(self, fn: Callable[..., Any]) -> Call:
+        return self._calls.of(fn, self._options, self._known)
+
     @overload
     def submit(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
     @overload
@@ -105,7 +115,7 @@ class Submitter:
             EngineClosed: the engine has not started, stops, or has stopped.
             TypeError: ``fn`` is not callable, or the lane asked for cannot run it.
         """
-        return self._core.scheduler.admission.submit(self._calls.of(fn, self._options), args, kwargs or None)
+        return self._core.scheduler.admission.submit(self._call(fn), args, kwargs or None)
 
     @overload
     async def run(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
@@ -113,7 +123,7 @@ class Submitter:
     async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     async def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Wait for room, submit, and wait for the result. Cancelling it cancels the task."""
-        call = self._calls.of(fn, self._options)
+        call = self._call(fn)
         task = await self._submit_when_room(call, args, kwargs or None)
         try:
             return await task

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import traceback
 from types import FrameType
 from typing import Any
 
-from .. import _current
+from .. import _current, _lineage
 from .._clock import now
 from .._mailbox import Mailbox
 from .._sigint import came_by_signal
@@ -39,7 +38,7 @@ class LoopLane:
     def __init__(self, front: Front, home: Mailbox) -> None:
         self._front = front
         self._home = home
-        self._pid = os.getpid()
+        self._forks = _lineage.forks
         self._running: set[Attempt] = set()  #: handed out and not over
         self._looker: asyncio.TimerHandle | None = None
 
@@ -95,7 +94,7 @@ class LoopLane:
         context = attempt.context.copy() if attempt.context is not None else None
         if context is not None:
             context.run(_current.running.set, RunningTask(self._front, attempt))
-        task = loop.create_task(_drive(attempt, self._pid), name=attempt.name, context=context)
+        task = loop.create_task(_drive(attempt, self._forks), name=attempt.name, context=context)
         attempt.lane_data = task
         task.add_done_callback(lambda done: self._ended(attempt, done))
 
@@ -180,12 +179,12 @@ def _suspended_in(task: asyncio.Task[Any]) -> list[FrameType]:
     return frames
 
 
-async def _drive(attempt: Attempt, pid: int) -> Outcome:
+async def _drive(attempt: Attempt, forks: int) -> Outcome:
     """Run the user's coroutine and turn whatever it does into an Outcome, but for a cancellation that it lets pass."""
     fn = attempt.fn
     assert fn is not None
     try:
-        return in_parent(pid, Outcome(value=await fn(*attempt.args, **attempt.kwargs)))
+        return in_parent(forks, Outcome(value=await fn(*attempt.args, **attempt.kwargs)))
     except asyncio.CancelledError:
         raise
     except TaskCancelled:
@@ -194,4 +193,4 @@ async def _drive(attempt: Attempt, pid: int) -> Outcome:
         if came_by_signal(error):  # but not what a signal's handler raises: that is the program's, and ends the loop
             raise
         del attempt, fn  # the traceback holds this frame: it must not hold the task that holds the error
-        return in_parent(pid, Outcome(error=arrived(error)))
+        return in_parent(forks, Outcome(error=arrived(error)))

@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 
-from .. import _current
+from .. import _current, _lineage
 from .._mailbox import Mailbox
 from .base import Attempt, Front, Outcome
 
@@ -81,9 +81,12 @@ def _give_up(attempt: Attempt, front: Front) -> None:
         front.abandon(attempt)
 
 
-def in_parent(pid: int, outcome: Outcome) -> Outcome:
-    """Return ``outcome`` in the process ``pid``; end one that the task forked: only the parent may go on from here."""
-    if os.getpid() != pid:
+def in_parent(forks: int, outcome: Outcome) -> Outcome:
+    """Return ``outcome`` where ``_lineage.forks`` is still ``forks``; end a process that the task forked meanwhile.
+
+    Only the parent may go on from here.
+    """
+    if _lineage.forks != forks:
         _leave(outcome)
     return outcome
 

@@ -21,14 +21,13 @@ import asyncio
 import contextvars
 import itertools
 import logging
-import os
 import queue
 import sys
 import threading
 import traceback
 from types import CoroutineType
 
-from .. import _checks, _current
+from .. import _checks, _current, _lineage
 from .._clock import now
 from .._mailbox import Mailbox
 from .._states import Lane as LaneName
@@ -76,7 +75,7 @@ class ThreadLane:
         self._is_short = False  #: the last thread could not be started
         self.start_failures = 0  #: threads that could not be started
         self.last_start_error: tuple[float, str] | None = None  #: when the last of them could not, and why
-        self._pid = os.getpid()
+        self._forks = _lineage.forks
         self._numbers = itertools.count(1)
 
     # -- taking work --------------------------------------------------------------------------------------------
@@ -192,7 +191,7 @@ class ThreadLane:
         worker.attempt = attempt
         attempt.worker = worker.name
         if self._front.begin(attempt, now()):
-            outcome = in_parent(self._pid, _call(self._front, attempt))
+            outcome = in_parent(self._forks, _call(self._front, attempt))
             outcome.started_at = attempt.started_at
             outcome.worker = worker.name
             worker.attempt = None

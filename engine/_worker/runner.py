@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from types import CoroutineType
 from typing import Any
 
-from .. import _checks, _current
+from .. import _checks, _current, _lineage
 from .._wire.frames import ARGS_ONLY, CANCELLED, ERROR, NOT_DECODED, NOT_ENCODED, PLAIN, SKIPPED, VALUE
 from .._wire.pickling import Packed, Packer, lift
 from ..errors import TaskCancelled
@@ -36,7 +36,7 @@ class Runner(ABC):
         self._voice = voice
         self._interrupts = interrupts
         self._packer = Packer()
-        self._pid = os.getpid()
+        self._forks = _lineage.forks
 
     def _run(self, header: tuple[Any, ...], size: int, started: float) -> None:
         _, _, attempt, number, task_id, _, _, timeout, _ = header
@@ -92,7 +92,7 @@ class Runner(ABC):
 
     def _leave_if_forked(self) -> None:
         """End a child that the task, or the pickling of its result, has forked and that came back: one may answer."""
-        if os.getpid() != self._pid:
+        if _lineage.forks != self._forks:
             os._exit(0)
 
 

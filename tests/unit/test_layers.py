@@ -16,7 +16,7 @@ PUBLIC = 5
 #: Layer → its modules, below ``engine``. A name stands for the package of that name too, with all that is in it.
 #: A new module goes here, as low as what it imports allows.
 LAYERS: dict[int, frozenset[str]] = {
-    0: frozenset({"errors", "_states", "_clock", "_checks", "_forks", "_system"}),
+    0: frozenset({"errors", "_states", "_clock", "_checks", "_forks", "_lineage", "_system"}),
     1: frozenset({"retry", "_options", "_routing", "_queue", "_verdict"}),
     2: frozenset({"_registry", "_limits", "events", "_mailbox", "_current", "_latch", "_records", "_sigint", "_wire"}),
     3: frozenset({"_lanes", "_worker"}),
@@ -26,7 +26,7 @@ LAYERS: dict[int, frozenset[str]] = {
     ),
 }
 #: What a worker process may import: it starts in the time that these take.
-CHILD_SIDE = frozenset({"_worker", "_wire", "errors", "_current", "_checks", "_clock"})
+CHILD_SIDE = frozenset({"_worker", "_wire", "errors", "_current", "_checks", "_clock", "_lineage"})
 #: The private modules that a public face may use: the one error grammar is for everyone.
 PRIVATE_FOR_ALL = frozenset({"_checks"})
 

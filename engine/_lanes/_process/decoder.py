@@ -16,6 +16,7 @@ from typing import Any
 
 from ..._wire.frames import CANCELLED, NOT_DECODED, NOT_ENCODED, PLAIN, SKIPPED, VALUE
 from ..._wire.harmless import load_harmless
+from ..._wire.pickling import PACKED_NONE
 from ..base import Attempt, Outcome
 from .decoder_threads import DecoderThreads, Job
 from .failure_report import FailureReport, decode_error, read_failure
@@ -73,6 +74,8 @@ class Decoder:
     def _settle_here(self, outcome: Outcome, frame: Frame) -> bool:
         """Rebuild what is short and harmless. False: it is neither, or it fails, and a thread finds out why."""
         payload, buffers = frame.payload, frame.buffers
+        if payload == PACKED_NONE.payload:
+            return True
         if not frame.flags & PLAIN or type(payload) is Pieces or len(payload) > LOOP_BYTES:
             return False
         if buffers is not None:

@@ -16,13 +16,13 @@ Guarantees
 
 import asyncio
 import contextvars
-import os
 import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from ... import _lineage
 from ..base import Attempt, Outcome
 from ..running import in_parent
 from .settings import Counters
@@ -178,7 +178,7 @@ class DecoderThreads:
                 self._threads.remove(record)
 
     def _work(self, record: _Thread) -> None:
-        pid = os.getpid()
+        forks = _lineage.forks
         while not record.is_left and (job := self._queue.get()) is not None:
             self._leave_queue(job)
             with self._lock:
@@ -190,7 +190,7 @@ class DecoderThreads:
                 outcome = job.work()
             except BaseException as error:  # user code in what it touched; the thread must go on
                 outcome = job.give_up(error)
-            in_parent(pid, outcome)
+            in_parent(forks, outcome)
             with self._lock:
                 record.job = None
             if self._take(job.attempt) is not None:

@@ -1,8 +1,8 @@
 """An attempt as a packet: header, arguments, and what does not fit on the stream."""
 
-import os
 from typing import Any, NamedTuple
 
+from ... import _lineage
 from ..._records import function_name, named
 from ..._sigint import came_by_signal
 from ..._wire.frames import ARGS_ONLY, BULK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
@@ -40,7 +40,7 @@ class Encoder:
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
         self._packer = Packer()
-        self._pid = os.getpid()
+        self._forks = _lineage.forks
         self._packing: Attempt | None = None
 
     def doing(self) -> str:
@@ -59,9 +59,9 @@ class Encoder:
         try:
             encoded = self._pickle(attempt)
         except PickleError as error:
-            in_parent(self._pid, Outcome(error=error))
+            in_parent(self._forks, Outcome(error=error))
             raise
-        in_parent(self._pid, _FINE)
+        in_parent(self._forks, _FINE)
         return encoded
 
     def _pickle(self, attempt: Attempt) -> Encoded | None:
@@ -165,7 +165,7 @@ def forget_frame(number: int) -> bytes:
 
 def pack_initializer(initializer: object, initargs: tuple[object, ...]) -> bytes:
     """Pickle the initializer. PickleError: it cannot travel. A child that the pickling has forked ends here."""
-    pid = os.getpid()
+    forks = _lineage.forks
     try:
         return dumps_by_value((initializer, initargs))
     except BaseException as error:  # __reduce__ is user code
@@ -175,4 +175,4 @@ def pack_initializer(initializer: object, initargs: tuple[object, ...]) -> bytes
             what="function",
         ) from error
     finally:
-        in_parent(pid, _FINE)
+        in_parent(forks, _FINE)
