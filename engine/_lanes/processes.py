@@ -18,7 +18,7 @@ from typing import Any
 
 from .._mailbox import Mailbox
 from .._states import Lane
-from .._wire.frames import RETIRE
+from .._wire.frames import RETIRE, SKIPPED
 from ..errors import PickleError
 from ._process.burial import bury
 from ._process.crash import crash_error, memory_error
@@ -41,7 +41,6 @@ __all__ = ["Counters", "ProcessLane", "ProcessSettings"]
 
 log = logging.getLogger("engine")
 
-SEEN_SECONDS = 0.05  #: after which what one process stored is seen by another for certain
 _STANDSTILL = (
     "expected %s to begin the task that it was sent within a second, got none begun; the task goes to another worker, "
     "and this one is replaced. Something that an earlier task left behind holds its interpreter, such as a thread in C "
@@ -89,7 +88,7 @@ class ProcessLane:
         return worker.started(number) if worker is not None else self._decoder.started(attempt)
 
     def recall(self, attempt: Attempt) -> bool:
-        """Take ``attempt`` back from the kernel, if its worker has not received it."""
+        """Take ``attempt`` back, if its worker has not begun it."""
         with self._claim_lock:
             if attempt.lane_data is None:  # claimed, and being pickled this instant: ``send`` will see this
                 attempt.lane_data = OVER
@@ -180,6 +179,9 @@ class ProcessLane:
 
     def on_answer(self, worker: Worker, frame: Frame) -> None:
         """A task was answered: the worker gets its next one first, then the answer is decoded."""
+        if frame.kind == SKIPPED:
+            self._on_skipped(worker, frame)
+            return
         attempt = worker.take(frame.number, frame.ended - frame.started)
         if attempt is None:
             self.on_nonsense(worker, f"it answered number {frame.number}, which was not its turn")
@@ -193,6 +195,24 @@ class ProcessLane:
             problem = self._decoder.settle(attempt, frame, worker.label)
         if problem:
             self.on_nonsense(worker, problem)
+
+    def _on_skipped(self, worker: Worker, frame: Frame) -> None:
+        """A worker has not begun what it was sent: it was told so, to end the task or to have another worker run it."""
+        was_asked = frame.number in worker.timers or frame.number in worker.doomed
+        try:
+            attempt = worker.take_skipped(frame.number)
+        except KeyError:
+            self.on_nonsense(worker, f"it skipped number {frame.number}, which nobody had told it to")
+            return
+        if attempt is None:
+            return
+        self._forget_timer(worker, frame.number)
+        if was_asked:
+            attempt.lane_data = OVER
+            self._front.end(attempt, Outcome(cancelled=True, worker=worker.label))
+        else:
+            self._give_back_unsent(attempt)
+        self._feed(worker, frame)
 
     def _feed(self, worker: Worker, frame: Frame) -> None:
         """Give a worker that has answered what comes next, or have it replaced."""
@@ -317,22 +337,13 @@ class ProcessLane:
             worker.is_unwanted = True
             worker.kill()
 
-    def _end_standstill(self, worker: Worker, number: int) -> None:
+    def _end_standstill(self, worker: Worker) -> None:
         """Take back what a worker has been sent and does not begin, and replace it; design/0009."""
         worker.is_unwanted = True
         if not worker.has_stood_still:
             worker.has_stood_still = True
             log.warning(_STANDSTILL, worker.label)
         self._give_back_rest(worker)
-        worker.forbid(number)
-        self._pool.later(SEEN_SECONDS, self._withdraw, worker, number)
-
-    def _withdraw(self, worker: Worker, number: int) -> None:
-        """Give back task ``number``, if it could be kept from beginning; its worker may go."""
-        attempt = worker.withdraw(number)
-        if attempt is not None:
-            self._forget_timer(worker, number)
-            self._give_back_unsent(attempt)
         self._pool.refill(worker)
 
     def _is_alone(self, worker: Worker, number: int) -> bool:
@@ -344,7 +355,7 @@ class ProcessLane:
         return not worker.has_begun_after(number)
 
     def _give_back_rest(self, worker: Worker) -> None:
-        """Give back what ``worker`` has not received."""
+        """Give back what ``worker`` has not begun."""
         for attempt in reversed(worker.recall_all()):
             self._give_back_unsent(attempt)
 

@@ -47,7 +47,9 @@ __all__ = [
     "TASK",
     "VALUE",
     "FrameError",
-    "check_result", "check_segments",
+    "check_result",
+    "check_segments",
+    "inline_size",
 ]  # fmt: skip
 
 MAX_FRAME_BYTES = 8 << 30  #: a header that announces more is broken
@@ -58,11 +60,13 @@ CONTROL_BYTES = 48 << 10  #: the longest control message, for the same reason
 MAX_SEGMENTS = 4096  #: buffers that travel raw with one object; the table of them fits any buffer
 MAGIC = 0xE7A5
 
-#: A task packet: flags, segments, attempt, sequence number, task id, function number (0: the function is in the
-#: payload), payload bytes, timeout (below 0: none), bytes on the stream. The segment table and the payload follow.
+#: A task, of which a packet holds one or several: flags, segments, attempt, sequence number, task id, function number
+#: (0: the function is in the payload), payload bytes, timeout (below 0: none), bytes on the stream. The segment table
+#: and the payload follow.
 TASK = struct.Struct("<BIIQQIQdQ")
 ARGS_ONLY = 1  #: the payload is the tuple of positional arguments and nothing else
 IN_BULK = 2  #: table and payload are on the stream, before the buffers
+
 
 #: A frame from the parent on the stream: kind, number (of a task or a function), bytes that follow.
 STREAM = struct.Struct("<BQQ")
@@ -85,6 +89,12 @@ CONTROL = struct.Struct("<BQ")
 CANCEL, STACKS, HELLO, REFUSED, PRINT, LOG, PROGRESS, HEAVY = 1, 2, 3, 4, 5, 6, 7, 8
 BEGAN = 64  #: over loky, where no page is shared: task ``number`` begins, then the INSTANT of it
 INSTANT = struct.Struct("<d")
+
+
+def inline_size(header: tuple[Any, ...]) -> int:
+    """Return how many bytes of its packet follow ``header``, an unpacked TASK: table and payload, or nothing."""
+    flags, count, _, _, _, _, size, _, _ = header
+    return 0 if flags & IN_BULK else count * SEGMENT.size + size
 
 
 class FrameError(Exception):

@@ -104,6 +104,9 @@ def _carried(kind: int, buffer: memoryview) -> Any:
     return bytearray(buffer) if kind == MEMORY and buffer.readonly else pickle.PickleBuffer(buffer)
 
 
+_NO_BODY = memoryview(b"")
+
+
 class CallRunner(Runner):
     """Runs what loky hands over."""
 
@@ -123,11 +126,11 @@ class CallRunner(Runner):
             self._functions.pop(number, None)
         if definition is not None:
             self._functions[header[5]] = definition
-        self._run(header, 0, started)
+        self._run(header, _NO_BODY, started)
         self._at_hand = None
         return self._answers.take()
 
-    def _decode(self, header: tuple[Any, ...], size: int, task: WorkerTask) -> tuple[Any, Any, Any, Any]:
+    def _decode(self, header: tuple[Any, ...], body: memoryview, task: WorkerTask) -> tuple[Any, Any, Any, Any]:
         assert self._at_hand is not None
         _, _, _, payload, buffers = self._at_hand
         self._at_hand = None

@@ -38,26 +38,37 @@ class Runner(ABC):
         self._packer = Packer()
         self._forks = _lineage.forks
 
-    def _run(self, header: tuple[Any, ...], size: int, started: float) -> None:
+    def _run(self, header: tuple[Any, ...], body: memoryview, started: float) -> bool:
+        """Run one task and answer. False: it was not begun, as its sender had second thoughts."""
         _, _, attempt, number, task_id, _, _, timeout, _ = header
         deadline = started + timeout if timeout >= 0 else None
         task = WorkerTask(task_id, "", attempt, deadline, self._voice.report)
-        if not self._interrupts.enter(number, task):
-            self._outlet.answer(SKIPPED, number, started, started, _NOTHING)
-            return
+        if not self._interrupts.enter(number, task) or not self._may_begin(number):
+            self._interrupts.leave(number)
+            self._skip(number, started)
+            return False
         self._voice.task_id = task_id
         _current.worker_task = task
-        kind, value = self._call(header, size, task)
+        kind, value = self._call(header, body, task)
         ended = time.monotonic()
         self._interrupts.leave(number)
         self._leave_if_forked()
         self._answer(kind, number, started, ended, value)
         _current.worker_task = None
         self._voice.task_id = 0
+        return True
 
-    def _call(self, header: tuple[Any, ...], size: int, task: WorkerTask) -> tuple[int, Any]:
+    def _skip(self, number: int, at: float) -> None:
+        """Answer that task ``number`` was not begun."""
+        self._outlet.answer(SKIPPED, number, at, at, _NOTHING)
+
+    def _may_begin(self, number: int) -> bool:
+        """Say whether task ``number`` may begin; asked once ``enter`` has taken it, behind its lock."""
+        return True
+
+    def _call(self, header: tuple[Any, ...], body: memoryview, task: WorkerTask) -> tuple[int, Any]:
         try:
-            fn, args, kwargs, run = self._decode(header, size, task)
+            fn, args, kwargs, run = self._decode(header, body, task)
             return VALUE, self._interrupts.call(header[3], run, fn, args, kwargs)
         except Undecodable as error:
             return NOT_DECODED, error.__cause__
@@ -69,7 +80,7 @@ class Runner(ABC):
             return ERROR, error
 
     @abstractmethod
-    def _decode(self, header: tuple[Any, ...], size: int, task: WorkerTask) -> tuple[Any, Any, Any, Any]:
+    def _decode(self, header: tuple[Any, ...], body: memoryview, task: WorkerTask) -> tuple[Any, Any, Any, Any]:
         """Return function, arguments, and what to run them with: a fresh context, so that nothing leaks.
 
         Undecodable: they cannot be rebuilt here.

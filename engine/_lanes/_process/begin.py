@@ -33,7 +33,7 @@ class BeginWatch(BusyWatch):
         self,
         later: Callable[..., Any],
         workers: Callable[[], tuple[Worker, ...]],
-        on_standstill: Callable[[Worker, int], None],
+        on_standstill: Callable[[Worker], None],
     ) -> None:
         super().__init__(LOOK_SECONDS, later, workers)
         self._on_standstill = on_standstill
@@ -56,6 +56,6 @@ class BeginWatch(BusyWatch):
             is_starved = not usage.is_waiting and usage.cpu_seconds == before.cpu_seconds
             looks = 0 if usage.is_stopped or is_starved else before.looks + 1
         if looks >= LOOKS:
-            self._on_standstill(worker, number)
+            self._on_standstill(worker)
         else:
             self._seen[worker] = _Seen(number, looks, usage.cpu_seconds)

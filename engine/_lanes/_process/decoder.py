@@ -14,7 +14,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from ..._wire.frames import CANCELLED, NOT_DECODED, NOT_ENCODED, PLAIN, SKIPPED, VALUE
+from ..._wire.frames import CANCELLED, NOT_DECODED, NOT_ENCODED, PLAIN, VALUE
 from ..._wire.harmless import load_harmless
 from ..._wire.pickling import PACKED_NONE
 from ..base import Attempt, Outcome
@@ -56,10 +56,8 @@ class Decoder:
             if not self._settle_here(outcome, frame):
                 self._settle_value_there(attempt, outcome, frame)
                 return ""
-        elif kind in (CANCELLED, SKIPPED):
+        elif kind == CANCELLED:
             outcome.cancelled = True
-            if kind == SKIPPED:
-                outcome.started_at = None
         else:
             return self._settle_error(attempt, outcome, frame)
         self._end(attempt, outcome)

@@ -4,12 +4,13 @@ Guarantees
     Shared: ``_in_flight``, ``_backlog``, ``_is_open``, and the descriptors that ``send``, ``recall``, ``started`` and
     ``kill`` use.  Guarded by: ``_lock``, held for a few dict operations and non-blocking system calls.
     ``recall``, ``started``, ``ask_to_stop`` and ``kill`` may be called from any thread; the rest is the home loop's.
-    A packet leaves the socket once: either the worker received it, or ``recall`` did. So a recalled task never runs.
-    ``recall`` takes out all packets and sends none of them again, so the worker sees rising numbers.
+    A task is begun by the worker or taken back by ``recall``, never both: the start page decides. What is taken back is
+    not sent again under its number, so the worker sees rising numbers.
 """
 
 import collections
 import contextlib
+import itertools
 import math
 import socket
 import struct
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from ..._wire.frames import CANCEL, CONTROL, SETUP, STACKS, STREAM, TASK
+from ..._wire.frames import CANCEL, CONTROL, INLINE_BYTES, SETUP, STACKS, STREAM
 from ..base import Attempt
 from .child import Child, ExitStatus
 from .encoder import Encoded, bulk_frame, definition_frame, forget_frame, header
@@ -30,7 +31,10 @@ __all__ = ["NativeWorker"]
 
 _GRACE = struct.Struct("<d")
 _HOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL  # where SIGPIPE has its default, a dead worker would end the program
-_NUMBER = 3  # index of the sequence number in a task header
+_SCRAP = memoryview(bytearray(1 << 17))  # what is taken out of sockets; nobody reads it
+_FENCE = threading.Lock()  # between our store to a page and our load from it; the worker has one of its own
+
+TASKS_IN_A_PACKET = 16
 
 
 class NativeWorker(Worker):
@@ -46,6 +50,8 @@ class NativeWorker(Worker):
         self._is_open = True
         self._backlog: collections.deque[bytes] = collections.deque()
         self._is_watching = False
+        self._is_holding = False  #: packets are collected
+        self._forbidden = 0  #: no task up to this one begins any more, unless it has
 
     def set_up(self, setup: bytes) -> None:
         """Send what the worker should set up before it says hello."""
@@ -74,7 +80,7 @@ class NativeWorker(Worker):
                 attempt.lane_data = sent
             self._in_flight[number] = attempt
             attempt.worker = self.label
-            if self._backlog or not self._put(packet):
+            if self._is_holding or self._backlog or not self._put(packet):
                 self._backlog.append(packet)
         self.last_cost = math.inf
         if function is not None:
@@ -82,9 +88,20 @@ class NativeWorker(Worker):
             self.last_cost = function.seconds
         if bulk:
             self.outbox.push(bulk_frame(number, bulk), *bulk)
-        if self._backlog:
+        if self._backlog and not self._is_holding:
             self._watch()
         return True
+
+    def hold(self) -> None:
+        """Collect what is sent until ``flush``, for as few packets as it fits: each costs as much as a task."""
+        self._is_holding = True
+
+    def flush(self) -> None:
+        """Send what was collected since ``hold``, if that was called."""
+        if self._is_holding:
+            self._is_holding = False
+            if self._backlog:
+                self._send_backlog()
 
     def _put(self, packet: bytes) -> bool:
         """Hand ``packet`` to the kernel. False: the socket is full. A dead worker's packet goes nowhere, like it."""
@@ -104,12 +121,28 @@ class NativeWorker(Worker):
 
     def _send_backlog(self) -> None:
         with self._lock:
-            while self._backlog and self._put(self._backlog[0]):
-                self._backlog.popleft()
-            if self._backlog:
-                return
-        self._is_watching = False
-        self._loop.remove_writer(self.child.tasks.fileno())
+            while self._backlog:
+                count = self._count_for_a_packet()
+                if not self._put(b"".join(itertools.islice(self._backlog, count))):
+                    break
+                for _ in range(count):
+                    self._backlog.popleft()
+            is_done = not self._backlog
+        if not is_done:
+            self._watch()
+        elif self._is_watching:
+            self._is_watching = False
+            self._loop.remove_writer(self.child.tasks.fileno())
+
+    def _count_for_a_packet(self) -> int:
+        """Return how many tasks of the backlog go into the next packet."""
+        count = size = 0
+        for packet in itertools.islice(self._backlog, TASKS_IN_A_PACKET):
+            size += len(packet)
+            if count and size > INLINE_BYTES:
+                break
+            count += 1
+        return count
 
     def forget_functions(self, numbers: Iterable[int]) -> None:
         """Have the worker forget functions; those tasks that use them are ahead in the stream."""
@@ -132,59 +165,60 @@ class NativeWorker(Worker):
         return page.last() if page is not None else 0
 
     def recall(self, number: int) -> tuple[bool, list[Attempt]]:
-        """Take task ``number`` back from the kernel, and with it all that the worker has not received.
+        """Take task ``number`` back, and with it all that the worker has not begun.
 
-        Return whether the task was among them (then the worker never saw it and never will), and the others, oldest
-        first, which are unsent again.
+        Return whether the task was among them (then it never begins), and the others, oldest first, which are unsent
+        again.
         """
         with self._lock:
-            if number not in self._in_flight or not self._is_open:
-                return False, []
-            wanted = self._in_flight[number]
-            taken = self._take_back()
-            if wanted not in taken:
+            wanted = self._in_flight.get(number)
+            taken = self._take_back() if wanted is not None else []
+            if wanted is None or wanted not in taken:
                 return False, taken
             wanted.lane_data = OVER
             taken.remove(wanted)
             return True, taken
 
     def recall_all(self) -> list[Attempt]:
-        """Take back everything that the worker has not received, oldest first."""
+        """Take back everything that the worker has not begun, oldest first."""
         with self._lock:
-            return self._take_back() if self._is_open else []
+            return self._take_back()
 
     def _take_back(self) -> list[Attempt]:
-        """Receive what the worker has not: the kernel decides, packet by packet, who gets which.
+        """Empty the socket, then have the page say what of the rest the worker has begun; 0004 has the interleavings.
 
-        The worker may receive one between two of ours. So none is sent again: behind that one it would come with a
-        lower number, and the start page tells by rising numbers what has begun.
+        Nothing is sent again: the worker may have received a packet between two of ours, and behind that one the others
+        would come with lower numbers, while the page tells by rising numbers what has begun.
         """
-        packets: list[bytes] = []
+        page = self.child.page
+        if page is None or not self._in_flight or not self._is_open:
+            return []
         try:
             while True:
-                packets.append(self.child.kept.recv(1 << 17, socket.MSG_DONTWAIT))
+                self.child.kept.recv_into(_SCRAP, 0, socket.MSG_DONTWAIT)
         except OSError:  # EAGAIN: that was all
             pass
-        packets.extend(self._backlog)
         self._backlog.clear()
-        attempts = [self._in_flight.pop(TASK.unpack_from(packet)[_NUMBER]) for packet in packets]
+        page.forbid(self._last)
+        self._forbidden = self._last
+        with _FENCE:
+            last = page.last()
+        attempts = [self._in_flight.pop(number) for number in list(self._in_flight) if number > last]
         for attempt in attempts:
             attempt.lane_data = None
         return attempts
 
-    def forbid(self, number: int) -> bool:
-        """Keep task ``number`` from beginning; what comes of it is known a while later, to ``withdraw``."""
-        with self._lock:
-            page = self.child.page
-            if page is not None:
-                page.forbid(number)
-            return page is not None
+    def take_skipped(self, number: int) -> Attempt | None:
+        """Take out task ``number``, which the worker says it has not begun.
 
-    def withdraw(self, number: int) -> Attempt | None:
-        """Take out task ``number``, if it has not begun; that is for certain, as it was forbidden a while ago."""
+        None: it was taken back before. KeyError: nobody had told the worker not to begin it.
+        """
         with self._lock:
-            if number not in self._in_flight or not self._is_open or self.last_begun() >= number:
+            if number > self._forbidden and number not in self.timers and number not in self.doomed:
+                raise KeyError(number)
+            if number != next(iter(self._in_flight), 0):
                 return None
+            self._functions.pop(number, None)
             attempt = self._in_flight.pop(number)
             attempt.lane_data = None
             return attempt

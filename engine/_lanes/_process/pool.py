@@ -57,7 +57,7 @@ class Pool:
         claim_lock: threading.RLock,
         dispatch: Callable[[Worker], bool],
         give_back_rest: Callable[[Worker], None],
-        on_standstill: Callable[[Worker, int], None],
+        on_standstill: Callable[[Worker], None],
         events: Events,
         starter: type[Starter] = Starter,
         listen: Callable[[Worker, asyncio.AbstractEventLoop, Events], Listener] = Watcher,
@@ -131,10 +131,12 @@ class Pool:
             return
         try:
             if not worker.is_unwanted and not worker.doomed:
+                worker.hold()
                 self._fill(worker)
                 if worker.count():
                     self._ahead.send(worker)
         finally:  # Ctrl-C may have come while a task was pickled
+            worker.flush()
             if not worker.count():
                 self.busy -= 1
                 self._rest(worker)

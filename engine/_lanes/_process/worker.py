@@ -127,13 +127,18 @@ class Worker(ABC):
             attempt.lane_data = OVER
         return left
 
-    def forbid(self, number: int) -> bool:
-        """Keep task ``number``, which the worker has received and not begun, from beginning. False: nobody can."""
-        return False
+    def hold(self) -> None:  # noqa: B027  # a transport that sends one by one has nothing to do
+        """Collect what is sent until ``flush``, if the transport can send it together."""
 
-    def withdraw(self, number: int) -> Attempt | None:
-        """Take out task ``number``, which was forbidden a while ago, if it has not begun and so never will."""
-        return None
+    def flush(self) -> None:  # noqa: B027  # as hold
+        """Send what was collected since ``hold``, if that was called."""
+
+    def take_skipped(self, number: int) -> Attempt | None:
+        """Take out task ``number``, which the worker says it has not begun. KeyError: nobody told it not to."""
+        if number not in self.timers and number not in self.doomed:
+            raise KeyError(number)
+        with self._lock:
+            return self._in_flight.pop(number, None)
 
     # -- stopping
 
@@ -190,15 +195,14 @@ class Worker(ABC):
 
     @abstractmethod
     def recall(self, number: int) -> tuple[bool, list[Attempt]]:
-        """Take task ``number`` back, if the worker has not received it, and all that lies behind it.
+        """Take task ``number`` back, if the worker has not begun it, and all that lies behind it.
 
-        Return whether it was among them (then the worker never saw it and never will), and the others, oldest first,
-        which are unsent again.
+        Return whether it was among them (then it never begins), and the others, oldest first, which are unsent again.
         """
 
     @abstractmethod
     def recall_all(self) -> list[Attempt]:
-        """Take back everything that the worker has not received, oldest first."""
+        """Take back everything that the worker has not begun, oldest first."""
 
     @abstractmethod
     def ask_to_stop(self, number: int, grace: float) -> None:
