@@ -36,6 +36,9 @@ class Registry:
 
     def __init__(self, *, max_pending: int | None, history: int, slots: dict[Lane, Slots]) -> None:
         self.lock = threading.RLock()  # the collector and signal handlers may call us from inside (design/0002)
+        #: Says whether this thread is inside the critical section: the collector or a signal handler asks us then. As
+        #: threading.Condition asks its RLock.
+        self.is_entered: Callable[[], bool] = getattr(self.lock, "_is_owned", _never)
         self.max_pending = max_pending
         self.slots = slots
         self.dropped: list[Task[Any]] = []  #: what the queues took out; see ``let_go``
@@ -49,11 +52,6 @@ class Registry:
         self.quiet_waiters: list[Callable[[], object]] = []
         self.last_id = 0
         self.exempt: set[int] = set()  #: tasks from which the engine is being stopped
-
-    def is_entered(self) -> bool:
-        """Say whether this thread is inside the critical section: the collector or a signal handler asks us then."""
-        is_owned = getattr(self.lock, "_is_owned", None)  # as threading.Condition asks its RLock
-        return is_owned is not None and bool(is_owned())
 
     # -- coming in ----------------------------------------------------------------------------------------------
 
@@ -287,6 +285,10 @@ class Registry:
             yield _info(record)
         for task in live:
             yield task.info()
+
+
+def _never() -> bool:
+    return False
 
 
 _NONE: list[Waiter] = []

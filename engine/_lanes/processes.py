@@ -160,12 +160,13 @@ class ProcessLane:
                 self._give_back_unsent(attempt)
                 self.wake()
                 raise
-            forgotten = self._functions.take_forgotten()
-            if forgotten:
+            if self._functions.forgotten:
+                forgotten = self._functions.take_forgotten()
                 for each in self._pool.workers:
                     each.forget_functions(forgotten)
             if worker.send(attempt, encoded):
-                self._memory.begin()
+                if self._memory.limit is not None:
+                    self._memory.begin()
                 return True
         return False
 
@@ -308,7 +309,7 @@ class ProcessLane:
             self._front.end(attempt, Outcome(cancelled=True))
         if is_back or others:
             self._give_back(worker, others)
-        elif number not in worker.timers and number not in worker.doomed:
+        if not is_back and number not in worker.timers and number not in worker.doomed:
             if attempt.grace > 0:
                 worker.ask_to_stop(number, attempt.grace)
                 worker.timers[number] = self._pool.later(attempt.grace, self._force, worker, number)

@@ -21,6 +21,7 @@ from engine._wire.frames import (
     PROGRESS,
     RESULT,
     SEGMENT,
+    SKIPPED,
     VALUE,
 )
 
@@ -93,6 +94,11 @@ def wrong_magic() -> None:
 @lie
 def wrong_kind() -> None:
     stream().sendall(result(kind=77, payload=ONE))
+
+
+@lie
+def skipped_unasked() -> None:
+    stream().sendall(result(kind=SKIPPED))
 
 
 @lie

@@ -32,7 +32,7 @@ REASONS = {
     "number_to_come": "not its turn", "truth_after_a_lie": "not its turn", "closed_stream": "closed its result stream",
     "shut_stream": "closed its result stream", "short_control": "message of 1 bytes", "unknown_control": "kind 99",
     "second_hello": "kind 3 in state busy", "long_control": "more than", "descriptor": "descriptor",
-    "strange_progress": "progress", "shut_control": "closed its control socket",
+    "skipped_unasked": "nobody had told", "strange_progress": "progress", "shut_control": "closed its control socket",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import select
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,8 @@ import pytest
 from engine import Engine, TaskTimeout
 from engine._lanes._process import begin, pool
 from engine._lanes._process.begin import BeginWatch
-from engine._lanes._process.native import NativeWorker
 from engine._lanes._process.usage import Usage
-from engine._lanes.base import Attempt
+from engine._wire.page import StartPage
 from tests.contracts import functions
 from tests.contracts.process_front import native_workers
 from tests.integration import time_functions as does
@@ -117,74 +117,87 @@ async def test_a_result_that_is_slow_to_free_holds_up_nobody_else() -> None:
         assert await within(engine.submit(os.getpid)) != pid
 
 
-Step = Callable[[NativeWorker, int], Any]
+def around_forbid(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    before: Callable[[], None] = lambda: None,
+    after: Callable[[StartPage, int], None] = lambda page, number: None,
+) -> None:
+    """Have something done right before, or right after, the parent says what may not begin any more."""
+    forbid = StartPage.forbid
+
+    def done(page: StartPage, number: int) -> None:
+        before()
+        forbid(page, number)
+        after(page, number)
+
+    monkeypatch.setattr(StartPage, "forbid", done)
 
 
-def first(monkeypatch: pytest.MonkeyPatch, name: str, do: Callable[[NativeWorker], None]) -> None:
-    """Have ``do`` done right before a step of the taking back."""
-    step: Step = getattr(NativeWorker, name)
-
-    def done(worker: NativeWorker, number: int) -> Any:
-        do(worker)
-        return step(worker, number)
-
-    monkeypatch.setattr(NativeWorker, name, done)
+def wait_for_an_answer(engine: Engine) -> None:
+    assert select.select([native_workers(engine)[0].child.stream], [], [], STUCK)[0]
 
 
 async def test_a_task_that_begins_as_it_is_to_be_taken_back_simply_runs(
     holder: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """1. It has not begun for a second. 2. It begins. 3. It is forbidden, which is too late: it runs where it is."""
-
-    def begin_now(worker: NativeWorker) -> None:
-        holder.release()
-        eventually(lambda: not worker.unbegun(), STUCK)
-
-    first(monkeypatch, "forbid", begin_now)
     async with Engine(processes=1, grace=0.2) as engine:
         await holder.take(engine)
+
+        def begin_now() -> None:
+            holder.release()
+            eventually(lambda: not native_workers(engine)[0].unbegun(), STUCK)
+
+        around_forbid(monkeypatch, before=begin_now)
         task = engine.submit(os.getpid)
         assert await within(task) == holder.pid
         assert task.attempt == 1
         assert await within(engine.submit(os.getpid)) != holder.pid  # the worker is replaced all the same
-        assert engine._core.processes.counters.given_back == 0
+        assert engine.snapshot().given_back == 0
 
 
 async def test_a_task_that_the_worker_finds_forbidden_runs_once_elsewhere(
     holder: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """1. It is forbidden. 2. The worker gets to it, finds that, and leaves. 3. We look: it has not begun."""
-
-    def let_it_find_out(worker: NativeWorker) -> None:
-        holder.release()
-        assert worker.child.has_ended(STUCK)
-
-    first(monkeypatch, "withdraw", let_it_find_out)
+    """1. It is forbidden. 2. The worker gets to it, finds that, and says so. 3. We look: it has not begun."""
     async with Engine(processes=1, grace=0.2) as engine:
         await holder.take(engine)
+
+        def let_it_find_out(page: StartPage, number: int) -> None:
+            holder.release()
+            wait_for_an_answer(engine)
+
+        around_forbid(monkeypatch, after=let_it_find_out)
         runs = holder.said.parent / "runs"
         await within(engine.submit(functions.mark, str(runs), "ran"))
         assert runs.read_text().split() == ["ran"]
-        assert engine.snapshot().crashes == 0
+        assert (engine.snapshot().crashes, engine.snapshot().malformed) == (0, 0)
 
 
-async def test_a_task_that_is_taken_for_begun_and_takes_it_back_is_given_back_by_the_death(
+async def test_a_task_that_is_taken_for_begun_and_takes_it_back_is_given_back(
     holder: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """1. It is forbidden. 2. The worker says that it begins. 3. We look: begun. 4. The worker finds it forbidden."""
-
-    def look_in_between(worker: NativeWorker, number: int) -> Attempt | None:
-        holder.release()
-        assert worker.child.has_ended(STUCK)
-        return None  # as ``withdraw`` answers who sees it begun
-
-    monkeypatch.setattr(NativeWorker, "withdraw", look_in_between)
     async with Engine(processes=1, grace=0.2) as engine:
         await holder.take(engine)
+        last = StartPage.last
+
+        def say_that_it_begins(page: StartPage, number: int) -> None:
+            def said(page: StartPage) -> int:
+                monkeypatch.setattr(StartPage, "last", last)
+                holder.release()
+                wait_for_an_answer(engine)
+                return number
+
+            monkeypatch.setattr(StartPage, "last", said)
+
+        around_forbid(monkeypatch, after=say_that_it_begins)
         task = engine.submit(os.getpid)
         assert await within(task) != holder.pid
         assert task.attempt == 1
-        assert engine.snapshot().crashes == 0
+        assert (engine.snapshot().crashes, engine.snapshot().malformed) == (0, 0)
+        assert engine.snapshot().given_back == 1
 
 
 async def test_a_worker_that_is_stopped_keeps_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,12 +248,12 @@ class Busy:
     ],
 )
 def test_who_is_judged(looks: list[Usage], is_found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[int] = []
+    found: list[Any] = []
     worker: Any = Busy()
     left = list(looks)
     monkeypatch.setattr(begin, "usage_of", lambda pid: left.pop(0))
-    watch = BeginWatch(lambda *args: None, lambda: (worker,), lambda worker, number: found.append(number))
+    watch = BeginWatch(lambda *args: None, lambda: (worker,), found.append)
     for _ in looks:
         assert not found
         watch._look()
-    assert found == [7] * is_found
+    assert found == [worker] * is_found

@@ -24,6 +24,22 @@ def test_a_task_that_has_not_begun_has_no_start() -> None:
     page.close()
 
 
+def test_the_start_stays_while_the_next_one_is_taken_back() -> None:
+    page = make_page()
+    assert page.begin(1, 1.0)
+    assert page.may_begin(1)
+    assert page.begin(2, 2.0)  # the worker says that it begins ...
+    page.forbid(4)  # ... and the parent that it may not
+    assert not page.may_begin(2)
+    assert (page.last(), page.started(1), page.started(2)) == (1, 1.0, None)
+    assert not page.begin(3, 3.0)
+    assert (page.last(), page.started(1)) == (1, 1.0)
+    assert page.begin(5, 5.0)
+    assert page.may_begin(5)
+    assert (page.last(), page.started(5)) == (5, 5.0)
+    page.close()
+
+
 def test_the_start_of_an_earlier_task_is_not_after_the_next_one() -> None:
     page = make_page()
     for number in range(1, 8):
@@ -38,7 +54,7 @@ def test_a_reader_never_sees_another_tasks_instant_while_the_writer_runs() -> No
     is_over = threading.Event()
 
     def write() -> None:
-        for number in range(1, 200_000):
+        for number in range(3, 600_000, 3):  # numbers need not follow each other: some are taken back
             page.begin(number, float(number))
         is_over.set()
 

@@ -12,9 +12,10 @@ from ..._states import Lane
 from ..base import Front
 from .worker import Worker
 
-__all__ = ["Ahead"]
+__all__ = ["PLENTY", "Ahead"]
 
 TINY_AHEAD = 16  #: tasks that a worker holds at once, the running one included, while all are measured as tiny
+PLENTY = TINY_AHEAD // 2  #: a worker that holds more than this is sent nothing yet, so that packets are full
 AHEAD_SECONDS = 0.001  #: the measured work that may lie in a worker: so long a more urgent task may have to wait
 STUCK_SECONDS = 0.002  #: what lies behind a task that takes longer than this is taken back
 
@@ -46,7 +47,7 @@ class Ahead:
 
     def send(self, worker: Worker) -> None:
         """Send ``worker`` more than the task that it runs, if more wait than there are workers."""
-        if worker.count() > TINY_AHEAD // 2:
+        if worker.count() > PLENTY:
             return
         limit = self._max_tasks
         most = TINY_AHEAD if limit is None else min(TINY_AHEAD, limit - worker.tasks_done)

@@ -61,7 +61,8 @@ class Encoder:
         except PickleError as error:
             in_parent(self._forks, Outcome(error=error))
             raise
-        in_parent(self._forks, _FINE)
+        if _lineage.forks != self._forks:
+            in_parent(self._forks, _FINE)
         return encoded
 
     def _pickle(self, attempt: Attempt) -> Encoded | None:

@@ -73,7 +73,8 @@ class Functions:
         self._closures: OrderedDict[Any, Function] = OrderedDict()
         self._limit = limit
         self._last = 0
-        self._forgotten: list[int] = []
+        self.forgotten: list[int] = []  #: numbers that fell out and that workers need not remember; see take_forgotten
+        self._recent: tuple[Any, Function | None] = (None, None)  #: the one used last, which so falls out last
 
     def get(self, fn: Callable[..., Any], name: str, *, in_submit: bool = False) -> Function | None:
         """Return the entry of ``fn``, taking its snapshot if this is the first time; None if it has no number.
@@ -82,6 +83,9 @@ class Functions:
             KeyboardInterrupt: Ctrl-C came while ``fn`` was pickled. It is the user's, and nothing is remembered; in
                 ``submit`` nothing was accepted.
         """
+        recent, entry = self._recent
+        if recent is fn:
+            return entry
         if not is_keyed(fn):
             return None
         with self._lock:
@@ -89,6 +93,7 @@ class Functions:
             entry = entries.get(fn)
             if entry is not None:
                 entries.move_to_end(fn)
+                self._recent = fn, entry
                 return entry
         entry = Function(0, fn)
         entry.name = name
@@ -106,11 +111,12 @@ class Functions:
         with self._lock:
             entries = self._table_of(entry.fn)
             first = entries.setdefault(entry.fn, entry)
+            self._recent = entry.fn, first
             if first is entry:
                 self._last += 1
                 entry.number = self._last
                 if len(entries) > (self._limit if entries is self._entries else MAX_CLOSURES):
-                    self._forgotten.append(entries.popitem(last=False)[1].number)
+                    self.forgotten.append(entries.popitem(last=False)[1].number)
             return first
 
     def _table_of(self, fn: Any) -> OrderedDict[Any, Function]:
@@ -118,8 +124,6 @@ class Functions:
 
     def take_forgotten(self) -> list[int]:
         """Return the numbers that fell out since the last call: workers need not remember them."""
-        if not self._forgotten:
-            return self._forgotten
         with self._lock:
-            forgotten, self._forgotten = self._forgotten, []
+            forgotten, self.forgotten = self.forgotten, []
             return forgotten

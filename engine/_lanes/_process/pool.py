@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from ..._states import Lane
 from ...errors import EngineClosed, WorkerStartupError
 from ..base import Front
-from .ahead import Ahead
+from .ahead import PLENTY, Ahead
 from .begin import BeginWatch
 from .child import ExitStatus
 from .crash import Stderr
@@ -96,6 +96,10 @@ class Pool:
             self._size = usable_cpus()
         return self._size
 
+    def _is_complete(self) -> bool:
+        """Say whether there are as many workers as there may be."""
+        return bool(self.workers) and len(self.workers) >= self.size
+
     def _may_run_more(self) -> bool:
         return not self.busy or self.busy < self.size
 
@@ -127,7 +131,7 @@ class Pool:
 
     def refill(self, worker: Worker) -> None:
         """Send what comes next to a worker that has room, or let it rest."""
-        if worker.state != "busy":
+        if worker.state != "busy" or (worker.count() > PLENTY and self._is_complete()):
             return
         try:
             if not worker.is_unwanted and not worker.doomed:
@@ -142,7 +146,7 @@ class Pool:
                 self._rest(worker)
         if self._is_at_its_last(worker):
             self.pump()  # its successor may be ready
-        elif not self.workers or len(self.workers) < self.size:
+        elif not self._is_complete():
             self._grow()
 
     def _rest(self, worker: Worker) -> None:

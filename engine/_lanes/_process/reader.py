@@ -8,7 +8,9 @@ Guarantees
     dropped by the kernel, since nothing here asks for one.
 """
 
+import functools
 import socket
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..._wire.frames import MAX_FRAME_BYTES, RESULT, SEGMENT, FrameError, check_result, check_segments
@@ -33,6 +35,9 @@ class Frame(NamedTuple):
     ended: float
     payload: Any  #: bytes, or a Pieces of them
     buffers: list[Any] | None  #: memoryview, bytearray, or Pieces that become bytes
+
+
+_frame: Callable[[tuple[Any, ...]], Frame] = functools.partial(tuple.__new__, Frame)  # a third of the call's time
 
 
 class _Sink:
@@ -137,7 +142,7 @@ class Reader:
             _, kind, flags, count, number, started, ended, size, bulk = header
             start = at + RESULT.size
             if not count and start + size <= end:
-                frames.append(Frame(kind, flags, number, started, ended, bytes(view[start : start + size]), None))
+                frames.append(_frame((kind, flags, number, started, ended, bytes(view[start : start + size]), None)))
                 at = start + size
                 continue
             table = start + count * SEGMENT.size

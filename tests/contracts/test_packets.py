@@ -1,0 +1,188 @@
+"""Several tasks in one packet: what the worker has received and not begun can still be taken back, exactly.
+
+Each test fills a packet by having a first task answered while others wait; ``is_received`` proves that nothing of it
+is left in the socket, so it is the start page that decides and not the kernel.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from engine._lanes._process import pool
+from engine._lanes._process.native import NativeWorker
+from engine._lanes.base import Attempt
+from engine._lanes.processes import ProcessLane
+from engine._wire.frames import INLINE_BYTES
+from engine.errors import WorkerCrashed
+from tests.contracts.process_front import FakeFront, lane_of, started
+from tests.contracts.process_tasks import append_line, identity, touch_and_wait
+
+AHEAD = 6
+
+
+def is_received(worker: NativeWorker) -> bool:
+    """Say whether the worker has taken all packets out of the socket."""
+    try:
+        worker.child.kept.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    return False
+
+
+@pytest.fixture
+def packets(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Give how long each packet was."""
+    sizes: list[int] = []
+    put = NativeWorker._put
+
+    def noted(worker: NativeWorker, packet: bytes) -> bool:
+        sizes.append(len(packet))
+        return put(worker, packet)
+
+    monkeypatch.setattr(NativeWorker, "_put", noted)
+    return sizes
+
+
+async def opened(front: FakeFront, lane: ProcessLane, folder: Path) -> Attempt:
+    """Return a task that runs, and behind which nothing is sent yet."""
+    opener = front.submit(touch_and_wait, str(folder / "opener"), 0.2)
+    await started(lane, opener)
+    return opener
+
+
+async def fill(lane: ProcessLane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the worker sent ``AHEAD`` of what waits now, once its task is over."""
+    woken = asyncio.Event()
+    lane._home.post(woken.set)  # behind what the submits have posted
+    await woken.wait()
+    monkeypatch.setattr(pool, "SEND_AHEAD", AHEAD)
+
+
+async def a_packet(
+    front: FakeFront, lane: ProcessLane, folder: Path, monkeypatch: pytest.MonkeyPatch, *, size: int = 0
+) -> tuple[Attempt, list[Attempt], NativeWorker]:
+    """Return a task that runs, those that its worker has received with it, and the worker."""
+    opener = await opened(front, lane, folder)
+    first = front.submit(touch_and_wait, str(folder / "first"), 60.0)
+    if size:
+        rest = [front.submit(identity, bytes([n]) * size) for n in range(AHEAD - 1)]
+    else:
+        rest = [front.submit(append_line, str(folder / "runs"), n) for n in range(AHEAD - 1)]
+    await fill(lane, monkeypatch)
+    await front.outcome(opener)
+    await started(lane, first)
+    worker = lane._pool.workers[0]
+    assert isinstance(worker, NativeWorker)
+    assert worker.count() == AHEAD
+    assert is_received(worker)
+    return first, rest, worker
+
+
+def ran(folder: Path) -> list[int]:
+    path = folder / "runs"
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+async def test_what_a_worker_has_received_is_recalled_and_never_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        first, rest, _ = await a_packet(front, lane, tmp_path, monkeypatch)
+        assert not lane.recall(first)
+        assert await asyncio.to_thread(lane.recall, rest[2])
+        assert not lane.recall(rest[2])
+        lane.interrupt(first)
+        for attempt in [*rest[:2], *rest[3:]]:
+            assert (await front.outcome(attempt)).error is None
+        assert ran(tmp_path) == [0, 1, 3, 4]
+        assert rest[2].task_id not in front.outcomes
+
+
+async def test_a_task_with_others_behind_it_is_interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They were taken back, and it was not asked to stop: it ran on, though its handle said that it was cancelled."""
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        first, rest, _ = await a_packet(front, lane, tmp_path, monkeypatch)
+        lane.interrupt(first)
+        assert (await front.outcome(first)).cancelled
+        for attempt in rest:
+            assert (await front.outcome(attempt)).error is None
+        assert ran(tmp_path) == [0, 1, 2, 3, 4]
+
+
+async def test_what_is_taken_back_from_a_stopped_worker_runs_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A worker that is stopped cannot be asked, and need not be."""
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        first, rest, worker = await a_packet(front, lane, tmp_path, monkeypatch)
+        os.kill(worker.child.pid, signal.SIGSTOP)
+        assert lane.recall(rest[4])
+        os.kill(worker.child.pid, signal.SIGCONT)
+        lane.interrupt(first)
+        for attempt in rest[:4]:
+            assert (await front.outcome(attempt)).error is None
+        assert ran(tmp_path) == [0, 1, 2, 3]
+
+
+async def test_a_death_in_the_middle_of_a_packet_is_charged_to_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        first, rest, worker = await a_packet(front, lane, tmp_path, monkeypatch)
+        os.kill(worker.child.pid, signal.SIGKILL)
+        assert isinstance((await front.outcome(first)).error, WorkerCrashed)
+        for attempt in rest:
+            assert (await front.outcome(attempt)).error is None
+        assert ran(tmp_path) == [0, 1, 2, 3, 4]
+
+
+async def test_the_worker_goes_on_behind_what_was_taken_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It skips them, says so, and runs what it is sent later under higher numbers: the process is the same."""
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        opener = await opened(front, lane, tmp_path)
+        first = front.submit(touch_and_wait, str(tmp_path / "first"), 0.2)
+        rest = [front.submit(append_line, str(tmp_path / "runs"), n) for n in range(AHEAD - 1)]
+        await fill(lane, monkeypatch)
+        await front.outcome(opener)
+        await started(lane, first)
+        pid = lane.workers()[0].pid
+        assert lane.recall(rest[1])
+        assert lane.recall(rest[2]) or rest[2].lane_data is None
+        for attempt in [first, rest[0], *rest[3:]]:
+            assert (await front.outcome(attempt)).error is None
+        assert ran(tmp_path) == [0, 3, 4]
+        assert lane.workers()[0].pid == pid
+        assert lane.counters.malformed == 0
+
+
+async def test_big_arguments_in_a_packet_find_their_tasks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        first, rest, _ = await a_packet(front, lane, tmp_path, monkeypatch, size=300_000)
+        assert lane.recall(rest[1])
+        lane.interrupt(first)
+        for n in (0, 2, 3, 4):
+            assert (await front.outcome(rest[n])).value == bytes([n]) * 300_000
+
+
+async def test_a_packet_ends_where_the_socket_might_not_take_it(
+    monkeypatch: pytest.MonkeyPatch, packets: list[int], tmp_path: Path
+) -> None:
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        opener = await opened(front, lane, tmp_path)
+        rest = [front.submit(identity, bytes([n]) * 25_000) for n in range(12)]
+        await fill(lane, monkeypatch)
+        for n, attempt in enumerate(rest):
+            assert (await front.outcome(attempt)).value == bytes([n]) * 25_000
+        assert (await front.outcome(opener)).error is None
+        assert 50_000 < max(packets) <= INLINE_BYTES + 1000
