@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ._lanes.base import WorkerInfo as WorkerInfo
     from ._records import Progress as Progress
     from ._records import TaskInfo as TaskInfo
+    from ._shared import Shared as Shared
     from ._snapshot import LaneSnapshot as LaneSnapshot
     from ._snapshot import Snapshot as Snapshot
     from ._states import Lane as Lane
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .errors import PickleError as PickleError
     from .errors import RemoteError as RemoteError
     from .errors import ResultDecodeError as ResultDecodeError
+    from .errors import ShareError as ShareError
     from .errors import TaskCancelled as TaskCancelled
     from .errors import TaskDecodeError as TaskDecodeError
     from .errors import TaskTimeout as TaskTimeout
@@ -64,6 +66,8 @@ _HOMES = {
     "RemoteError": "errors",
     "ResultDecodeError": "errors",
     "Retry": "retry",
+    "ShareError": "errors",
+    "Shared": "_shared",
     "ShutdownReport": "_stop",
     "Snapshot": "_snapshot",
     "Task": "_task",

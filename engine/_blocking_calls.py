@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._blocking_group import BlockingTaskGroup
     from ._blocking_map import BlockingMap
     from ._scheduler import Scheduler
+    from ._shared import Shared
 
 __all__ = ["BlockingCalls", "refuse_to_block", "wait_anywhere"]
 
@@ -114,6 +115,10 @@ class BlockingCalls:
         given = {"lane": lane, "timeout": timeout, "total_timeout": total_timeout, "retry": retry,
                  "priority": priority, "grace": grace, "name": name}  # fmt: skip
         return BlockingCalls(self._inner._view(merge_options(self._inner._options, given)))
+
+    def share(self, obj: T) -> Shared[T]:
+        """Put ``obj`` into memory that any number of tasks read without a copy, as ``Engine.share`` does."""
+        return self._inner.share(obj)
 
     def group(self) -> BlockingTaskGroup:
         """Return a structured group for a plain ``with``; see ``Engine.group``."""

@@ -79,6 +79,7 @@ class Core:
         live = self.registry.live
         self.watch = watch(self.loop, settings.name, lambda: bool(live), self.processes.encoder.doing)
         self.owner = threading.current_thread()  #: who has the engine in its hands; see ``is_somebodys``
+        self.shared: dict[object, int] = {}  #: sizes of the shared objects that are open; see ``_shared``
         self._tie: AsyncGenerator[None, None] | None = None
         _exit.register(self)
 

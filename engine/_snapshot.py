@@ -54,6 +54,8 @@ class Snapshot:
     decode_timeouts: int  #: results of processes given up because rebuilding them took too long
     decode_refusals: int  #: results not even tried, because eight threads were stuck with earlier ones
     stuck_decoders: int  #: threads that still rebuild such a result; at eight, results that need one are refused
+    shared: int  #: shared objects that are open here
+    shared_bytes: int  #: the memory that they take
     phase: str  #: "running", "draining" or "closed"
 
     def count(self, state: TaskState) -> int:
@@ -79,6 +81,7 @@ class Snapshot:
             f"stalls of the loop {self.stalls}, the longest {self.longest_stall:.1f} s; results that took too long to "
             f"rebuild {self.decode_timeouts}, refused {self.decode_refusals}, stuck decoders {self.stuck_decoders}"
         )
+        rows.append(f"shared objects {self.shared}, {self.shared_bytes} bytes")
         if self.last_start_error is not None:
             rows.append(f"failed starts {self.start_failures}, the last one: {one_line(self.last_start_error, 300)}")
         return "\n".join(rows)
@@ -104,6 +107,7 @@ def take_snapshot(core: Core) -> Snapshot:
     workers = tuple(worker for lane in core.lanes.values() for worker in lane.workers())
     counters, processes, threads = scheduler.counters, core.processes.counters, core.threads
     failures = [each for each in (processes.last_start_error, threads.last_start_error) if each is not None]
+    shared = list(core.shared.values())
     sizes = {lane: core.size(lane) for lane in Lane}  # before the lock: counting processors may take a while
     with registry.lock:
         lanes = {
@@ -126,5 +130,6 @@ def take_snapshot(core: Core) -> Snapshot:
             given_back=processes.given_back,
             stalls=core.watch.stalls, longest_stall=core.watch.longest_stall, malformed=processes.malformed,
             decode_timeouts=processes.decode_timeouts, decode_refusals=processes.decode_refusals,
-            stuck_decoders=processes.stuck_decoders, phase=scheduler.phase,
+            stuck_decoders=processes.stuck_decoders, shared=len(shared), shared_bytes=sum(shared),
+            phase=scheduler.phase,
         )  # fmt: skip

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ._core import Core
     from ._group import TaskGroup
     from ._map import MapResults
+    from ._shared import Shared
 
 __all__ = ["Calls", "Submitter"]
 
@@ -210,6 +211,29 @@ class Submitter:
         given = {"lane": lane, "timeout": timeout, "total_timeout": total_timeout, "retry": retry,
                  "priority": priority, "grace": grace, "name": name}  # fmt: skip
         return self._view(merge_options(self._options, given))
+
+    def share(self, obj: T) -> Shared[T]:
+        """Put ``obj`` into memory that any number of tasks read without a copy; give them the Shared in its place.
+
+        ``engine.submit(fn, shared)``: ``fn`` gets the object itself, in every lane, with arrays that are read-only.
+        What is shared is the contents of contiguous arrays and other buffers of 64 KiB and more (pickle protocol 5), of
+        any shape and total size; the rest of the object is pickled once and rebuilt in each task. ``bytes`` and
+        ``bytearray`` are copied into each task; share a ``memoryview`` or an array of them to have no copy.
+
+        It is a snapshot: later changes of ``obj`` are not seen. Any thread. It blocks for about 0.4 ms for each MB,
+        mostly without the GIL: in a coroutine, ``await asyncio.to_thread(engine.share, obj)`` for what is big. A task
+        maps it in 0.1 ms, and touches a MB for the first time in another 0.1 ms.
+
+        Raises:
+            PickleError: it cannot be pickled.
+            ShareError: there is no memory or descriptor for it.
+            EngineClosed: the engine has not started, stops, or has stopped.
+        """
+        from ._sharing import share
+
+        core = self._core
+        core.scheduler.admission.check_open()
+        return share(obj, core.shared)
 
     def group(self) -> TaskGroup:
         """Return a structured group: ``async with engine.group() as g: g.submit(fn, x)``.

@@ -20,6 +20,7 @@ __all__ = [
     "RemoteError",
     "RemoteTraceback",
     "ResultDecodeError",
+    "ShareError",
     "TaskCancelled",
     "TaskDecodeError",
     "TaskTimeout",
@@ -161,7 +162,7 @@ class WorkerStartupError(EngineError, BrokenExecutor):
 class PickleError(EngineError, pickle.PicklingError):
     """An object cannot travel between processes.
 
-    ``what`` is "function", "arguments" or "result"; ``where`` is "parent" or "worker".
+    ``what`` is "function", "arguments", "result" or "shared object"; ``where`` is "parent" or "worker".
     """
 
     def __init__(
@@ -195,6 +196,19 @@ class PayloadTooLarge(PickleError):
 
 class TaskDecodeError(PickleError):
     """The function or its arguments could not be rebuilt in the worker, so the task did not run."""
+
+
+class ShareError(PickleError):
+    """An object cannot be shared, or a shared one cannot be opened where it is needed.
+
+    ``reason`` is the end of the message: what was found, and the remedy.
+    """
+
+    def __init__(
+        self, message: str | None = None, *, reason: str = "", where: str = "parent", task_id: int | None = None
+    ) -> None:
+        super().__init__(message, what="shared object", where=where, task_id=task_id)
+        self.reason = reason
 
 
 class ResultDecodeError(EngineError):

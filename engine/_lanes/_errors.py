@@ -3,9 +3,10 @@
 import traceback
 
 from .._records import describe_error, type_name
-from ..errors import RemoteError
+from ..errors import RemoteError, ShareError
+from .base import Attempt
 
-__all__ = ["arrived", "may_be_raised"]
+__all__ = ["arrived", "may_be_raised", "not_shared"]
 
 
 def may_be_raised(kind: type) -> bool:
@@ -31,6 +32,14 @@ def arrived(error: BaseException) -> BaseException:
     )
     remote.__cause__ = error
     return remote
+
+
+def not_shared(attempt: Attempt, where: str, error: ShareError) -> ShareError:
+    """Say whose argument it was that ``error`` is about."""
+    return ShareError(
+        f"expected what is shared with task {attempt.task_id} ({attempt.name}) to be open, {error.reason}",
+        reason=error.reason, where=where, task_id=attempt.task_id,
+    )  # fmt: skip
 
 
 def _formatted(error: BaseException) -> str:

@@ -15,7 +15,7 @@ import traceback
 from types import FrameType
 from typing import Any
 
-from .. import _current, _lineage
+from .. import _current, _lineage, _shared
 from .._clock import now
 from .._mailbox import Mailbox
 from .._sigint import came_by_signal
@@ -23,7 +23,7 @@ from .._states import Lane as LaneName
 from ..errors import EngineClosed, TaskCancelled
 from ._errors import arrived
 from .base import Attempt, Front, Outcome, WorkerInfo
-from .running import RunningTask, give_up_later, in_parent, title_of
+from .running import RunningTask, Unopened, give_up_later, in_parent, opened, title_of
 
 __all__ = ["LoopLane"]
 
@@ -183,14 +183,20 @@ async def _drive(attempt: Attempt, forks: int) -> Outcome:
     """Run the user's coroutine and turn whatever it does into an Outcome, but for a cancellation that it lets pass."""
     fn = attempt.fn
     assert fn is not None
+    args, kwargs = attempt.args, attempt.kwargs
     try:
-        return in_parent(forks, Outcome(value=await fn(*attempt.args, **attempt.kwargs)))
+        if _shared.is_used:
+            args, kwargs = opened(attempt)
+        return in_parent(forks, Outcome(value=await fn(*args, **kwargs)))
     except asyncio.CancelledError:
         raise
     except TaskCancelled:
         return Outcome(cancelled=True)
+    except Unopened as failure:
+        del attempt, fn, args, kwargs  # as below
+        return failure.outcome
     except BaseException as error:  # SystemExit and the like would end the loop; they are the task's outcome
         if came_by_signal(error):  # but not what a signal's handler raises: that is the program's, and ends the loop
             raise
-        del attempt, fn  # the traceback holds this frame: it must not hold the task that holds the error
+        del attempt, fn, args, kwargs  # the traceback holds this frame: it must not hold the task that holds the error
         return in_parent(forks, Outcome(error=arrived(error)))

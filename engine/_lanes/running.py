@@ -3,12 +3,17 @@
 import os
 import sys
 import traceback
+from typing import Any
 
 from .. import _current, _lineage
 from .._mailbox import Mailbox
+from .._shared import unwrap
+from .._sigint import came_by_signal
+from ..errors import ShareError
+from ._errors import arrived, not_shared
 from .base import Attempt, Front, Outcome
 
-__all__ = ["RunningTask", "give_up_later", "in_parent", "title_of"]
+__all__ = ["RunningTask", "Unopened", "give_up_later", "in_parent", "opened", "title_of"]
 
 
 class RunningTask:
@@ -61,6 +66,31 @@ class RunningTask:
 def title_of(attempt: Attempt) -> str:
     """Name a running ``attempt`` for ``stacks``: its task, and that nobody waits for it if so."""
     return f"{'abandoned ' if attempt.abandoned else ''}task {attempt.task_id} ({attempt.name})"
+
+
+class Unopened(Exception):
+    """An argument that is shared could not be had; ``outcome`` is that of its attempt."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.outcome = Outcome(error=error, retryable=False)
+
+
+def opened(attempt: Attempt) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments with what is shared in place of each Shared.
+
+    Raises:
+        Unopened: that failed.
+    """
+    try:
+        return unwrap(attempt.args, attempt.kwargs)
+    except ShareError as error:
+        raise Unopened(not_shared(attempt, "parent", error)) from None
+    except BaseException as error:  # rebuilding it is user code, which may even exit
+        if came_by_signal(error):
+            raise
+        del attempt  # nor may the frames behind this one keep what is shared for as long as somebody has the error
+        traceback.clear_frames(error.__traceback__)
+        raise Unopened(arrived(error)) from None
 
 
 def give_up_later(attempt: Attempt, home: Mailbox, front: Front) -> None:

@@ -27,14 +27,14 @@ import threading
 import traceback
 from types import CoroutineType
 
-from .. import _checks, _current, _lineage
+from .. import _checks, _current, _lineage, _shared
 from .._clock import now
 from .._mailbox import Mailbox
 from .._states import Lane as LaneName
 from ..errors import TaskCancelled, WorkerStartupError
 from ._errors import arrived
 from .base import Attempt, Front, Outcome, WorkerInfo
-from .running import RunningTask, give_up_later, in_parent, title_of
+from .running import RunningTask, Unopened, give_up_later, in_parent, opened, title_of
 
 __all__ = ["ThreadLane"]
 
@@ -273,13 +273,19 @@ def _call(front: Front, attempt: Attempt) -> Outcome:
     assert context is not None
     context = context.copy()  # each attempt gets a fresh one: nothing leaks from try to try
     context.run(_current.running.set, RunningTask(front, attempt))
+    args, kwargs = attempt.args, attempt.kwargs
     try:
-        value = context.run(fn, *attempt.args, **attempt.kwargs)
+        if _shared.is_used:
+            args, kwargs = opened(attempt)
+        value = context.run(fn, *args, **kwargs)
         return Outcome(error=_checks.unawaited(value)) if type(value) is CoroutineType else Outcome(value=value)
     except TaskCancelled:
         return Outcome(cancelled=True)
+    except Unopened as failure:
+        del attempt, fn, context, args, kwargs  # as below
+        return failure.outcome
     except BaseException as error:  # SystemExit would end the pool thread; it is the task's outcome
-        del attempt, fn, context  # the traceback holds this frame: it must not hold the task that holds the error
+        del attempt, fn, context, args, kwargs  # the traceback holds this frame: not the task that holds the error too
         return Outcome(error=arrived(error))
 
 

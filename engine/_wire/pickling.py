@@ -199,10 +199,11 @@ _EMPTY: tuple[()] = ()
 class Packer:
     """Packs objects with picklers that are made once and used again."""
 
-    __slots__ = ("_idle",)
+    __slots__ = ("_idle", "_is_bounded")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_bounded: bool = True) -> None:
         self._idle: list[_QuickPickler] = []
+        self._is_bounded = is_bounded  #: else only what is inside the pickle is: buffers go nowhere
 
     def pack(self, obj: Any) -> Packed:
         """Pack ``obj``. About 0.5 µs for small things; raises whatever the pickling of ``obj`` raises."""
@@ -217,14 +218,14 @@ class Packer:
         try:
             pickler.dump(obj)
         except _NeedsCloudpickle:
-            return pack_by_value(obj)
+            return pack_by_value(obj, self._is_bounded)
         except PayloadTooLarge:
             raise
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            return _retry(obj, error)
+            return _retry(obj, error, self._is_bounded)
         file = pickler.file
         packed = Packed(file.getvalue(), pickler.buffers, pickler.plain)
-        if pickler.raw_bytes:
+        if pickler.raw_bytes and self._is_bounded:
             check_size(pickler.raw_bytes + len(packed.payload))
         if len(packed.payload) < KEEP_BYTES:
             file.seek(0)
@@ -235,22 +236,23 @@ class Packer:
         return packed
 
 
-def _retry(obj: Any, error: Exception) -> Packed:
+def _retry(obj: Any, error: Exception, is_bounded: bool) -> Packed:
     """Pack ``obj`` by value where plain pickle failed; if that fails too, the first error tells more."""
     try:
-        return pack_by_value(obj)
+        return pack_by_value(obj, is_bounded)
     except Exception:
         raise error from None
 
 
-def pack_by_value(obj: Any) -> Packed:
+def pack_by_value(obj: Any, is_bounded: bool = True) -> Packed:
     """Pack ``obj`` with cloudpickle: functions and classes that have no importable name travel whole."""
     from .by_value import ValuePickler
 
     pickler = ValuePickler()
     pickler.dump(obj)
     packed = Packed(pickler.file.getvalue(), pickler.buffers, False)
-    check_size(pickler.raw_bytes + len(packed.payload))
+    if is_bounded:
+        check_size(pickler.raw_bytes + len(packed.payload))
     return packed
 
 

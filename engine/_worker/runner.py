@@ -54,6 +54,7 @@ class Runner(ABC):
         self._interrupts.leave(number)
         self._leave_if_forked()
         self._answer(kind, number, started, ended, value)
+        del value  # an error's traceback reaches this frame: together they would keep the arguments
         _current.worker_task = None
         self._voice.task_id = 0
         return True

@@ -5,7 +5,7 @@ import functools
 from collections.abc import AsyncIterator, Callable
 from typing import assert_type
 
-from engine import BlockingEngine, BlockingTaskGroup, Engine, Lane, Priority, Retry, Task, cpu, io, task
+from engine import BlockingEngine, BlockingTaskGroup, Engine, Lane, Priority, Retry, Shared, Task, cpu, io, task
 
 
 def plain(number: int, text: str = "", *, flag: bool = False) -> list[str]:
@@ -113,3 +113,19 @@ def decorated_functions_stay_what_they_are() -> None:
 def a_task_of_a_subtype_is_a_task(engine: Engine) -> Task[object]:
     narrow: Task[list[str]] = engine.submit(plain, 1)
     return narrow
+
+
+async def a_shared_object_passes_for_what_it_holds(engine: Engine) -> None:
+    shared = engine.share([1, 2])
+    assert_type(shared, Shared[list[int]])
+    assert_type(shared.value, list[int])
+    assert_type(shared.size_bytes, int)
+    assert_type(engine.submit(sum_of, shared), Task[int])
+    assert_type(await engine.run(sum_of, shared), int)
+    with Engine() as blocking, blocking.options(timeout=5).share("text") as text:
+        assert_type(text, Shared[str])
+        assert_type(blocking.run(bare, text), int)
+
+
+def sum_of(numbers: list[int]) -> int:
+    return sum(numbers)

@@ -18,7 +18,8 @@ PUBLIC = 5
 LAYERS: dict[int, frozenset[str]] = {
     0: frozenset({"errors", "_states", "_clock", "_checks", "_forks", "_lineage", "_system"}),
     1: frozenset({"retry", "_options", "_routing", "_queue", "_verdict"}),
-    2: frozenset({"_registry", "_limits", "events", "_mailbox", "_current", "_latch", "_records", "_sigint", "_wire"}),
+    2: frozenset({"_registry", "_limits", "events", "_mailbox", "_current", "_latch", "_records", "_sigint", "_wire"})
+    | frozenset({"_shared", "_sharing"}),
     3: frozenset({"_lanes", "_worker"}),
     4: frozenset({"task"}),  # and every other module with an underscore: the front is where new parts begin
     PUBLIC: frozenset(

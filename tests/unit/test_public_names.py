@@ -16,9 +16,10 @@ from engine import errors
 NAMES = [
     "BlockingEngine", "BlockingTaskGroup", "CurrentTask", "DependencyFailed", "Engine", "EngineClosed", "EngineError",
     "EngineForked", "EngineFull", "Lane", "LaneSnapshot", "NestedDeadlock", "PayloadTooLarge", "PickleError",
-    "Priority", "Progress", "RemoteError", "ResultDecodeError", "Retry", "ShutdownReport", "Snapshot", "Task",
-    "TaskCancelled", "TaskDecodeError", "TaskGroup", "TaskInfo", "TaskState", "TaskTimeout", "WorkerCrashed",
-    "WorkerInfo", "WorkerMemoryExceeded", "WorkerStartupError", "checkpoint", "cpu", "current_task", "io", "task",
+    "Priority", "Progress", "RemoteError", "ResultDecodeError", "Retry", "ShareError", "Shared", "ShutdownReport",
+    "Snapshot", "Task", "TaskCancelled", "TaskDecodeError", "TaskGroup", "TaskInfo", "TaskState", "TaskTimeout",
+    "WorkerCrashed", "WorkerInfo", "WorkerMemoryExceeded", "WorkerStartupError", "checkpoint", "cpu", "current_task",
+    "io", "task",
 ]  # fmt: skip
 
 

@@ -7,7 +7,8 @@ from ..._records import function_name, named
 from ..._sigint import came_by_signal
 from ..._wire.frames import ARGS_ONLY, BULK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
 from ..._wire.pickling import Packed, Packer, dumps_by_value, lift_call, readable
-from ...errors import PayloadTooLarge, PickleError
+from ...errors import PayloadTooLarge, PickleError, ShareError
+from .._errors import not_shared
 from ..base import Attempt, Outcome
 from ..running import in_parent
 from .functions import Function, Functions
@@ -81,6 +82,8 @@ class Encoder:
             return Encoded(function, 0, self._packer.pack((args, kwargs, attempt.name, attempt.exported, given)))
         except PayloadTooLarge as error:
             raise too_large("arguments", "parent", attempt, error) from None
+        except ShareError as error:
+            raise not_shared(attempt, "parent", error) from None
         except BaseException as error:  # __reduce__ is user code, which may even exit
             if came_by_signal(error):
                 raise

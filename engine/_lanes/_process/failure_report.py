@@ -9,8 +9,16 @@ from typing import Any
 from ..._records import describe_error, named
 from ..._wire.frames import NOT_DECODED, NOT_ENCODED
 from ..._wire.harmless import load_harmless
-from ...errors import PayloadTooLarge, PickleError, RemoteError, RemoteTraceback, ResultDecodeError, TaskDecodeError
-from .._errors import may_be_raised
+from ...errors import (
+    PayloadTooLarge,
+    PickleError,
+    RemoteError,
+    RemoteTraceback,
+    ResultDecodeError,
+    ShareError,
+    TaskDecodeError,
+)
+from .._errors import may_be_raised, not_shared
 from ..base import Attempt
 from .encoder import too_large
 
@@ -48,7 +56,10 @@ class FailureReport:
         if self._kind in (NOT_DECODED, NOT_ENCODED):
             if type(original) is PayloadTooLarge:
                 return too_large("result", "worker", self._attempt, original)
-            result = self._pickle_error()
+            if self._kind == NOT_DECODED and type(original) is ShareError:
+                result: BaseException = not_shared(self._attempt, "worker", original)
+            else:
+                result = self._pickle_error()
         elif isinstance(original, BaseException) and may_be_raised(type(original)):
             return original
         else:
