@@ -4,7 +4,7 @@ The memory holds the raw buffers, each from a page boundary on, then the table o
 
 Guarantees
     Nothing is shared but that memory, which nobody can write. Callers: any thread of any process.
-    A descriptor is opened only where its number leads to that very memory: one that was closed may mean a pipe by
+    A descriptor is opened only where its number leads to that very memory: one that was closed may mean a FIFO by
     now, whose opening would block. It is looked at again once it is open.
 """
 

@@ -255,32 +255,32 @@ async def test_dropped_by_many_threads_at_once_it_is_closed_once() -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("reuse", ["nothing", "pipe", "file"])
+@pytest.mark.parametrize("reuse", ["nothing", "fifo", "file"])
 async def test_a_close_while_a_task_is_on_its_way_fails_it(backend: Backend, reuse: str, tmp_path: Path) -> None:
-    """E39: the descriptor is closed after the task was pickled, and its number may mean a pipe by then."""
+    """E39: the descriptor is closed after the task was pickled, and its number may mean a FIFO by then."""
     async with Engine(processes=1, process_backend=backend) as engine:
         await within(engine.submit(does.mappings))
         shared = engine.share(array())
-        fd, other = fd_of(shared), os.open(tmp_path, os.O_RDONLY)
-        ends = os.pipe()
-        (tmp_path / "file").write_bytes(b"x" * shared.size_bytes)
-        file = os.open(tmp_path / "file", os.O_RDONLY)
-        carrier = Carrier(shared)
+        other = tmp_path / "other"
+        if reuse == "fifo":  # which is opened for reading as soon as somebody writes, so never
+            os.mkfifo(other)
+        else:
+            other.write_bytes(b"x" * shared.size_bytes)
+        opened = os.open(other, os.O_RDONLY | os.O_NONBLOCK)
+        fd, carrier = fd_of(shared), Carrier(shared)
         shared.close()
         if reuse != "nothing":
-            os.dup2(ends[0] if reuse == "pipe" else file, fd)
-        os.close(ends[1])  # to open the pipe for reading would block
+            os.dup2(opened, fd)
         try:
             with pytest.raises(ShareError) as caught:
                 await within(engine.submit(does.the_same, carrier))
-            assert "expected what is shared with task 2 (the_same) to be open, got one that was closed" in str(
-                caught.value
-            )
-            assert (caught.value.where, caught.value.task_id, caught.value.what) == ("worker", 2, "shared object")
-            assert await within(engine.submit(abs, -1)) == 1
         finally:
-            for each in (ends[0], other, file, *([fd] if reuse != "nothing" else [])):
+            for each in (opened, fd) if reuse != "nothing" else (opened,):
                 os.close(each)
+        expected = "expected what is shared with task 2 (the_same) to be open, got one that was closed; keep the Shared"
+        assert expected in str(caught.value)
+        assert (caught.value.where, caught.value.task_id, caught.value.what) == ("worker", 2, "shared object")
+        assert await within(engine.submit(abs, -1)) == 1
 
 
 class Carrier:
