@@ -32,8 +32,8 @@ class Shared(Generic[T], Anything):  # type: ignore[misc]  # a base that is Any,
     """An object in memory that any number of tasks read at once. Made by ``share``; give it to tasks as it is.
 
     The function gets the object itself, at any depth of a process task's arguments, and where it is an argument of a
-    thread or a coroutine. Arrays are read-only. It is freed when nobody holds it: neither this Shared, nor a task that
-    was given it, nor what a function has kept of it. To a type checker it passes for a ``T``.
+    thread or a coroutine. What is shared of it is read-only (see ``share``). It is freed when nobody holds it: neither
+    this Shared, nor a task that was given it, nor what a function has kept. To a type checker it passes for a ``T``.
 
     Attributes:
         size_bytes: the memory that it takes, once for all.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "called_sum", "crash_once", "describe", "fail", "hold", "kept", "kept_no_more", "mappings", "nested",
-    "refused_writes", "reopen_and_write", "the_same", "total", "wait_for",
+    "called_sum", "crash_once", "describe", "describe_flags", "fail", "hold", "kept", "kept_no_more", "mappings",
+    "nested", "refused_writes", "reopen_and_write", "the_same", "total", "wait_for",
 ]  # fmt: skip
 
 kept: list[Any] = []
@@ -109,3 +109,9 @@ def called_sum(function: Any) -> float:
 
 def fail(array: Any) -> None:
     raise ValueError(f"on purpose, with {len(array)}")
+
+
+def describe_flags(array: Any) -> tuple[str, bool, list[str]]:
+    """Return type, whether it may be written, and what it keeps mapped."""
+    array.sum()
+    return type(array).__name__, array.flags.writeable, [] if array.flags.writeable else mappings()

@@ -141,6 +141,17 @@ async def test_shapes_orders_and_plain_data_arrive_whole(store: str) -> None:
         assert shared.value["fortran"].flags.f_contiguous
 
 
+async def test_what_pickle_keeps_inside_is_each_tasks_own(tmp_path: Path) -> None:
+    """Not shared, so not read-only: small arrays, strided ones, those of objects and of a subclass."""
+    mapped = np.memmap(tmp_path / "mapped", dtype="f8", mode="w+", shape=(1 << 16,))
+    async with Engine(processes=1) as engine:
+        for given in (array(1 << 10), array()[::2], np.zeros(1 << 16, dtype=object), mapped):
+            task = engine.submit(does.describe_flags, engine.share(given))
+            assert await within(task) == (type(given).__name__, True, [])
+        task = engine.submit(does.describe_flags, engine.share(np.asarray(mapped)))
+        assert (await within(task))[:2] == ("ndarray", False)
+
+
 async def test_it_is_a_snapshot() -> None:
     data = array()
     async with Engine(processes=1) as engine:
