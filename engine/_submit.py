@@ -217,8 +217,8 @@ class Submitter:
 
         ``engine.submit(fn, shared)``: ``fn`` gets the object itself, in every lane, with arrays that are read-only.
         What is shared is the contents of contiguous arrays and other buffers of 64 KiB and more (pickle protocol 5), of
-        any shape and total size. The rest of the object, strided arrays and those of a subclass too, is pickled once and
-        rebuilt in each task, as its own. ``bytes`` and ``bytearray`` are copied into each task; share a ``memoryview``
+        any shape and total size. The rest (strided arrays, arrays of dates, subclasses of arrays) is pickled once, and
+        rebuilt in each task as its own. ``bytes`` and ``bytearray`` are copied into each task; share a ``memoryview``
         of them to have no copy.
 
         It is a snapshot: later changes of ``obj`` are not seen. Any thread. It blocks for about 0.4 ms for each MB,
