@@ -55,7 +55,7 @@ def arrays_in(value: Any) -> list[Any]:
 
 
 def is_shared(array: Any) -> bool:
-    """Say whether the contents of ``array`` stay outside its pickle: those of dates do not, NumPy pickles them whole."""
+    """Say whether the contents of ``array`` stay outside its pickle; NumPy puts those of dates into it."""
     return bool(
         array.dtype.kind != "M" and (array.flags.c_contiguous or array.flags.f_contiguous) and array.nbytes >= RAW_BYTES
     )
