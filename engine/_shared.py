@@ -78,7 +78,7 @@ class Shared(Generic[T], Anything):  # type: ignore[misc]  # a base that is Any,
         """
         try:
             store = self._store.pop()
-        except IndexError:
+        except (IndexError, AttributeError):  # the latter: a Ctrl-C came before it was made
             return
         if type(store) is int:
             os.close(store)

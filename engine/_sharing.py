@@ -49,7 +49,7 @@ def share(obj: T, sizes: dict[object, int]) -> Shared[T]:
         _shared.is_used = True
     except BaseException as error:
         shared.close()
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None:  # else a signal's handler raised it
             raise _no_room(shared.size_bytes, error) from error
         raise
     return shared
