@@ -165,7 +165,7 @@ class Scheduler:
             if task._attempt is attempt:
                 task._attempt = None
                 task._worker = attempt.worker
-            quiet = self.registry.quiet_locked()
+            quiet = registry.quiet_locked() if registry.quiet_waiters else None
         if was_abandoned:
             log.info("task %d (%s), which was abandoned, has ended", attempt.task_id, attempt.name)
         if attempt.ending is not None and attempt.ending[0] is not None:

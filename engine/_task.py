@@ -257,6 +257,8 @@ class Task(Generic[T_co]):
                 self._scheduler.waiters.reclaim(lender)
         if self._state not in TERMINAL:
             raise RuntimeError("await was not used with a task of asyncio")
+        if self._state is TaskState.COMPLETED:
+            return self._result  # type: ignore[no-any-return]  # as in result
         try:
             return self.result()
         finally:

@@ -191,7 +191,8 @@ class ProcessLane:
         if worker.timers:
             self._forget_timer(worker, frame.number)
         try:
-            self._feed(worker, frame)
+            if frame.flags & RETIRE or not self._pool.is_well_fed(worker):
+                self._feed(worker, frame)
         finally:  # Ctrl-C may have come while the next task was pickled
             problem = self._decoder.settle(attempt, frame, worker.label)
         if problem:

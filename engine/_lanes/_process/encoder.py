@@ -1,5 +1,7 @@
 """An attempt as a packet: header, arguments, and what does not fit on the stream."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ... import _lineage
@@ -32,6 +34,9 @@ class Encoded(NamedTuple):
     function: Function | None  #: None: it is in the payload
     flags: int
     packed: Packed
+
+
+_encoded: Callable[[tuple[Any, ...]], Encoded] = functools.partial(tuple.__new__, Encoded)  # a third of the call's time
 
 
 class Encoder:
@@ -76,7 +81,7 @@ class Encoder:
         self._packing = attempt
         try:
             if function is not None and not kwargs and not attempt.exported and attempt.name == function.name:
-                return Encoded(function, ARGS_ONLY, self._packer.pack(args))
+                return _encoded((function, ARGS_ONLY, self._packer.pack(args)))
             given = fn if function is None else None
             return Encoded(function, 0, self._packer.pack((args, kwargs, attempt.name, attempt.exported, given)))
         except PayloadTooLarge as error:

@@ -129,9 +129,13 @@ class Pool:
             if self._is_closed or not self._dispatch(worker):
                 return
 
+    def is_well_fed(self, worker: Worker) -> bool:
+        """Say whether nothing needs to be sent to a worker that has answered, nor one more to be started."""
+        return worker.count() > PLENTY and self._is_complete()
+
     def refill(self, worker: Worker) -> None:
         """Send what comes next to a worker that has room, or let it rest."""
-        if worker.state != "busy" or (worker.count() > PLENTY and self._is_complete()):
+        if worker.state != "busy":
             return
         try:
             if not worker.is_unwanted and not worker.doomed:
