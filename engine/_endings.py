@@ -121,7 +121,7 @@ class Endings:
         """Settle ``task`` now if its lane allows, and see to it that its attempt ends. False: it was done."""
         text = describe_error(error)
         waiters: list[Waiter] | None = None
-        _held = task._args, task._kwargs, task._context, task._exported  # dropped after the lock: __del__ is user code
+        _held = task._args, task._kwargs, task._context  # dropped after the lock: __del__ is user code
         with self._registry.lock:
             if task._state in TERMINAL:
                 return False

@@ -225,7 +225,7 @@ class Registry:
 
     def _close_locked(self, task: Task[Any], error_text: str | None) -> list[Waiter]:
         """Let go of a ``task`` that is terminal; return who waits for it. No call behind the change of hands."""
-        task._args, task._kwargs, task._context, task._exported, task._loop = (), None, None, None, None
+        task._args, task._kwargs, task._context, task._loop = (), None, None, None
         self.history.append(_record(task, error_text))
         for waiter in task._waiters or _NONE:
             if waiter[3] is not None:

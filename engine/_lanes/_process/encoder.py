@@ -80,10 +80,10 @@ class Encoder:
         args, kwargs = lift_call(attempt.args, attempt.kwargs)
         self._packing = attempt
         try:
-            if function is not None and not kwargs and not attempt.exported and attempt.name == function.name:
+            if function is not None and not kwargs and not attempt.context and attempt.name == function.name:
                 return _encoded((function, ARGS_ONLY, self._packer.pack(args)))
             given = fn if function is None else None
-            return Encoded(function, 0, self._packer.pack((args, kwargs, attempt.name, attempt.exported, given)))
+            return Encoded(function, 0, self._packer.pack((args, kwargs, attempt.name, attempt.context, given)))
         except PayloadTooLarge as error:
             raise too_large("arguments", "parent", attempt, error) from None
         except BaseException as error:  # __reduce__ is user code, which may even exit
