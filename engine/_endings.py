@@ -153,7 +153,7 @@ class Endings:
     def _recall(
         self, task: Task[Any], attempt: Attempt, error: TaskTimeout | None, text: str | None, message: Any
     ) -> bool:
-        """Take ``attempt`` back from its worker, or treat it as started: the kernel decides which."""
+        """Take ``attempt`` back from its worker, or treat it as started: the lane says which."""
         lane = self._scheduler.lanes[attempt.lane]
         recalled = lane.recall(attempt)
         started = None if recalled else (lane.started(attempt) or now())

@@ -8,7 +8,7 @@ from ... import _lineage
 from ..._records import function_name, named
 from ..._sigint import came_by_signal
 from ..._wire.frames import ARGS_ONLY, BULK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
-from ..._wire.pickling import Packed, Packer, dumps_by_value, lift_call, readable
+from ..._wire.pickling import Packed, Packer, TooLong, dumps_by_value, lift_call, readable
 from ...errors import PayloadTooLarge, PickleError
 from ..base import Attempt, Outcome
 from ..running import in_parent
@@ -40,11 +40,16 @@ _encoded: Callable[[tuple[Any, ...]], Encoded] = functools.partial(tuple.__new__
 
 
 class Encoder:
-    """Pickles attempts; home loop only, but for ``doing``."""
+    """Pickles attempts, on one thread; ``doing`` may be asked from any.
 
-    def __init__(self, functions: Functions) -> None:
+    ``most`` is how many bytes, buffers apart, may be pickled here; ``between`` is called after every piece of much.
+    """
+
+    def __init__(
+        self, functions: Functions, *, most: int | None = None, between: Callable[[], object] | None = None
+    ) -> None:
         self._functions = functions
-        self._packer = Packer()
+        self._packer = Packer(most, between)
         self._forks = _lineage.forks
         self._packing: Attempt | None = None
 
@@ -58,6 +63,8 @@ class Encoder:
 
     def encode(self, attempt: Attempt) -> Encoded | None:
         """Pickle function and arguments of ``attempt``. None: it was recalled. PickleError: they cannot travel.
+
+        TooLong: they are longer than may be pickled here.
 
         A child that the pickling has forked ends here: the loop, and the sockets of the workers, are its parent's.
         """
@@ -84,6 +91,8 @@ class Encoder:
                 return _encoded((function, ARGS_ONLY, self._packer.pack(args)))
             given = fn if function is None else None
             return Encoded(function, 0, self._packer.pack((args, kwargs, attempt.name, attempt.context, given)))
+        except TooLong:
+            raise
         except PayloadTooLarge as error:
             raise too_large("arguments", "parent", attempt, error) from None
         except BaseException as error:  # __reduce__ is user code, which may even exit
