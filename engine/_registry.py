@@ -106,7 +106,8 @@ class Registry:
     def next_locked(self, lane: Lane) -> Task[Any] | None:
         """Return the next task of ``lane``, if there is a slot for it; None parks the taker."""
         slots = self.slots[lane]
-        task = self.ready[lane].first() if slots.limit is None or slots.has_room() else None
+        has_room = slots.limit is None or slots.taken < slots.limit or slots.has_room()
+        task = self.ready[lane].first() if has_room else None
         if task is None:
             slots.park()
         return task
