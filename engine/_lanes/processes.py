@@ -66,7 +66,8 @@ class ProcessLane:
         self._claim_lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._feeder = Feeder(
             front, home, self._functions, self.counters, self._claim_lock,
-            workers=lambda: self._pool.workers, pump=lambda: self._pool.pump(), on_sent=self._note_sent,
+            workers=lambda: self._pool.workers, pump=lambda: self._pool.pump(),
+            on_sent=None if settings.worker_memory_limit is None else lambda: self._memory.begin(),
         )  # fmt: skip
         self.encoder = self._feeder.encoder
         self._pool = Pool(
@@ -149,10 +150,6 @@ class ProcessLane:
             worker.forget()
 
     # -- events of workers
-
-    def _note_sent(self) -> None:
-        if self._memory.limit is not None:
-            self._memory.begin()
 
     def on_hello(self, worker: Worker) -> None:
         """A worker is ready."""

@@ -39,7 +39,7 @@ class Feeder:
         *,
         workers: Callable[[], tuple[Worker, ...]],
         pump: Callable[[], None],
-        on_sent: Callable[[], None],
+        on_sent: Callable[[], None] | None,
     ) -> None:
         self.encoder = Encoder(functions, most=LOOP_BYTES)
         self._front = front
@@ -63,7 +63,8 @@ class Feeder:
                 for each in self._workers():
                     each.forget_functions(forgotten)
             if worker.send(*following):
-                self._on_sent()
+                if self._on_sent is not None:
+                    self._on_sent()
                 return True
         return False
 
