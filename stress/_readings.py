@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stress._turn import Turn
-from stress._workloads import Figure, Size
+from stress._workloads import Figure, Goal, Size
 
-__all__ = ["Reading", "number"]
+__all__ = ["NOT_ASKED", "NOT_INSTALLED", "Reading", "number"]
+
+NOT_ASKED = "not asked for"
+NOT_INSTALLED = "not installed"
 
 
 @dataclass(slots=True)
@@ -50,11 +53,19 @@ class Reading:
     @property
     def verdicts(self) -> list[tuple[str, bool | None]]:
         """Give each promise in words, and whether it is kept; None where that was not to be seen."""
-        ours, ratios = self.ours, self.ratios
-        return [
-            (goal.words(self.figure.unit), None if ours is None else goal.is_kept(ours, ratios))
-            for goal in self.figure.goals
-        ]
+        return [(goal.words(self.figure.unit), self._is_kept(goal)) for goal in self.figure.goals]
+
+    def _is_kept(self, goal: Goal) -> bool | None:
+        ours = self.ours
+        kept = None if ours is None else goal.is_kept(ours, self.ratios)
+        is_partial = any(self.reasons.get(peer) in (NOT_ASKED, NOT_INSTALLED) for peer in goal.against)
+        return None if kept and is_partial else kept  # the best of them may be among those that were not there
+
+    @property
+    def shown(self) -> list[str]:
+        """Give the competitors that were asked for: the engine, those with a ratio from the best on, the others."""
+        others = [peer for peer in self.figure.peers if peer not in self.ratios]
+        return [self.figure.ours, *self.ratios, *[p for p in others if self.reasons.get(p) != NOT_ASKED]]
 
     @property
     def title(self) -> str:

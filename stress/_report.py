@@ -81,7 +81,7 @@ def _details(reading: Reading) -> str:
     figure = reading.figure
     lines = [f"### {figure.name}\n", f"{reading.title}. {'More' if figure.is_rate else 'Less'} is better.\n"]
     lines += ["| ratio | | median | from | to |", "| ---: | --- | ---: | ---: | ---: |"]
-    for peer in (figure.ours, *reading.ratios, *[p for p in figure.peers if p not in reading.ratios]):
+    for peer in reading.shown:
         lines.append(_row(reading, peer))
     return "\n".join(lines) + "\n"
 
@@ -115,7 +115,7 @@ def terminal_lines(reading: Reading) -> list[str]:
     """Return the lines of one figure for the terminal: the ratio comes first."""
     figure = reading.figure
     lines = [f"{figure.name}: {reading.title}"]
-    for peer in (figure.ours, *reading.ratios, *[p for p in figure.peers if p not in reading.ratios]):
+    for peer in reading.shown:
         value = reading.median(peer)
         ratio = f"{number(reading.ratios[peer])} x" if peer in reading.ratios else ""
         said = reading.reasons.get(peer, "not measured") if value is None else f"{number(value):>12} {figure.unit}"

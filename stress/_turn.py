@@ -12,6 +12,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from dataclasses import asdict, dataclass
@@ -36,16 +37,18 @@ class Turn:
 def take_turn(figure: str, peer: str, size: dict[str, float], patience: float) -> Turn:
     """Let ``peer`` measure ``figure`` in a process of its own, for at most ``patience`` seconds."""
     command = [sys.executable, "-m", "stress._turn", figure, peer, json.dumps(size)]
-    run = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        stdout, stderr = run.communicate(timeout=patience)
-    except subprocess.TimeoutExpired:
-        return Turn(reason=f"gave up after {patience:g} s", is_final=True)
-    finally:
-        _end(run)
+    # Files, not pipes: workers that outlive the turn would hold a pipe open.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        run = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+        try:
+            run.wait(patience)
+        except subprocess.TimeoutExpired:
+            return Turn(reason=f"gave up after {patience:g} s", is_final=True)
+        finally:
+            _end(run)
+        out.seek(0)
+        err.seek(0)
+        stdout, stderr = out.read(), err.read()
     for line in reversed(stdout.splitlines()):
         if line.startswith(_PREFIX):
             return Turn(**json.loads(line.removeprefix(_PREFIX)))
@@ -53,7 +56,7 @@ def take_turn(figure: str, peer: str, size: dict[str, float], patience: float) -
     return Turn(reason=f"failed: {last[-1][:200]}")
 
 
-def _end(run: subprocess.Popen[str]) -> None:
+def _end(run: subprocess.Popen[bytes]) -> None:
     """End the process and whatever of its session and of its children is left."""
     end = time.monotonic() + _RESTS
     while (left := _of_turn(run)) and time.monotonic() < end:
@@ -62,13 +65,10 @@ def _end(run: subprocess.Popen[str]) -> None:
                 process.kill()
         run.poll()
         time.sleep(0.01)
-    for pipe in (run.stdout, run.stderr):
-        if pipe is not None:
-            pipe.close()
     run.wait()
 
 
-def _of_turn(run: subprocess.Popen[str]) -> list[psutil.Process]:
+def _of_turn(run: subprocess.Popen[bytes]) -> list[psutil.Process]:
     found = []
     if run.poll() is None:
         with contextlib.suppress(psutil.Error):

@@ -26,7 +26,7 @@ from typing import Any
 from stress._chart import draw
 from stress._machine import machine
 from stress._peers import PEERS, distributions, is_installed
-from stress._readings import Reading
+from stress._readings import NOT_ASKED, NOT_INSTALLED, Reading
 from stress._report import page, terminal_lines
 from stress._turn import Turn, take_turn
 from stress._workloads import Figure, Size, figures
@@ -48,9 +48,9 @@ def measure(reading: Reading, rounds: int, chosen: Sequence[str], patience: floa
     competitors = [figure.ours, *[peer for peer in figure.peers if peer in chosen]]
     for peer in figure.peers:
         if peer not in chosen:
-            reading.note(peer, Turn(reason="not asked for"))
+            reading.note(peer, Turn(reason=NOT_ASKED))
     for peer in [peer for peer in competitors if not is_installed(peer)]:
-        reading.note(peer, Turn(reason="not installed"))
+        reading.note(peer, Turn(reason=NOT_INSTALLED))
         competitors.remove(peer)
     out: set[str] = set()
     for number in range(rounds):
