@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import psutil
@@ -22,6 +23,7 @@ import psutil
 __all__ = ["Turn", "take_turn"]
 
 _PREFIX = "turn: "
+_LOOK_EVERY = 0.5  #: seconds between two looks for a Ctrl-C
 _RESTS = 5.0  #: seconds that the processes of a turn have to be gone after they were killed
 
 
@@ -34,16 +36,22 @@ class Turn:
     is_final: bool = False  #: another turn would give the same reason
 
 
-def take_turn(figure: str, peer: str, size: dict[str, float], patience: float) -> Turn:
-    """Let ``peer`` measure ``figure`` in a process of its own, for at most ``patience`` seconds."""
+def take_turn(
+    figure: str, peer: str, size: dict[str, float], patience: float, is_over: Callable[[], bool] = lambda: False
+) -> Turn:
+    """Let ``peer`` measure ``figure`` in a process of its own, for at most ``patience`` seconds.
+
+    Raises:
+        KeyboardInterrupt: ``is_over`` said so. A handler that only notes a Ctrl-C loses no process, where one that
+            raises may do so between the start of a process and the assignment of what stands for it.
+    """
     command = [sys.executable, "-m", "stress._turn", figure, peer, json.dumps(size)]
     # Files, not pipes: workers that outlive the turn would hold a pipe open.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         run = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
         try:
-            run.wait(patience)
-        except subprocess.TimeoutExpired:
-            return Turn(reason=f"gave up after {patience:g} s", is_final=True)
+            if not _has_ended(run, time.monotonic() + patience, is_over):
+                return Turn(reason=f"gave up after {patience:g} s", is_final=True)
         finally:
             _end(run)
         out.seek(0)
@@ -54,6 +62,18 @@ def take_turn(figure: str, peer: str, size: dict[str, float], patience: float) -
             return Turn(**json.loads(line.removeprefix(_PREFIX)))
     last = stderr.strip().splitlines() or [f"exit code {run.returncode}"]
     return Turn(reason=f"failed: {last[-1][:200]}")
+
+
+def _has_ended(run: subprocess.Popen[bytes], end: float, is_over: Callable[[], bool]) -> bool:
+    while True:
+        try:
+            run.wait(min(_LOOK_EVERY, max(0.0, end - time.monotonic())))
+            return True
+        except subprocess.TimeoutExpired:
+            if is_over():
+                raise KeyboardInterrupt from None
+            if time.monotonic() >= end:
+                return False
 
 
 def _end(run: subprocess.Popen[bytes]) -> None:

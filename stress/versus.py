@@ -16,8 +16,10 @@ import json
 import os
 import platform
 import shlex
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -42,7 +44,9 @@ def order(competitors: Sequence[str], turn: int) -> list[str]:
     return [*competitors[at:], *competitors[:at]]
 
 
-def measure(reading: Reading, rounds: int, chosen: Sequence[str], patience: float) -> Iterator[str]:
+def measure(
+    reading: Reading, rounds: int, chosen: Sequence[str], patience: float, is_over: Callable[[], bool]
+) -> Iterator[str]:
     """Take all turns of one figure, and yield who is next before each."""
     figure = reading.figure
     competitors = [figure.ours, *[peer for peer in figure.peers if peer in chosen]]
@@ -57,7 +61,7 @@ def measure(reading: Reading, rounds: int, chosen: Sequence[str], patience: floa
         for peer in order(competitors, number):
             if peer not in out:
                 yield f"{figure.name}: round {number + 1} of {rounds}, {peer}"
-                turn = take_turn(figure.name, peer, asdict(reading.size), patience)
+                turn = take_turn(figure.name, peer, asdict(reading.size), patience, is_over)
                 reading.note(peer, turn)
                 if turn.is_final:
                     out.add(peer)
@@ -88,18 +92,23 @@ class _Progress:
 def run(chosen: Sequence[Figure], options: argparse.Namespace, size: Size) -> tuple[list[Reading], bool]:
     """Measure the chosen figures; return what was measured, and whether Ctrl-C ended it."""
     readings: list[Reading] = []
-    progress = _Progress()
+    progress, ctrl_c = _Progress(), threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: ctrl_c.set())
     try:
         for index, figure in enumerate(chosen):
             readings.append(Reading(figure, size))
-            for text in measure(readings[-1], options.rounds, options.peers, options.patience):
+            for text in measure(readings[-1], options.rounds, options.peers, options.patience, ctrl_c.is_set):
                 progress.show(text, index / len(chosen))
+                if ctrl_c.is_set():
+                    raise KeyboardInterrupt
             progress.clear()
             print("\n".join(terminal_lines(readings[-1])), end="\n\n", flush=True)
     except KeyboardInterrupt:
         progress.clear()
         print("interrupted; what was measured so far:", file=sys.stderr)
         return [reading for reading in readings if reading.values], True
+    finally:
+        signal.signal(signal.SIGINT, before)
     return readings, False
 
 

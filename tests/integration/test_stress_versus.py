@@ -42,6 +42,12 @@ def test_the_engine_and_the_standard_executors_are_measured_beside_each_other(tm
     assert "| [flood-process](#flood-process) |" in text
 
 
+def turns_of(tasks: str) -> list[psutil.Process]:
+    """Return the processes of turns with so many tasks."""
+    found = psutil.process_iter(["cmdline"])
+    return [process for process in found if f'"tasks": {tasks}' in " ".join(process.info["cmdline"] or [])]
+
+
 @pytest.mark.parametrize("part", range(3))
 def test_every_figure_of_the_engine_alone_gives_a_value(part: int) -> None:
     names = list(figures())[part::3]
@@ -58,7 +64,7 @@ def test_a_library_that_is_missing_is_a_row_and_a_missed_promise_ends_a_check_wi
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(versus, "is_installed", lambda name: name != "loky")
-    monkeypatch.setattr(versus, "take_turn", lambda figure, peer, size, patience: Turn(value=7.0))
+    monkeypatch.setattr(versus, "take_turn", lambda *_: Turn(value=7.0))
     arguments = ["--only", "flood-process", "--peers", "cf-fork", "loky"]
     assert versus.main(arguments) == 0
     assert versus.main([*arguments, "--check"]) == 1
@@ -69,28 +75,25 @@ def test_a_library_that_is_missing_is_a_row_and_a_missed_promise_ends_a_check_wi
 
 
 def test_a_turn_that_takes_too_long_is_given_up_with_all_that_it_started() -> None:
-    before = {process.pid for process in psutil.process_iter()}
     turn = take_turn("flood-process", "cf-spawn", {"tasks": 100_000_000}, patience=3)
     assert turn.value is None
     assert turn.reason == "gave up after 3 s"
-
-    def ours() -> list[psutil.Process]:
-        new = [process for process in psutil.process_iter(["cmdline"]) if process.pid not in before]
-        return [process for process in new if "100000000" in " ".join(process.info["cmdline"] or [])]
-
-    eventually(lambda: not ours())
+    eventually(lambda: not turns_of("100000000"))
 
 
 def test_ctrl_c_ends_it_with_what_was_measured_so_far() -> None:
     run = subprocess.Popen(
-        [sys.executable, "-m", "stress", "versus", *SMALL, "--only", "submit-50", "speed-up", "--tasks", "10000000"],
+        [
+            sys.executable, "-m", "stress", "versus", *SMALL, "--tasks", "10000000", "--peers", "cf-fork",
+            "--only", "first-result", "speed-up",
+        ],
         cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(REPOSITORY))},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         assert run.stdout is not None
         for line in run.stdout:
-            if line.startswith("submit-50"):
+            if line.startswith("first-result"):
                 break
         run.send_signal(signal.SIGINT)
         stdout, stderr = run.communicate(timeout=60)
@@ -98,9 +101,10 @@ def test_ctrl_c_ends_it_with_what_was_measured_so_far() -> None:
         run.kill()
         run.wait()
     assert run.returncode == 130, stderr
+    eventually(lambda: not turns_of("10000000"))
     result = json.loads(stdout.splitlines()[-1])
     assert result["interrupted"] is True
-    assert result["figures"]["submit-50"]["engine"] > 0
+    assert result["figures"]["first-result"]["engine"] > 0
 
 
 def test_what_it_does_not_know_is_refused() -> None:
