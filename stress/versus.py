@@ -22,6 +22,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.error(f"expected --only to be names among {', '.join(figures())}, got {', '.join(sorted(unknown))}")
     if unknown := set(options.peers) - PEERS.keys():
         parser.error(f"expected --peers to be names among {', '.join(PEERS)}, got {', '.join(sorted(unknown))}")
+    for name in ("json", "chart", "write"):  # before the minutes of measuring
+        path = getattr(options, name)
+        if path is not None and not Path(path).resolve().parent.is_dir():
+            parser.error(f"expected --{name} to be a file in a directory that is there, got {path!r}")
+    if options.chart is not None and find_spec("matplotlib") is None:
+        parser.error("expected matplotlib to be installed for --chart, got none; use pip install .[versus]")
     options.peers = options.peers or list(PEERS)
     return options
 
@@ -201,9 +208,6 @@ def write(options: argparse.Namespace, readings: list[Reading], result: dict[str
     if options.chart:
         engine, python = result["machine"]["hybrid-engine"], result["machine"]["python"]
         caption = f"engine {engine} {result['machine']['commit']}, Python {python}, {result['machine']['processor']}"
-        try:
-            draw(readings, options.chart, caption)
-        except ImportError:
-            print("no chart: matplotlib is not installed; pip install .[versus]", file=sys.stderr)
+        draw(readings, options.chart, caption)
     if options.write and not result["interrupted"]:
         Path(options.write).write_text(page(readings, result), encoding="utf-8")

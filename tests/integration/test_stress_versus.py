@@ -107,10 +107,22 @@ def test_ctrl_c_ends_it_with_what_was_measured_so_far() -> None:
     assert result["figures"]["first-result"]["engine"] > 0
 
 
-def test_what_it_does_not_know_is_refused() -> None:
-    run = run_stress("versus", "--only", "speed")
-    assert run.returncode == 2
-    assert "expected --only to be names among flood-process" in run.stderr
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--only", "speed"], "expected --only to be names among flood-process"),
+        (["--peers", "celery"], "expected --peers to be names among engine"),
+        (["--rounds", "0"], "expected --rounds to be positive, got 0"),
+        (["--json", "/nowhere/x.json"], "expected --json to be a file in a directory that is there"),
+    ],
+)
+def test_what_it_does_not_know_is_refused(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        versus.main(arguments)
+    assert caught.value.code == 2
+    assert expected in capsys.readouterr().err
 
 
 def test_tuning_measures_each_option_and_writes_its_rows_into_the_page(tmp_path: Path) -> None:
