@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stress._readings import Reading, number
+from stress._workloads import FULL_SIZE
 
-__all__ = ["PEERS_IN_WORDS", "page", "terminal_lines"]
+__all__ = ["FULL_ROUNDS", "PEERS_IN_WORDS", "page", "terminal_lines"]
 
+FULL_ROUNDS = 5
 PEERS_IN_WORDS = {
     "engine": "the process lane, default settings",
     "engine-thread": "the thread lane",
@@ -47,6 +49,7 @@ def page(readings: Sequence[Reading], facts: Mapping[str, Any]) -> str:
     """Return the whole page."""
     size = facts["size"]
     parts = [_HEAD.format(command=facts["command"], rounds=facts["rounds"], workers=size["workers"])]
+    parts.extend(_doubts(facts))
     if facts["chart"]:
         parts.append(f"![Ratios of all figures]({facts['chart']})\n")
     parts.append(_promises(readings))
@@ -54,6 +57,18 @@ def page(readings: Sequence[Reading], facts: Mapping[str, Any]) -> str:
     parts.append(_competitors(readings))
     parts.append(_machine(facts))
     return "\n".join(parts)
+
+
+def _doubts(facts: Mapping[str, Any]) -> list[str]:
+    """Say what makes the figures worth less than those of a full run on a machine that does nothing else."""
+    found, size = [], facts["size"]
+    if facts["machine"]["load"] > facts["machine"]["cpus"] / 4:
+        found.append(f"the machine did other work (load {facts['machine']['load']:g} before the run)")
+    if facts["rounds"] < FULL_ROUNDS:
+        found.append(f"fewer than {FULL_ROUNDS} rounds were made")
+    if size["tasks"] < FULL_SIZE.tasks or size["megabytes"] < FULL_SIZE.megabytes:
+        found.append(f"the work was cut to {size['tasks']:,} tasks and {size['megabytes']:g} MB")
+    return [f"**Read these figures with care**: {'; '.join(found)}.\n"] if found else []
 
 
 def _promises(readings: Sequence[Reading]) -> str:

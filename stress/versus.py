@@ -30,9 +30,9 @@ from stress._chart import draw
 from stress._machine import machine
 from stress._peers import PEERS, distributions, is_installed
 from stress._readings import NOT_ASKED, NOT_INSTALLED, Reading
-from stress._report import page, terminal_lines
+from stress._report import FULL_ROUNDS, page, terminal_lines
 from stress._turn import Turn, take_turn
-from stress._workloads import Figure, Size, figures
+from stress._workloads import FULL_SIZE, Figure, Size, figures
 
 __all__ = ["main", "measure", "order"]
 
@@ -158,7 +158,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--chart", metavar="FILE", help="draw the ratios as a PNG (matplotlib)")
     parser.add_argument("--write", metavar="FILE", help="write the page (Markdown)")
     options = parser.parse_args(arguments)
-    for name, quick, full in (("rounds", 1, 5), ("tasks", 1000, 20_000), ("megabytes", 10, 100)):
+    for name, quick, full in (
+        ("rounds", 1, FULL_ROUNDS),
+        ("tasks", 1000, FULL_SIZE.tasks),
+        ("megabytes", 10, FULL_SIZE.megabytes),
+    ):
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else full)
         if getattr(options, name) <= 0:

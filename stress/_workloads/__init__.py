@@ -5,7 +5,9 @@ from functools import cache
 
 from stress._workloads.figure import Figure, Goal, Size
 
-__all__ = ["Figure", "Goal", "Size", "figures"]
+__all__ = ["FULL_SIZE", "Figure", "Goal", "Size", "figures"]
+
+FULL_SIZE = Size()  #: what the promises speak of
 
 _MODULES = ("floods", "trips", "maps", "arrays", "pending", "computing", "real", "own")
 

@@ -86,8 +86,12 @@ def test_every_figure_names_known_competitors_and_a_title_with_its_size() -> Non
 def test_the_page_says_why_a_competitor_has_no_value() -> None:
     found = reading(Goal(2, ("loky", "dask")), engine=[10], loky=[30])
     found.note("dask", Turn(reason="gave up after 3 s"))
-    facts = {"command": "c", "rounds": 1, "size": {"workers": 2}, "machine": {"cpus": 2}, "versions": {}, "chart": None}
+    facts = {
+        "command": "c", "rounds": 1, "size": {"workers": 2, "tasks": 50, "megabytes": 100}, "versions": {},
+        "machine": {"cpus": 2, "load": 1.5}, "chart": None,
+    }  # fmt: skip
     text = page([found], facts)
+    assert "the machine did other work (load 1.5 before the run); fewer than 5 rounds were made; the work was" in text
     assert "| | dask | gave up after 3 s | | |" in text
     assert "| 3 x | loky | 30 ms | 30 | 30 |" in text
     assert "| [f](#f) | 10 ms | 2 x the best of loky, dask | 3 x | kept |" in text
