@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -40,6 +41,14 @@ def test_the_engine_and_the_standard_executors_are_measured_beside_each_other(tm
     text = page.read_text()
     assert f"$ {result['command']}\n" in text
     assert "| [flood-process](#flood-process) |" in text
+
+
+@pytest.mark.skipif(find_spec("matplotlib") is None, reason="the chart needs matplotlib (the extra versus)")
+def test_a_chart_is_drawn(tmp_path: Path) -> None:
+    chart = tmp_path / "ratios.png"
+    run = run_stress("versus", *SMALL, "--only", "flood-thread", "--peers", "cf-thread", "--chart", str(chart))
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert chart.read_bytes().startswith(b"\x89PNG")
 
 
 def turns_of(tasks: str) -> list[psutil.Process]:

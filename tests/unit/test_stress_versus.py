@@ -1,10 +1,7 @@
 """How readings of a comparison are judged and written; and that the page in docs is of the script's making."""
 
-from pathlib import Path
-
 import pytest
 
-from stress._chart import draw
 from stress._peers import PEERS
 from stress._readings import NOT_INSTALLED, Reading, number
 from stress._report import PEERS_IN_WORDS, page
@@ -96,13 +93,6 @@ def test_the_page_says_why_a_competitor_has_no_value() -> None:
     assert "| 3 x | loky | 30 ms | 30 | 30 |" in text
     assert "| [f](#f) | 10 ms | 2 x the best of loky, dask | 3 x | kept |" in text
     assert "7 of them. Less is better." in text
-
-
-def test_a_chart_is_drawn_where_matplotlib_is_installed(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    path = tmp_path / "ratios.png"
-    draw([reading(Goal(2, ("loky",)), engine=[10], loky=[30], dask=[5])], str(path), "caption")
-    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_page_in_docs_is_of_the_scripts_making() -> None:
