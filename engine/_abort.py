@@ -83,7 +83,7 @@ def _cancel(core: Core, task: Task[Any], why: str) -> None:
     """Settle ``task``; one that an interrupt left between two states is put in order first."""
     registry = core.registry
     waiters: list[Waiter] | None = None
-    held = task._args, task._kwargs, task._context, task._exported  # dropped after the lock: __del__ is user code
+    held = task._args, task._kwargs, task._context  # dropped after the lock: __del__ is user code
     with registry.lock:
         if task._state in TERMINAL:
             registry.live.pop(task.id, None)

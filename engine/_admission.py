@@ -53,7 +53,7 @@ class Admission:
             if call not in self._prepared:
                 self._prepare(call)
             if self._exported:
-                task._exported = {a: v for a, var in self._exported if (v := var.get(_UNSET)) is not _UNSET}
+                task._context = {a: v for a, var in self._exported if (v := var.get(_UNSET)) is not _UNSET}
         else:
             task._context = contextvars.copy_context()
             if lane is LaneName.LOOP:

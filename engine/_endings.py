@@ -121,7 +121,7 @@ class Endings:
         """Settle ``task`` now if its lane allows, and see to it that its attempt ends. False: it was done."""
         text = describe_error(error)
         waiters: list[Waiter] | None = None
-        _held = task._args, task._kwargs, task._context, task._exported  # dropped after the lock: __del__ is user code
+        _held = task._args, task._kwargs, task._context  # dropped after the lock: __del__ is user code
         with self._registry.lock:
             if task._state in TERMINAL:
                 return False
@@ -153,7 +153,7 @@ class Endings:
     def _recall(
         self, task: Task[Any], attempt: Attempt, error: TaskTimeout | None, text: str | None, message: Any
     ) -> bool:
-        """Take ``attempt`` back from its worker, or treat it as started: the kernel decides which."""
+        """Take ``attempt`` back from its worker, or treat it as started: the lane says which."""
         lane = self._scheduler.lanes[attempt.lane]
         recalled = lane.recall(attempt)
         started = None if recalled else (lane.started(attempt) or now())

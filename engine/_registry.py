@@ -21,7 +21,7 @@ from ._clock import ordered_after
 from ._limits import Slots
 from ._queue import ReadyQueue
 from ._records import Complaint, TaskInfo
-from ._states import TERMINAL, Lane, TaskState, check_move
+from ._states import MOVES, TERMINAL, Lane, TaskState, check_move
 from .errors import EngineFull
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class Registry:
         self.waiting += 1
         self.counts[call.lane][TaskState.PENDING] += 1
         self.ready[call.lane].push(task, call.priority)
-        return self.slots[call.lane].to_wake()
+        slots = self.slots[call.lane]
+        return slots.to_wake() if slots.parked or slots.spawnable > 0 else None
 
     def mend_locked(self, task: Task[Any]) -> list[Callable[[], None]]:
         """Put in order what a Ctrl-C in ``admit_locked`` broke off; return whom to wake, as one may have been missed.
@@ -105,7 +106,8 @@ class Registry:
     def next_locked(self, lane: Lane) -> Task[Any] | None:
         """Return the next task of ``lane``, if there is a slot for it; None parks the taker."""
         slots = self.slots[lane]
-        task = self.ready[lane].first() if slots.has_room() else None
+        has_room = slots.limit is None or slots.taken < slots.limit or slots.has_room()
+        task = self.ready[lane].first() if has_room else None
         if task is None:
             slots.park()
         return task
@@ -178,7 +180,8 @@ class Registry:
     def move_locked(self, task: Task[Any], new: TaskState) -> None:
         """Change the state of ``task``, as the table allows."""
         old = task._state
-        check_move(old, new)
+        if new not in MOVES[old]:
+            check_move(old, new)
         counts = self.counts[task._call.lane]
         counts[old] -= 1
         counts[new] += 1
@@ -188,7 +191,8 @@ class Registry:
         """Record that ``attempt`` of a PENDING ``task`` started at monotonic ``at``."""
         self.move_locked(task, TaskState.RUNNING)
         task._attempts = attempt.number
-        task._started = ordered_after(at, task._created)
+        created = task._created
+        task._started = at if at > created else ordered_after(at, created)
         attempt.started_at = at  # last: what breaks in before leaves an attempt that has not begun
 
     def settle_locked(
@@ -212,7 +216,8 @@ class Registry:
         task._traceback = _TRACEBACK.__get__(error) if error is not None else None  # past a property of user code
         if error is not None and state is TaskState.FAILED and not task._retrieved:
             task._complaint = Complaint(task._scheduler.report_unretrieved, task.id, task._call.name, error)
-        task._completed = ordered_after(at, task._started if task._started is not None else task._created)
+        before = task._started if task._started is not None else task._created
+        task._completed = at if at > before else ordered_after(at, before)
         self.move_locked(task, state)
         attempt = task._attempt
         if attempt is not None and attempt.worker is not None:
@@ -221,7 +226,7 @@ class Registry:
 
     def _close_locked(self, task: Task[Any], error_text: str | None) -> list[Waiter]:
         """Let go of a ``task`` that is terminal; return who waits for it. No call behind the change of hands."""
-        task._args, task._kwargs, task._context, task._exported, task._loop = (), None, None, None, None
+        task._args, task._kwargs, task._context, task._loop = (), None, None, None
         self.history.append(_record(task, error_text))
         for waiter in task._waiters or _NONE:
             if waiter[3] is not None:
@@ -243,7 +248,7 @@ class Registry:
             slots.recover()
         attempt.over = True
         self.attempts.discard(attempt)
-        return slots.to_wake() if self.ready[attempt.lane] else None
+        return slots.to_wake() if (slots.parked or slots.spawnable > 0) and self.ready[attempt.lane] else None
 
     def waits_locked(self, attempt: Attempt) -> Callable[[], None] | None:
         """Lend the slot of ``attempt``, which waits for one more task; return whom to wake."""

@@ -88,7 +88,7 @@ class Scheduler:
                 call = task._call
                 attempt = Attempt(
                     task.id, task._attempts + 1, call.name, call.fn, task._args, task._kwargs or _NO_KWARGS, lane=lane,
-                    timeout=call.timeout, grace=call.grace, context=task._context, exported=task._exported,
+                    timeout=call.timeout, grace=call.grace, context=task._context,
                     loop=task._loop, task=task,
                 )  # fmt: skip
                 if taker is not None:
@@ -165,7 +165,7 @@ class Scheduler:
             if task._attempt is attempt:
                 task._attempt = None
                 task._worker = attempt.worker
-            quiet = self.registry.quiet_locked()
+            quiet = registry.quiet_locked() if registry.quiet_waiters else None
         if was_abandoned:
             log.info("task %d (%s), which was abandoned, has ended", attempt.task_id, attempt.name)
         if attempt.ending is not None and attempt.ending[0] is not None:
@@ -301,7 +301,7 @@ class Scheduler:
         with self.registry.lock:
             queue = self.registry.ready[lane]
             while (task := queue.pop()) is not None:
-                held.append((task._args, task._kwargs, task._context, task._exported))
+                held.append((task._args, task._kwargs, task._context))
                 if task._attempts == 0:
                     self.registry.waiting -= 1
                 mine = copy.copy(error)

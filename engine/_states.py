@@ -1,7 +1,7 @@
 """The life of a task as one table.
 
-``MOVES`` is the only place that says which state may follow which; ``check_move`` is asked by the registry on
-every change, so an illegal one cannot happen silently.
+``MOVES`` is the only place that says which state may follow which; the registry asks it on every change, so an illegal
+one cannot happen silently.
 """
 
 import enum

@@ -46,7 +46,7 @@ class Task(Generic[T_co]):
 
     __slots__ = (
         "__weakref__", "_anchor", "_args", "_attempt", "_attempts", "_call", "_cancel_message", "_cancel_requested",
-        "_complaint", "_completed", "_context", "_created", "_error", "_exported", "_failure", "_kwargs", "_last_error",
+        "_complaint", "_completed", "_context", "_created", "_error", "_failure", "_kwargs", "_last_error",
         "_loop", "_progress", "_result", "_retrieved", "_scheduler", "_started", "_state", "_timed_out", "_timer",
         "_traceback", "_waiters", "_worker", "id", "queued",
     )  # fmt: skip
@@ -83,8 +83,8 @@ class Task(Generic[T_co]):
         self._retrieved = False
         self._complaint: Complaint | None = None  #: of a failure that nobody has asked for yet
         self._waiters: list[Waiter] | None = None
-        self._context: contextvars.Context | None = None
-        self._exported: dict[str, Any] | None = None
+        #: What it sees of its submitter's: the whole context, in the process lane the exported variables by address.
+        self._context: contextvars.Context | dict[str, Any] | None = None
         self._loop: Mailbox | None = None
         self._timer: Any = None
         self._progress: Progress | None = None
@@ -257,6 +257,8 @@ class Task(Generic[T_co]):
                 self._scheduler.waiters.reclaim(lender)
         if self._state not in TERMINAL:
             raise RuntimeError("await was not used with a task of asyncio")
+        if self._state is TaskState.COMPLETED:
+            return self._result  # type: ignore[no-any-return]  # as in result
         try:
             return self.result()
         finally:

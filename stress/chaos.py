@@ -35,6 +35,7 @@ IN_FLIGHT = 10_000
 POISON_SHARE = 0.2
 DEADLY_SHARE = 0.003  #: of all tasks: each costs a worker, 40 ms
 FAST_DEATH = 0.05  #: seconds from a death to FAILED, p99
+MORE_AT_MOST = 4  #: times as many tasks as were asked for, until the killer is done
 AT_ONCE = 250  #: tasks submitted in one turn of the loop
 
 
@@ -83,16 +84,24 @@ class Chaos:
     async def submit_all(self) -> None:
         """Keep the window full until all is submitted and has been struck, or time is over; then let all settle."""
         end = time.monotonic() + self.settings.seconds
-        while (self.submitted < self.settings.tasks or not self.killer.is_done) and time.monotonic() < end:
-            for _ in range(AT_ONCE):
-                if len(self.live) < self.settings.in_flight:
-                    self._submit_any()
-            await asyncio.sleep(0 if len(self.live) < self.settings.in_flight else 0.002)
         seen, since = self.settled, time.monotonic()
-        while self.live and time.monotonic() - since < self.settings.patience:
-            await asyncio.sleep(0.01)
-            if self.settled != seen:
+        while time.monotonic() - since < self.settings.patience:  # or it stands still, and the ledger will say so
+            if self._is_enough() or time.monotonic() > end:
+                if not self.live:
+                    break
+                await asyncio.sleep(0.01)
+            else:
+                for _ in range(AT_ONCE):
+                    if len(self.live) < self.settings.in_flight:
+                        self._submit_any()
+                await asyncio.sleep(0 if len(self.live) < self.settings.in_flight else 0.002)
+            if self.settled != seen or not seen:  # the first workers may take long to come
                 seen, since = self.settled, time.monotonic()
+
+    def _is_enough(self) -> bool:
+        """Say whether all is submitted, and enough beyond that for the killer, if it cannot do its work."""
+        most = self.settings.tasks if self.killer.is_done else MORE_AT_MOST * self.settings.tasks
+        return self.submitted >= most
 
     def _submit_any(self) -> None:
         rng, draw = self._rng, self._rng.random()

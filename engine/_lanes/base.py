@@ -9,7 +9,6 @@ never started and goes back to its place in the queue), or ``recall`` returning 
 and the caller takes it from there). ``Front.abandon`` is not a door: an abandoned attempt still ends, some day.
 """
 
-import contextvars
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,7 +25,7 @@ class Attempt:
     """
 
     __slots__ = (
-        "args", "abandoned", "callbacks", "cancel_requested", "context", "ending", "exported", "expired", "fn", "grace",
+        "args", "abandoned", "callbacks", "cancel_requested", "context", "ending", "expired", "fn", "grace",
         "interrupted", "kwargs", "lane", "lane_data", "loop", "name", "number", "over", "recalling", "started_at",
         "task", "task_id", "timeout", "timer", "waits", "wake", "worker",
     )  # fmt: skip
@@ -43,8 +42,7 @@ class Attempt:
         lane: LaneName,
         timeout: float | None = None,
         grace: float = 0.5,
-        context: contextvars.Context | None = None,
-        exported: dict[str, Any] | None = None,
+        context: Any = None,
         loop: Any = None,
         task: Any = None,
     ) -> None:
@@ -57,8 +55,7 @@ class Attempt:
         self.lane = lane
         self.timeout = timeout  #: seconds from its start, None for none
         self.grace = grace  #: seconds between asking it to stop and force
-        self.context = context  #: the submitter's, for the loop and thread lanes
-        self.exported = exported  #: context variables by address ("pkg.mod:var"), for the process lane
+        self.context = context  #: the submitter's; for the process lane its exported variables ("pkg.mod:var" → value)
         self.loop = loop  #: the event loop that submitted it, for the loop lane
         self.task = task
         self.worker: str | None = None  #: what runs it, for people

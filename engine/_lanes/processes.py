@@ -19,11 +19,10 @@ from typing import Any
 from .._mailbox import Mailbox
 from .._states import Lane
 from .._wire.frames import RETIRE, SKIPPED
-from ..errors import PickleError
 from ._process.burial import bury
 from ._process.crash import crash_error, memory_error
 from ._process.decoder import Decoder
-from ._process.encoder import Encoder
+from ._process.feeder import Feeder
 from ._process.functions import Functions
 from ._process.hearing import Events
 from ._process.memory import MemoryWatch
@@ -61,14 +60,19 @@ class ProcessLane:
         self._home = home
         self._settings = settings
         self._functions = Functions()
-        self.encoder = Encoder(self._functions)
         self._decoder = Decoder(front.end, home.loop, self.counters, self._make_room)
         self._waiting: list[Worker] = []  #: those that get no task before results have been decoded; home loop only
         self._stacks = StackCollector(home)
         self._claim_lock = threading.RLock()  # the collector may call us from inside (design/0002)
+        self._feeder = Feeder(
+            front, home, self._functions, self.counters, self._claim_lock,
+            workers=lambda: self._pool.workers, pump=lambda: self._pool.pump(),
+            on_sent=None if settings.worker_memory_limit is None else lambda: self._memory.begin(),
+        )  # fmt: skip
+        self.encoder = self._feeder.encoder
         self._pool = Pool(
             front, home.loop, settings, self.counters,
-            claim_lock=self._claim_lock, dispatch=self._send_next, give_back_rest=self._give_back_rest,
+            claim_lock=self._claim_lock, feeder=self._feeder, give_back_rest=self._give_back_rest,
             on_standstill=self._end_standstill, events=self, starter=self.starter, listen=type(self).listener,
         )  # fmt: skip
         self._memory = MemoryWatch(
@@ -137,6 +141,7 @@ class ProcessLane:
         """Kill and reap every worker and close all descriptors, without the loop: it will not turn again."""
         bury(self._pool, seconds)
         self._decoder.close()
+        self._feeder.abandon()
 
     def forget_in_child(self) -> None:
         """In a forked child: close its copies of the workers' descriptors. The workers stay the parent's."""
@@ -145,30 +150,6 @@ class ProcessLane:
             worker.forget()
 
     # -- events of workers
-
-    def _send_next(self, worker: Worker) -> bool:
-        """Claim attempts until one could be sent. False: there is none, and the front will wake us."""
-        while (attempt := self._front.claim(Lane.PROCESS)) is not None:
-            try:
-                encoded = self.encoder.encode(attempt)
-                if encoded is None:
-                    continue
-            except PickleError as error:
-                self._front.end(attempt, Outcome(error=error, retryable=False))
-                continue
-            except BaseException:  # Ctrl-C: the task waits as before, for a loop that may be run again
-                self._give_back_unsent(attempt)
-                self.wake()
-                raise
-            if self._functions.forgotten:
-                forgotten = self._functions.take_forgotten()
-                for each in self._pool.workers:
-                    each.forget_functions(forgotten)
-            if worker.send(attempt, encoded):
-                if self._memory.limit is not None:
-                    self._memory.begin()
-                return True
-        return False
 
     def on_hello(self, worker: Worker) -> None:
         """A worker is ready."""
@@ -191,7 +172,8 @@ class ProcessLane:
         if worker.timers:
             self._forget_timer(worker, frame.number)
         try:
-            self._feed(worker, frame)
+            if frame.flags & RETIRE or not self._pool.is_well_fed(worker):
+                self._feed(worker, frame)
         finally:  # Ctrl-C may have come while the next task was pickled
             problem = self._decoder.settle(attempt, frame, worker.label)
         if problem:
@@ -212,7 +194,7 @@ class ProcessLane:
             attempt.lane_data = OVER
             self._front.end(attempt, Outcome(cancelled=True, worker=worker.label))
         else:
-            self._give_back_unsent(attempt)
+            self._feeder.give_back_unsent(attempt)
         self._feed(worker, frame)
 
     def _feed(self, worker: Worker, frame: Frame) -> None:
@@ -268,7 +250,7 @@ class ProcessLane:
             self._forget_timer(worker, number)
             if number > last:
                 attempt.lane_data = None
-                self._give_back_unsent(attempt)
+                self._feeder.give_back_unsent(attempt)
                 continue
             outcome = Outcome(started_at=worker.started(number), completed_at=time.monotonic(), worker=worker.label)
             is_blamed = True
@@ -358,22 +340,13 @@ class ProcessLane:
     def _give_back_rest(self, worker: Worker) -> None:
         """Give back what ``worker`` has not begun."""
         for attempt in reversed(worker.recall_all()):
-            self._give_back_unsent(attempt)
+            self._feeder.give_back_unsent(attempt)
 
     def _give_back(self, worker: Worker, others: list[Attempt]) -> None:
         """Give back what came along with a recalled task; its worker has room now."""
         for attempt in reversed(others):
-            self._give_back_unsent(attempt)
+            self._feeder.give_back_unsent(attempt)
         self._pool.refill(worker)
-
-    def _give_back_unsent(self, attempt: Attempt) -> None:
-        """Give back an attempt that is in no worker, unless it was recalled since it left one."""
-        with self._claim_lock:
-            if attempt.lane_data is not None:
-                return
-            attempt.lane_data = OVER
-        self.counters.given_back += 1
-        self._front.give_back(attempt)
 
     def _forget_timer(self, worker: Worker, number: int) -> None:
         timer = worker.timers.pop(number, None)
@@ -416,3 +389,4 @@ class ProcessLane:
         self._memory.end()
         await self._pool.close(grace)
         self._decoder.close()
+        await self._feeder.close(grace)

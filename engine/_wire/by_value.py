@@ -25,9 +25,11 @@ class _Cell:
 class WholePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """A cloudpickle pickler that also takes functions under ``functools.cache`` or ``lru_cache``, with empty caches."""
 
-    def __init__(self, file: io.BytesIO, **options: Any) -> None:
+    def __init__(
+        self, file: io.BytesIO, most: int | None = None, between: Callable[[], object] | None = None, **options: Any
+    ) -> None:
         self._cells: dict[int, tuple[Any, _Cell]] = {}
-        super().__init__(BoundedWriter(file), 5, **options)
+        super().__init__(BoundedWriter(file, most, between), 5, **options)
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce a cached function of ours, everything else as cloudpickle does."""
@@ -41,13 +43,13 @@ class WholePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ha
 class ValuePickler(WholePickler, _Buffers):
     """The same, keeping big buffers outside, as ``Packer`` does."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None, between: Callable[[], object] | None) -> None:
         self.file = io.BytesIO()
         self.kind = MEMORY
         self.plain = False
         self.buffers = []
         self.raw_bytes = 0
-        super().__init__(self.file, buffer_callback=self.take)
+        super().__init__(self.file, most, between, buffer_callback=self.take)
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce lifted buffers ourselves."""

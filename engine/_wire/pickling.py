@@ -32,6 +32,7 @@ __all__ = [
     "Cached",
     "Packed",
     "Packer",
+    "TooLong",
     "dumps_by_value",
     "is_by_value",
     "lift",
@@ -123,18 +124,30 @@ def check_size(size: int) -> None:
         )  # fmt: skip
 
 
+class TooLong(Exception):
+    """So much has been written that it had better be pickled elsewhere."""
+
+
 class BoundedWriter:
-    """What a pickler writes into ``file`` through; costs 0.1 µs per pickle."""
+    """What a pickler writes into ``file`` through; costs 0.1 µs per pickle.
+
+    ``most`` is how many bytes may be written before ``TooLong``; ``between`` is called after every piece of a long one.
+    """
 
     __slots__ = ("write",)
 
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: io.BytesIO, most: int | None = None, between: Callable[[], object] | None = None) -> None:
         file_write, tell = file.write, file.tell
 
         def write(data: Any) -> int:
             size = len(data) if type(data) is bytes else memoryview(data).nbytes
             if size > RAW_BYTES:  # a long pickle comes in pieces of at least so much
-                check_size(tell() + size)
+                total = tell() + size
+                check_size(total)
+                if most is not None and total > most:
+                    raise TooLong
+                if between is not None:
+                    between()
             return file_write(data)
 
         self.write: Callable[[Any], int] = write
@@ -177,10 +190,10 @@ class _Buffers:
 
 
 class _QuickPickler(pickle.Pickler, _Buffers):
-    def __init__(self) -> None:
+    def __init__(self, most: int | None, between: Callable[[], object] | None) -> None:
         self.file = io.BytesIO()
         self.kind = MEMORY
-        super().__init__(BoundedWriter(self.file), 5, buffer_callback=self.take)
+        super().__init__(BoundedWriter(self.file, most, between), 5, buffer_callback=self.take)
 
     def reducer_override(self, obj: Any) -> Any:  # called for whatever is no exact built-in
         kind = type(obj)
@@ -197,11 +210,15 @@ _EMPTY: tuple[()] = ()
 
 
 class Packer:
-    """Packs objects with picklers that are made once and used again."""
+    """Packs objects with picklers that are made once and used again; ``most`` and ``between`` are BoundedWriter's."""
 
-    __slots__ = ("_idle", "_is_bounded")
+    __slots__ = ("_between", "_idle", "_is_bounded", "_most")
 
-    def __init__(self, *, is_bounded: bool = True) -> None:
+    def __init__(
+        self, most: int | None = None, between: Callable[[], object] | None = None, *, is_bounded: bool = True
+    ) -> None:
+        self._most = most
+        self._between = between
         self._idle: list[_QuickPickler] = []
         self._is_bounded = is_bounded  #: else only what is inside the pickle is: buffers go nowhere
 
@@ -211,18 +228,18 @@ class Packer:
             return PACKED_NONE
         if obj is _EMPTY:
             return PACKED_EMPTY
-        pickler = self._idle.pop() if self._idle else _QuickPickler()
+        pickler = self._idle.pop() if self._idle else _QuickPickler(self._most, self._between)
         pickler.plain = True
         pickler.buffers = []
         pickler.raw_bytes = 0
         try:
             pickler.dump(obj)
         except _NeedsCloudpickle:
-            return pack_by_value(obj, self._is_bounded)
-        except PayloadTooLarge:
+            return pack_by_value(obj, self._most, self._between, is_bounded=self._is_bounded)
+        except (PayloadTooLarge, TooLong):
             raise
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            return _retry(obj, error, self._is_bounded)
+            return self._retry(obj, error)
         file = pickler.file
         packed = Packed(file.getvalue(), pickler.buffers, pickler.plain)
         if pickler.raw_bytes and self._is_bounded:
@@ -235,20 +252,23 @@ class Packer:
             self._idle.append(pickler)
         return packed
 
+    def _retry(self, obj: Any, error: Exception) -> Packed:
+        """Pack ``obj`` by value where plain pickle failed; if that fails too, the first error tells more."""
+        try:
+            return pack_by_value(obj, self._most, self._between, is_bounded=self._is_bounded)
+        except TooLong:
+            raise
+        except Exception:
+            raise error from None
 
-def _retry(obj: Any, error: Exception, is_bounded: bool) -> Packed:
-    """Pack ``obj`` by value where plain pickle failed; if that fails too, the first error tells more."""
-    try:
-        return pack_by_value(obj, is_bounded)
-    except Exception:
-        raise error from None
 
-
-def pack_by_value(obj: Any, is_bounded: bool = True) -> Packed:
+def pack_by_value(
+    obj: Any, most: int | None = None, between: Callable[[], object] | None = None, *, is_bounded: bool = True
+) -> Packed:
     """Pack ``obj`` with cloudpickle: functions and classes that have no importable name travel whole."""
     from .by_value import ValuePickler
 
-    pickler = ValuePickler()
+    pickler = ValuePickler(most, between)
     pickler.dump(obj)
     packed = Packed(pickler.file.getvalue(), pickler.buffers, False)
     if is_bounded:

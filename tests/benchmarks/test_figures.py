@@ -1,22 +1,29 @@
 """The figures of the project, with pytest-benchmark: ``pytest tests/benchmarks --benchmark-only``.
 
-Skipped in the ordinary run. ``python -m stress figures`` measures the same side by side, with the targets.
+Skipped in the ordinary run. ``python -m stress versus`` measures the same side by side, with the targets.
 """
 
 import asyncio
+import multiprocessing
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from engine import Engine, Lane
-from stress.figures import nothing, nothing_async, overshoot, process_pool
+from stress._workloads.floods import nothing, nothing_async
+from stress._workloads.own import overshoot
 
 Bench = Any  # pytest_benchmark ships no types
 FLOOD = 5_000
 THREADS = 4
+
+
+def process_pool() -> Executor:
+    """Make the peer of the process lane."""
+    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
 
 
 @pytest.fixture

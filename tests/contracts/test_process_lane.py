@@ -795,7 +795,7 @@ class RecallsWhenPickled:
 async def test_exported_context_variables_are_set_for_their_task_only() -> None:
     address = "tests.contracts.process_tasks:colour"
     async with lane_of() as (front, _):
-        assert await front.value(read_colour, exported={address: "red"}) == "red"
+        assert await front.value(read_colour, context={address: "red"}) == "red"
         assert await front.value(read_colour) == "none"
         assert await front.value(set_colour) == "blue"
         assert await front.value(read_colour) == "none"

@@ -13,9 +13,9 @@ from typing import Any
 
 from engine._endings import Endings
 from engine._lanes._process.child import Child
+from engine._lanes._process.feeder import Feeder
 from engine._lanes._process.native import NativeWorker
 from engine._lanes.base import Attempt
-from engine._lanes.processes import ProcessLane
 from engine._limits import Slots
 from engine._registry import Registry
 from engine._wire.page import StartPage
@@ -37,10 +37,10 @@ def _patch(owner: Any, name: str, new: Any) -> None:
 def forget_a_give_back() -> None:
     """What a dead worker had not begun stays where it was: nowhere."""
 
-    def forget(lane: ProcessLane, attempt: Attempt) -> None:
+    def forget(feeder: Feeder, attempt: Attempt) -> None:
         attempt.lane_data = (None, 0)
 
-    _patch(ProcessLane, "_give_back_unsent", forget)
+    _patch(Feeder, "give_back_unsent", forget)
 
 
 @defect

@@ -40,7 +40,7 @@ def test_the_list_names_every_script_and_an_unknown_name_is_an_error() -> None:
     run = run_stress("--list")
     assert run.returncode == 0
     names = {line.split()[0] for line in run.stdout.splitlines()}
-    assert names >= {"cancel_storm", "chaos", "figures", "races", "resources"}
+    assert names >= {"cancel_storm", "chaos", "races", "resources", "versus"}
     readme = (REPOSITORY / "stress" / "README.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in readme for name in names)
     assert run_stress("nonsense").returncode == 2

@@ -14,7 +14,7 @@ from .worker import Worker
 
 __all__ = ["PLENTY", "Ahead"]
 
-TINY_AHEAD = 16  #: tasks that a worker holds at once, the running one included, while all are measured as tiny
+TINY_AHEAD = 32  #: tasks that a worker holds at once, the running one included, while all are measured as tiny
 PLENTY = TINY_AHEAD // 2  #: a worker that holds more than this is sent nothing yet, so that packets are full
 AHEAD_SECONDS = 0.001  #: the measured work that may lie in a worker: so long a more urgent task may have to wait
 STUCK_SECONDS = 0.002  #: what lies behind a task that takes longer than this is taken back
@@ -47,20 +47,22 @@ class Ahead:
 
     def send(self, worker: Worker) -> None:
         """Send ``worker`` more than the task that it runs, if more wait than there are workers."""
-        if worker.count() > PLENTY:
+        count = worker.count()
+        if count > PLENTY:
             return
         limit = self._max_tasks
         most = TINY_AHEAD if limit is None else min(TINY_AHEAD, limit - worker.tasks_done)
         cost = worker.cost_ahead()
-        if cost > AHEAD_SECONDS or worker.count() >= most:
+        if cost > AHEAD_SECONDS or count >= most:
             return
         ready = self._front.has_ready(Lane.PROCESS)
         if ready < 2 or (ready := ready - self._size()) <= 0:
             return
-        while ready > 0 and worker.count() < most and cost <= AHEAD_SECONDS and self._dispatch(worker):
+        while ready > 0 and count < most and cost <= AHEAD_SECONDS and self._dispatch(worker):
             ready -= 1
+            count += 1
             cost += worker.last_cost
-        if worker.count() > 1 and self._timer is None:
+        if count > 1 and self._timer is None:
             self._timer = self._later(STUCK_SECONDS, self._unstrand)
 
     def _unstrand(self) -> None:

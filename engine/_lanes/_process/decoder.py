@@ -53,7 +53,7 @@ class Decoder:
         kind = frame.kind
         outcome = Outcome(None, None, False, frame.started, frame.ended, worker)
         if kind == VALUE:
-            if not self._settle_here(outcome, frame):
+            if frame.payload != PACKED_NONE.payload and not self._settle_here(outcome, frame):
                 self._settle_value_there(attempt, outcome, frame)
                 return ""
         elif kind == CANCELLED:
@@ -72,8 +72,6 @@ class Decoder:
     def _settle_here(self, outcome: Outcome, frame: Frame) -> bool:
         """Rebuild what is short and harmless. False: it is neither, or it fails, and a thread finds out why."""
         payload, buffers = frame.payload, frame.buffers
-        if payload == PACKED_NONE.payload:
-            return True
         if not frame.flags & PLAIN or type(payload) is Pieces or len(payload) > LOOP_BYTES:
             return False
         if buffers is not None:

@@ -1,12 +1,14 @@
 """An attempt as a packet: header, arguments, and what does not fit on the stream."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ... import _lineage
 from ..._records import function_name, named
 from ..._sigint import came_by_signal
 from ..._wire.frames import ARGS_ONLY, BULK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
-from ..._wire.pickling import Packed, Packer, dumps_by_value, lift_call, readable
+from ..._wire.pickling import Packed, Packer, TooLong, dumps_by_value, lift_call, readable
 from ...errors import PayloadTooLarge, PickleError, ShareError
 from .._errors import not_shared
 from ..base import Attempt, Outcome
@@ -35,12 +37,20 @@ class Encoded(NamedTuple):
     packed: Packed
 
 
-class Encoder:
-    """Pickles attempts; home loop only, but for ``doing``."""
+_encoded: Callable[[tuple[Any, ...]], Encoded] = functools.partial(tuple.__new__, Encoded)  # a third of the call's time
 
-    def __init__(self, functions: Functions) -> None:
+
+class Encoder:
+    """Pickles attempts, on one thread; ``doing`` may be asked from any.
+
+    ``most`` is how many bytes, buffers apart, may be pickled here; ``between`` is called after every piece of much.
+    """
+
+    def __init__(
+        self, functions: Functions, *, most: int | None = None, between: Callable[[], object] | None = None
+    ) -> None:
         self._functions = functions
-        self._packer = Packer()
+        self._packer = Packer(most, between)
         self._forks = _lineage.forks
         self._packing: Attempt | None = None
 
@@ -54,6 +64,8 @@ class Encoder:
 
     def encode(self, attempt: Attempt) -> Encoded | None:
         """Pickle function and arguments of ``attempt``. None: it was recalled. PickleError: they cannot travel.
+
+        TooLong: they are longer than may be pickled here.
 
         A child that the pickling has forked ends here: the loop, and the sockets of the workers, are its parent's.
         """
@@ -76,10 +88,12 @@ class Encoder:
         args, kwargs = lift_call(attempt.args, attempt.kwargs)
         self._packing = attempt
         try:
-            if function is not None and not kwargs and not attempt.exported and attempt.name == function.name:
-                return Encoded(function, ARGS_ONLY, self._packer.pack(args))
+            if function is not None and not kwargs and not attempt.context and attempt.name == function.name:
+                return _encoded((function, ARGS_ONLY, self._packer.pack(args)))
             given = fn if function is None else None
-            return Encoded(function, 0, self._packer.pack((args, kwargs, attempt.name, attempt.exported, given)))
+            return Encoded(function, 0, self._packer.pack((args, kwargs, attempt.name, attempt.context, given)))
+        except TooLong:
+            raise
         except PayloadTooLarge as error:
             raise too_large("arguments", "parent", attempt, error) from None
         except ShareError as error:

@@ -31,35 +31,35 @@ class MemoryWatch(BusyWatch):
         on_heavy: Callable[[], None],
     ) -> None:
         super().__init__(LOOK_SECONDS, later, workers)
-        self.limit = limit
+        self._limit = limit
         self._on_too_much = on_too_much
         self._on_heavy = on_heavy  #: a worker will probably be replaced when its task is over
         self._has_warned = False
 
     def objection(self, worker: Worker) -> str:
         """Say why a worker that is ready cannot be used: it is over the limit without any task. Empty: it can."""
-        if self.limit is None:
+        if self._limit is None:
             return ""
         fresh = worker.fresh_bytes()
         if not fresh and not self._has_warned:
             self._has_warned = True
             log.warning("worker_memory_limit has no effect: /proc does not tell what worker processes use")
-        if fresh <= self.limit:
+        if fresh <= self._limit:
             return ""
         return (
             f"a worker process holds {fresh:,} bytes before its first task, more than worker_memory_limit="
-            f"{self.limit:,}; raise the limit, or load less in the initializer"
+            f"{self._limit:,}; raise the limit, or load less in the initializer"
         )
 
     def look(self, busy: list[Worker]) -> None:
         """Report those whose task takes too much, and those that will be replaced after it."""
-        assert self.limit is not None
+        assert self._limit is not None
         for worker in busy:
             use = worker.memory()
             if use is None:
                 continue
-            if use.is_too_much(self.limit):
+            if use.is_too_much(self._limit):
                 self._on_too_much(worker, use)
-            elif use.total > self.limit and not worker.is_heavy:
+            elif use.total > self._limit and not worker.is_heavy:
                 worker.is_heavy = True
                 self._on_heavy()

@@ -34,7 +34,7 @@ _HOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL  # where SIGPIPE has its defaul
 _SCRAP = memoryview(bytearray(1 << 17))  # what is taken out of sockets; nobody reads it
 _FENCE = threading.Lock()  # between our store to a page and our load from it; the worker has one of its own
 
-TASKS_IN_A_PACKET = 16
+TASKS_IN_A_PACKET = 32
 
 
 class NativeWorker(Worker):

@@ -21,6 +21,7 @@ from .ahead import PLENTY, Ahead
 from .begin import BeginWatch
 from .child import ExitStatus
 from .crash import Stderr
+from .feeder import Feeder
 from .hearing import Events
 from .settings import Counters, ProcessSettings, usable_cpus
 from .starter import EARLY_SECONDS, Starter
@@ -55,7 +56,7 @@ class Pool:
         counters: Counters,
         *,
         claim_lock: threading.RLock,
-        dispatch: Callable[[Worker], bool],
+        feeder: Feeder,
         give_back_rest: Callable[[Worker], None],
         on_standstill: Callable[[Worker], None],
         events: Events,
@@ -70,11 +71,12 @@ class Pool:
         self._settings = settings
         self._size = settings.processes
         self._counters = counters
-        self._dispatch = dispatch  #: sends one task to a worker; False: there is none
+        self._feeder = feeder
+        self._dispatch = feeder.send_next
         self._events = events
         self._lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._ahead = Ahead(
-            front, settings.max_tasks_per_worker, dispatch=dispatch, give_back_rest=give_back_rest,
+            front, settings.max_tasks_per_worker, dispatch=feeder.send_next, give_back_rest=give_back_rest,
             workers=lambda: self.workers, size=lambda: self.size, pump=self.pump, later=self.later,
         )  # fmt: skip
         self._begins = BeginWatch(self.later, lambda: self.workers, on_standstill)
@@ -129,9 +131,13 @@ class Pool:
             if self._is_closed or not self._dispatch(worker):
                 return
 
+    def is_well_fed(self, worker: Worker) -> bool:
+        """Say whether nothing needs to be sent to a worker that has answered, nor one more to be started."""
+        return worker.count() > PLENTY and self._is_complete()
+
     def refill(self, worker: Worker) -> None:
         """Send what comes next to a worker that has room, or let it rest."""
-        if worker.state != "busy" or (worker.count() > PLENTY and self._is_complete()):
+        if worker.state != "busy":
             return
         try:
             if not worker.is_unwanted and not worker.doomed:
@@ -172,7 +178,7 @@ class Pool:
         """Start as many workers as the waiting tasks need; park when nothing waits, so that we are woken."""
         if self._is_closed:
             return
-        while self._may_start_more() and (ready := self._front.has_ready(Lane.PROCESS)):
+        while self._may_start_more() and (ready := self._count_ready()):
             if not self._starter.may_start():
                 if not self._starter.count:  # else that one's hello or end wakes us
                     self._look_again(self._starter.pause())
@@ -186,6 +192,10 @@ class Pool:
         needs_spare = self._is_armed and self.busy and not idle_or_starting and self._present() <= self.size
         if needs_spare and self._starter.may_start():
             self._starter.start()
+
+    def _count_ready(self) -> int:
+        """Count the tasks that wait for a worker; none in the queue parks us."""
+        return self._front.has_ready(Lane.PROCESS) + self._feeder.waiting()
 
     def _is_at_its_last(self, worker: Worker) -> bool:
         """Say whether a worker leaves after what it was sent: its successor may start while it works."""
@@ -258,8 +268,9 @@ class Pool:
         self._counters.last_start_error = (time.monotonic(), str(error))
         self.tell_waiters(error if is_final else None)
         if is_final and not self._present():
+            self._feeder.give_back_packed()
             self._front.fail_ready(Lane.PROCESS, error)
-        if self._front.has_ready(Lane.PROCESS):
+        if self._count_ready():
             self._look_again(self._starter.pause())
 
     def welcome(self, worker: Worker) -> None:

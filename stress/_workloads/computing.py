@@ -1,0 +1,93 @@
+"""Work that computes: what two workers gain over one, and what the pool takes of short tasks."""
+
+import time
+
+from stress._peers.contract import Peer
+from stress._workloads.figure import FUTURES, Figure, Goal, Measure, Size
+from stress._workloads.floods import warm
+
+__all__ = ["FIGURES", "spin"]
+
+_PEERS = (*FUTURES, "loky", "pebble", "mpire", "anyio", "dask")
+
+
+def spin(rounds: int) -> int:
+    """Count to ``rounds``."""
+    count = 0
+    for _ in range(rounds):
+        count += 1
+    return count
+
+
+def spin_often(job: tuple[int, int]) -> int:
+    """Count to ``rounds`` ``times`` times, as a bare loop."""
+    rounds, times = job
+    for _ in range(times):
+        spin(rounds)
+    return times
+
+
+def rounds_of(seconds: float) -> int:
+    """Return how far ``spin`` counts in that time, at best."""
+    best = 1.0
+    for _ in range(20):
+        begun = time.perf_counter()
+        spin(20_000)
+        best = min(best, time.perf_counter() - begun)
+    return int(20_000 * seconds / best)
+
+
+async def speed_up(peer: Peer, size: Size) -> float:
+    """How many times as fast two workers are as one, at tasks of 5 ms."""
+    rounds, count = rounds_of(0.005), max(20, size.tasks // 50)
+    took = []
+    for workers in (1, 2):
+        await peer.start(workers)
+        await warm(peer, size)
+        begun = time.perf_counter()
+        await peer.flood(spin, [rounds] * count)
+        took.append(time.perf_counter() - begun)
+        await peer.close()
+    return took[0] / took[1]
+
+
+def overhead(seconds: float) -> Measure:
+    """Measure the percent that tasks of ``seconds`` take more than a bare loop in each worker."""
+
+    async def measure(peer: Peer, size: Size) -> float:
+        rounds, each = rounds_of(seconds), max(20, size.tasks // 20)
+        await peer.start(size.workers)
+        await warm(peer, size)
+        bare, tasks = [], []
+        for _ in range(2):
+            begun = time.perf_counter()
+            await peer.flood(spin_often, [(rounds, each)] * size.workers)
+            bare.append(time.perf_counter() - begun)
+            begun = time.perf_counter()
+            await peer.flood(spin, [rounds] * (each * size.workers))
+            tasks.append(time.perf_counter() - begun)
+        await peer.close()
+        return (min(tasks) / min(bare) - 1) * 100
+
+    return measure
+
+
+FIGURES = (
+    Figure(
+        "speed-up",
+        "CPU tasks of 5 ms on 2 workers against 1",
+        "x",
+        speed_up,
+        _PEERS,
+        (Goal(least=1.9),),
+        is_rate=True,
+    ),
+    Figure(
+        "overhead",
+        "CPU tasks of 1 ms: overhead over a bare loop in each worker",
+        "%",
+        overhead(0.001),
+        _PEERS,
+        (Goal(most=10),),
+    ),
+)
