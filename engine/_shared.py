@@ -101,9 +101,7 @@ class Shared(Generic[T], Anything):  # type: ignore[misc]  # a base that is Any,
             store = self._store[0]
         except IndexError:
             raise not_open() from None
-        if isinstance(
-            store, int
-        ):  # the process that asks: a forked child has a descriptor of its own, of the same number
+        if isinstance(store, int):  # of the process that asks: a forked child has one of its own, of the same number
             return attach, (os.getpid(), store, self._identity, self._layout)
         return load, (pickle.PickleBuffer(store), self._layout)
 
