@@ -213,7 +213,7 @@ class Drained:
 async def test_a_packet_that_the_worker_gets_behind_one_that_was_taken_out_hides_none_of_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """E45: 1. We take out a packet. 2. The worker receives the next one, and begins its tasks. 3. We ask what has begun.
+    """E45: 1. We take out a packet. 2. The worker receives the next one, and begins its tasks. 3. We ask what has.
 
     What was taken out had lower numbers, so it counted as begun: it was never run, and charged with a crash.
     """
