@@ -89,17 +89,23 @@ class ProcessLane:
 
     def recall(self, attempt: Attempt) -> bool:
         """Take ``attempt`` back, if its worker has not begun it."""
-        with self._claim_lock:
-            if attempt.lane_data is None:  # claimed, and being pickled this instant: ``send`` will see this
-                attempt.lane_data = OVER
-                return True
-            worker, number = attempt.lane_data
+        if self._take_unsent(attempt):  # claimed, and being pickled this instant: ``send`` will see this
+            return True
+        worker, number = attempt.lane_data or OVER
         if worker is None:
-            return False
+            return self._take_unsent(attempt)
         is_back, others = worker.recall(number)
         if is_back or others:
             self._home.post(self._give_back, worker, others)
-        return bool(is_back)
+        return bool(is_back) or self._take_unsent(attempt)  # the latter: it came back along with another one meanwhile
+
+    def _take_unsent(self, attempt: Attempt) -> bool:
+        """Take an attempt that is in no worker, unless another does so first."""
+        with self._claim_lock:
+            is_unsent = attempt.lane_data is None
+            if is_unsent:
+                attempt.lane_data = OVER
+            return is_unsent
 
     def snapshot_function(self, fn: Callable[..., Any], name: str = "") -> None:
         """Pickle ``fn`` now, if that has not been done; what goes wrong is raised on its tasks when they are sent.
@@ -369,12 +375,9 @@ class ProcessLane:
 
     def _give_back_unsent(self, attempt: Attempt) -> None:
         """Give back an attempt that is in no worker, unless it was recalled since it left one."""
-        with self._claim_lock:
-            if attempt.lane_data is not None:
-                return
-            attempt.lane_data = OVER
-        self.counters.given_back += 1
-        self._front.give_back(attempt)
+        if self._take_unsent(attempt):
+            self.counters.given_back += 1
+            self._front.give_back(attempt)
 
     def _forget_timer(self, worker: Worker, number: int) -> None:
         timer = worker.timers.pop(number, None)

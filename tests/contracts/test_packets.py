@@ -241,3 +241,28 @@ async def test_a_packet_that_the_worker_gets_behind_one_that_was_taken_out_hides
             assert (await front.outcome(attempt)).error is None
         assert sorted(ran(tmp_path)) == [0, 1, 2, 3, 4]
         assert (lane.counters.crashes, lane.counters.malformed) == (0, 0)
+
+
+async def test_what_two_take_back_at_once_is_recalled_by_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """E47: 1. A thread looks where the task is. 2. The loop takes back what has not begun. 3. The thread recalls it.
+
+    It was told that the task had begun, so a task that was cancelled and never ran had a start and an attempt.
+    """
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        first, rest, worker = await a_packet(front, lane, tmp_path, monkeypatch)
+        recall, taken = worker.recall, list[Attempt]()
+
+        def recall_late(number: int) -> tuple[bool, list[Attempt]]:
+            taken.extend(worker.recall_all())
+            return recall(number)
+
+        monkeypatch.setattr(worker, "recall", recall_late)
+        assert lane.recall(rest[2])
+        monkeypatch.undo()
+        lane._give_back(worker, taken)
+        lane.interrupt(first)
+        for attempt in [*rest[:2], *rest[3:]]:
+            assert (await front.outcome(attempt)).error is None
+        assert ran(tmp_path) == [0, 1, 3, 4]
+        assert rest[2].task_id not in [*front.outcomes, *front.given_back]
