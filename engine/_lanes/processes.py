@@ -93,17 +93,15 @@ class ProcessLane:
 
     def recall(self, attempt: Attempt) -> bool:
         """Take ``attempt`` back, if its worker has not begun it."""
-        with self._claim_lock:
-            if attempt.lane_data is None:  # claimed, and being pickled this instant: ``send`` will see this
-                attempt.lane_data = OVER
-                return True
-            worker, number = attempt.lane_data
+        if self._feeder.take_unsent(attempt):  # claimed, and being pickled this instant: ``send`` will see this
+            return True
+        worker, number = attempt.lane_data or OVER
         if worker is None:
-            return False
+            return self._feeder.take_unsent(attempt)
         is_back, others = worker.recall(number)
         if is_back or others:
             self._home.post(self._give_back, worker, others)
-        return bool(is_back)
+        return bool(is_back) or self._feeder.take_unsent(attempt)  # the latter: it came back along with another one meanwhile
 
     def snapshot_function(self, fn: Callable[..., Any], name: str = "") -> None:
         """Pickle ``fn`` now, if that has not been done; what goes wrong is raised on its tasks when they are sent.

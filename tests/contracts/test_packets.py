@@ -8,18 +8,21 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from engine._lanes._process import pool
+from engine._lanes._process import native, pool
 from engine._lanes._process.native import NativeWorker
 from engine._lanes.base import Attempt
 from engine._lanes.processes import ProcessLane
-from engine._wire.frames import INLINE_BYTES
+from engine._wire.frames import INLINE_BYTES, RESULT
 from engine.errors import WorkerCrashed
 from tests.contracts.process_front import FakeFront, lane_of, started
-from tests.contracts.process_tasks import append_line, identity, touch_and_wait
+from tests.contracts.process_tasks import append_line, identity, pass_gate, touch_and_wait
+from tests.support import eventually
 
 AHEAD = 6
 
@@ -186,3 +189,80 @@ async def test_a_packet_ends_where_the_socket_might_not_take_it(
             assert (await front.outcome(attempt)).value == bytes([n]) * 25_000
         assert (await front.outcome(opener)).error is None
         assert 50_000 < max(packets) <= INLINE_BYTES + 1000
+
+
+class Drained:
+    """Our end of a worker's task socket, with something done right after the first packet was taken out of it."""
+
+    def __init__(self, sock: Any, then: Callable[[], None]) -> None:
+        self._sock = sock
+        self._then = then
+        self._count = 0
+
+    def recv_into(self, *args: Any) -> Any:
+        size = self._sock.recv_into(*args)
+        self._count += 1
+        if self._count == 1:
+            self._then()
+        return size
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+async def test_a_packet_that_the_worker_gets_behind_one_that_was_taken_out_hides_none_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """E45: 1. We take out a packet. 2. The worker receives the next one, and begins its tasks. 3. We ask what has.
+
+    What was taken out had lower numbers, so it counted as begun: it was never run, and charged with a crash.
+    """
+    monkeypatch.setattr(native, "TASKS_IN_A_PACKET", 2)
+    gate = tmp_path / "gate"
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        opener = await opened(front, lane, tmp_path)
+        first = front.submit(pass_gate, str(gate))
+        rest = [front.submit(append_line, str(tmp_path / "runs"), n) for n in range(AHEAD - 1)]
+        await fill(lane, monkeypatch)
+        await front.outcome(opener)
+        await started(lane, first)
+        worker = lane._pool.workers[0]
+        assert isinstance(worker, NativeWorker)
+
+        def let_it_go_on() -> None:
+            gate.touch()
+            four = 4 * RESULT.size  # for what shared the first packet, and for the third one
+            eventually(lambda: len(worker.child.stream.recv(1 << 12, socket.MSG_PEEK)) >= four, 20)
+
+        worker.child.kept = Drained(worker.child.kept, let_it_go_on)  # type: ignore[assignment]  # as much as is used
+        lane._give_back_rest(worker)
+        for attempt in [first, *rest]:
+            assert (await front.outcome(attempt)).error is None
+        assert sorted(ran(tmp_path)) == [0, 1, 2, 3, 4]
+        assert (lane.counters.crashes, lane.counters.malformed) == (0, 0)
+
+
+async def test_what_two_take_back_at_once_is_recalled_by_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """E47: 1. A thread looks where the task is. 2. The loop takes back what has not begun. 3. The thread recalls it.
+
+    It was told that the task had begun, so a task that was cancelled and never ran had a start and an attempt.
+    """
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        first, rest, worker = await a_packet(front, lane, tmp_path, monkeypatch)
+        recall, taken = worker.recall, list[Attempt]()
+
+        def recall_late(number: int) -> tuple[bool, list[Attempt]]:
+            taken.extend(worker.recall_all())
+            return recall(number)
+
+        monkeypatch.setattr(worker, "recall", recall_late)
+        assert lane.recall(rest[2])
+        monkeypatch.undo()
+        lane._give_back(worker, taken)
+        lane.interrupt(first)
+        for attempt in [*rest[:2], *rest[3:]]:
+            assert (await front.outcome(attempt)).error is None
+        assert ran(tmp_path) == [0, 1, 3, 4]
+        assert rest[2].task_id not in [*front.outcomes, *front.given_back]

@@ -5,14 +5,21 @@ import contextlib
 import functools
 import gc
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from engine import Engine, RemoteError, _exit, _sigint
+from engine import Engine, RemoteError, Task, _exit, _sigint
+from engine._lanes._process import pool
+from engine._wire.frames import RESULT
+from tests.contracts.process_front import native_workers
+from tests.contracts.process_tasks import identity, pass_gate
+from tests.support import eventually, eventually_async
 
 
 def presser(*modules: str, name: str = "press") -> Callable[[], None]:
@@ -318,3 +325,50 @@ def test_handlers_of_the_program_stay() -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert seen == [signal.SIGINT]
+
+
+class PressesOnce:
+    """Ctrl-C comes when this is pickled for the first time."""
+
+    def __init__(self) -> None:
+        self._is_new = True
+
+    def __reduce__(self) -> Any:
+        if self._is_new:
+            self._is_new = False
+            signal.raise_signal(signal.SIGINT)
+        return int, (7,)
+
+
+def test_answers_behind_the_one_in_whose_turn_ctrl_c_comes_count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """E46: six answers are read at once, and what follows the first of them is pickled: the other five were lost."""
+    monkeypatch.setattr(pool, "SEND_AHEAD", 6)
+    gate = tmp_path / "gate"
+    engine = Engine(processes=1)
+    tasks: list[Task[Any]] = []
+
+    async def press() -> None:
+        await engine.start()
+        await engine.warm_up()
+        tasks.extend([engine.submit(pass_gate, str(gate) if n == 0 else "") for n in range(6)])
+        tasks.append(engine.submit(identity, PressesOnce()))
+        (worker,) = native_workers(engine)
+        await eventually_async(lambda: worker.count() == 6)
+        gate.touch()
+        eventually(lambda: len(worker.child.stream.recv(1 << 12, socket.MSG_PEEK)) > 6 * RESULT.size)
+        await asyncio.sleep(20)
+
+    async def results() -> list[Any]:
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(press())
+        assert loop.run_until_complete(results()) == [None] * 6 + [7]
+        assert (engine.snapshot().crashes, engine.snapshot().malformed) == (0, 0)
+    finally:
+        loop.run_until_complete(engine.stop())
+        loop.close()

@@ -1,7 +1,7 @@
 """Feeds workers: claims attempts, has them pickled, and sends them.
 
 Guarantees
-    Home loop only. A claimed attempt is sent, ended, or given back; or it is with the ``LongPacker`` or in ``_packed``,
+    Home loop only, but for ``take_unsent``. A claimed attempt is sent, ended, or given back; or it is with the ``LongPacker`` or in ``_packed``,
     whose attempts are unsent like any that was claimed: a recall marks them, and they are dropped in their turn.
     Not more than ``LONG_AT_ONCE`` long ones are held: a further one waits in the queue, and what is behind it too.
 """
@@ -111,14 +111,19 @@ class Feeder:
                 self._front.end(attempt, Outcome(error=packing, retryable=False))
         self._pump()
 
+    def take_unsent(self, attempt: Attempt) -> bool:
+        """Take an attempt that is in no worker, unless another does so first. Any thread."""
+        with self._claim_lock:
+            is_unsent = attempt.lane_data is None
+            if is_unsent:
+                attempt.lane_data = OVER
+            return is_unsent
+
     def give_back_unsent(self, attempt: Attempt) -> None:
         """Give back an attempt that is in no worker, unless it was recalled since it left one."""
-        with self._claim_lock:
-            if attempt.lane_data is not None:
-                return
-            attempt.lane_data = OVER
-        self._counters.given_back += 1
-        self._front.give_back(attempt)
+        if self.take_unsent(attempt):
+            self._counters.given_back += 1
+            self._front.give_back(attempt)
 
     def give_back_packed(self) -> None:
         """Give back what is packed: no worker can be had for it."""

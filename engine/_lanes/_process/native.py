@@ -185,24 +185,24 @@ class NativeWorker(Worker):
             return self._take_back()
 
     def _take_back(self) -> list[Attempt]:
-        """Empty the socket, then have the page say what of the rest the worker has begun; 0004 has the interleavings.
+        """Have the page say what the worker has begun and that it may begin no more, then empty the socket; see 0004.
 
-        Nothing is sent again: the worker may have received a packet between two of ours, and behind that one the others
-        would come with lower numbers, while the page tells by rising numbers what has begun.
+        In this order: the worker may receive a packet between two of ours, and if it could still begin that one, those
+        that we took out, with lower numbers, would seem begun. For the same reason nothing is sent again.
         """
         page = self.child.page
         if page is None or not self._in_flight or not self._is_open:
             return []
+        page.forbid(self._last)
+        self._forbidden = self._last
+        with _FENCE:
+            last = page.last()
+        self._backlog.clear()
         try:
             while True:
                 self.child.kept.recv_into(_SCRAP, 0, socket.MSG_DONTWAIT)
         except OSError:  # EAGAIN: that was all
             pass
-        self._backlog.clear()
-        page.forbid(self._last)
-        self._forbidden = self._last
-        with _FENCE:
-            last = page.last()
         attempts = [self._in_flight.pop(number) for number in list(self._in_flight) if number > last]
         for attempt in attempts:
             attempt.lane_data = None

@@ -4,15 +4,18 @@ Guarantees
     Home loop only; every read is non-blocking and bounded. Order at a death: results are read to the end, then the
     control socket, then stderr, and only then is the death reported: what the worker finished counts.
     A result that says so (``SPOKE``) is reported after the control messages that were sent before it.
+    What has arrived is reported, in order, also where Ctrl-C is raised in between.
     After the first break of the protocol (``worker.failure``) nothing more of that worker is believed.
     A descriptor that a worker sends is closed, but for the pidfd of its hello (design/0008).
 """
 
 import asyncio
+import collections
+import contextvars
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..._wire.frames import CONTROL, CONTROL_BYTES, HELLO, SPOKE, FrameError
@@ -20,6 +23,7 @@ from .child import is_pidfd_of
 from .crash import Stderr
 from .hearing import Events, Hearing
 from .native import NativeWorker
+from .reader import Frame
 from .stall import StallWatch
 from .worker import Worker
 
@@ -43,6 +47,7 @@ class Watcher:
         self._events = events
         self._watched: set[int] = set()
         self._linger: Any = None
+        self._unreported: collections.deque[Frame] = collections.deque()
         self._stall = StallWatch(
             loop, worker.reader, worker.child.pid, read=self._read_results, break_off=self._break_off
         )
@@ -70,6 +75,7 @@ class Watcher:
     def stop(self) -> None:
         """Take every reader off the loop."""
         self._stall.stop()
+        self._unreported.clear()
         if self._linger is not None:
             self._linger.cancel()
         while self._watched:
@@ -89,18 +95,27 @@ class Watcher:
         except OSError:  # ECONNRESET: it was killed with tasks unread
             self._end_of_stream()
             return
-        for frame in frames:
-            if frame.flags & SPOKE:
-                self._drain_control()
-            if self.worker.failure:
-                return
-            self._events.on_answer(self.worker, frame)
+        self._report(frames)
         if reader.broken is not None:
             self._break_off(str(reader.broken))
         elif reader.is_at_end:
             self._end_of_stream()
         else:
             self._stall.arm()
+
+    def _report(self, frames: Iterable[Frame] = ()) -> None:
+        """Report ``frames``, behind those that are left from a turn that Ctrl-C broke off while a task was pickled."""
+        self._unreported.extend(frames)
+        try:
+            while self._unreported and not self.worker.failure:
+                frame = self._unreported.popleft()
+                if frame.flags & SPOKE:
+                    self._drain_control()
+                if not self.worker.failure:
+                    self._events.on_answer(self.worker, frame)
+        finally:
+            if self._unreported and not self.worker.failure:
+                self._loop.call_soon(self._report, context=contextvars.Context())
 
     def _break_off(self, problem: str) -> None:
         """Believe nothing more of a worker that broke the protocol, and have it replaced."""
@@ -126,6 +141,7 @@ class Watcher:
             self._linger = self._loop.call_later(_LINGER, self._break_off, problem)
 
     def _drain_results(self) -> None:
+        self._report()
         while not (self.worker.reader.is_at_end or self.worker.failure):
             try:
                 frames = self.worker.reader.read()
@@ -134,10 +150,7 @@ class Watcher:
             except FrameError as error:
                 self._break_off(str(error))
                 return
-            for frame in frames:
-                if self.worker.failure:
-                    return
-                self._events.on_answer(self.worker, frame)
+            self._report(frames)
 
     # -- control
 
