@@ -101,7 +101,7 @@ class ProcessLane:
         is_back, others = worker.recall(number)
         if is_back or others:
             self._home.post(self._give_back, worker, others)
-        return bool(is_back) or self._feeder.take_unsent(attempt)  # the latter: it came back along with another one meanwhile
+        return is_back or self._feeder.take_unsent(attempt)  # the latter: it came back along with another one meanwhile
 
     def snapshot_function(self, fn: Callable[..., Any], name: str = "") -> None:
         """Pickle ``fn`` now, if that has not been done; what goes wrong is raised on its tasks when they are sent.

@@ -1,9 +1,10 @@
 """Feeds workers: claims attempts, has them pickled, and sends them.
 
 Guarantees
-    Home loop only, but for ``take_unsent``. A claimed attempt is sent, ended, or given back; or it is with the ``LongPacker`` or in ``_packed``,
-    whose attempts are unsent like any that was claimed: a recall marks them, and they are dropped in their turn.
-    Not more than ``LONG_AT_ONCE`` long ones are held: a further one waits in the queue, and what is behind it too.
+    Home loop only, but for ``take_unsent``. A claimed attempt is sent, ended, or given back; or it is with the
+    ``LongPacker`` or in ``_packed``, whose attempts are unsent like any that was claimed: a recall marks them, and they
+    are dropped in their turn. Not more than ``LONG_AT_ONCE`` long ones are held: a further one waits in the queue, and
+    what is behind it too.
 """
 
 import threading
