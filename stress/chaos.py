@@ -75,7 +75,7 @@ class Chaos:
         self.killer = Killer(
             random.Random(f"{settings.seed} kills"), settings.kills,
             progress=lambda: self.settled / settings.tasks, workers=lambda: engine.snapshot().workers,
-            plant=lambda kind, seconds: self._loop.call_soon_threadsafe(self._submit, kind, seconds, 10),
+            plant=lambda kind, seconds: self._loop.call_soon_threadsafe(self._submit, kind, seconds, 1000),
             announcements=self.announcements,
         )  # fmt: skip
 
