@@ -187,3 +187,23 @@ async def test_without_a_thread_it_is_pickled_here(monkeypatch: pytest.MonkeyPat
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", refuse)
             assert await within(engine.run(last_of, nested(3))) == 3
+
+
+async def test_ctrl_c_where_it_is_pickled_here_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a thread the loop does it, so Ctrl-C may be raised in there: the task goes back to its place."""
+    async with Engine(processes=1) as engine:
+        assert await within(engine.run(last_of, [1])) == 1
+        feeder = engine._core.processes._feeder
+        do = feeder._long.do
+
+        def interrupt(attempt: Any) -> None:
+            monkeypatch.setattr(feeder._long, "do", do)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(feeder._long, "do", interrupt)
+        task = engine.submit(last_of, nested(3))
+        with pytest.raises(KeyboardInterrupt):
+            engine._core.processes._pool.pump()
+        assert await within(task) == 3
+        assert task.attempt == 1
+        assert feeder._long_count == 0

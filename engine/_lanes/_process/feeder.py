@@ -80,9 +80,7 @@ class Feeder:
             return self._packed.popleft()
         while not self._is_full and (attempt := self._front.claim(Lane.PROCESS)) is not None:
             try:
-                encoded = self.encoder.encode(attempt)
-            except TooLong:
-                self._take_long(attempt)
+                encoded = self._encode(attempt)
             except PickleError as error:
                 self._front.end(attempt, Outcome(error=error, retryable=False))
             except BaseException:  # Ctrl-C: the task waits as before, for a loop that may be run again
@@ -94,13 +92,25 @@ class Feeder:
                     return attempt, encoded
         return None
 
+    def _encode(self, attempt: Attempt) -> Encoded | None:
+        """Pickle ``attempt`` here, or have it pickled elsewhere if it is long. None: then, and if it was recalled."""
+        try:
+            return self.encoder.encode(attempt)
+        except TooLong:
+            self._take_long(attempt)
+            return None
+
     def _take_long(self, attempt: Attempt) -> None:
         if self._long_count >= LONG_AT_ONCE:
             self._is_full = True
             self.give_back_unsent(attempt)
             return
         self._long_count += 1
-        self._long.do(attempt)
+        try:
+            self._long.do(attempt)
+        except BaseException:  # Ctrl-C, where it is pickled here after all
+            self._long_count -= 1
+            raise
 
     def _on_packed(self, attempt: Attempt, packing: Packing) -> None:
         if isinstance(packing, Encoded) and attempt.lane_data is not OVER:
