@@ -251,8 +251,11 @@ def process_lane(settings: EngineSettings) -> type[ProcessLane]:
 
         end_first(_exit.when_the_main_thread_is_done)
         return PortableLane
+    from ._lanes._process.child import load_starter
     from ._lanes.processes import ProcessLane  # here: a third of the time of ``import engine`` is its
 
+    with contextlib.suppress(ImportError, OSError):  # the start of a worker will say so
+        load_starter()
     return ProcessLane
 
 

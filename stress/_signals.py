@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Blow", "Wound", "blows", "strike_all"]
+__all__ = ["Blow", "Wound", "blows", "strike_all", "without_pythons_words"]
 
 MARK = "STRESS_MARK"
 PROGRAM = Path(__file__).with_name("_signalled.py")
@@ -37,6 +37,11 @@ _SWALLOWED = re.compile(
     r"Exception ignored in: [^\n]*\nTraceback [^\n]*\n(?:  File \"<frozen importlib[^\n]*\n(?:    [^\n]*\n)*)+"
     r"KeyboardInterrupt: *\n"
 )
+_UNBORN_LOOP = re.compile(
+    r"Exception ignored in: <function BaseEventLoop\.__del__ [^\n]*\nTraceback [^\n]*\n(?:  [^\n]*\n)+"
+    r"AttributeError: [^\n]*\n"
+)
+_UNBEGUN_MAIN = re.compile(r"<?sys>?:\d+: RuntimeWarning: coroutine '(?:main|work_for_ever)' was never awaited\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,14 @@ def _is_swallowed(said: str) -> bool:
     return bool(_SWALLOWED.search(said))
 
 
+def without_pythons_words(said: str) -> str:
+    """Take out what a Ctrl-C makes Python say without any engine.
+
+    That it was dropped in an import; that it struck ``asyncio.run`` before that had a loop, or had begun its coroutine.
+    """
+    return _UNBEGUN_MAIN.sub("", _UNBORN_LOOP.sub("", _SWALLOWED.sub("", said)))
+
+
 def _hung(code: int | None) -> list[str]:
     return ["did not end"] if code is None else []
 
@@ -139,7 +152,7 @@ def _said_wrong(blow: Blow, said: str, was_importing: bool) -> list[str]:
     """Judge stderr: nothing at all, but for a Ctrl-C the user's own traceback."""
     if blow.signal is not signal.SIGINT:
         return [f"said: {said}"] if said else []
-    said = _SWALLOWED.sub("", said)
+    said = without_pythons_words(said)
     if blow.times > 1:  # what the interpreter says of the second one, in its own shutdown
         said = said.replace("Exception ignored in", "")
     found = [f"said {text!r}: {said}" for text in NOT_THE_USERS if text in said]

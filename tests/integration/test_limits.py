@@ -128,7 +128,7 @@ async def test_a_fork_that_the_system_refuses_is_a_typed_error_with_a_remedy(
 
     async with Engine(processes=4) as engine:
         with monkeypatch.context() as patch:
-            patch.setattr(child, "_fork_exec", lambda: refuse)
+            patch.setattr(child, "load_starter", lambda: refuse)
             tasks = [engine.submit(functions.give, number) for number in range(50)]
             for result in await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), STUCK):
                 assert isinstance(result, WorkerStartupError)

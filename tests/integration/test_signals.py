@@ -2,7 +2,6 @@
 
 import os
 import random
-import re
 import select
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from stress._signals import without_pythons_words
 from tests.integration.exits import PREAMBLE, STUCK, Ended, environment, orphans, run_program
 from tests.support import eventually
 
@@ -115,16 +115,11 @@ def press(text: str, times: int, seed: int, *, python: str = sys.executable, pau
 
 OURS = ("never retrieved", "never awaited", "abandoned", "Warning:", "<Engine", "Stopper", "stop of engine")
 NOISE = (*OURS, "Exception ignored", "was destroyed")
-#: A loop that was being made, a module that was being imported: they say so without any engine.
-FOREIGN = (
-    r"Exception ignored in: <function BaseEventLoop\.__del__.*?AttributeError: [^\n]*_debug'\n"
-    r"|Exception ignored in: <function _get_module_lock.*?KeyboardInterrupt: ?\n"
-)
 
 
 def complaints(ended: Ended) -> list[str]:
     """Give what is wrong with the end of a program that Ctrl-C ended."""
-    stderr = re.sub(FOREIGN, "", ended.stderr, flags=re.DOTALL).rstrip()
+    stderr = without_pythons_words(ended.stderr).rstrip()
     found = [line for line in stderr.splitlines() if any(word in line for word in NOISE)]
     if not stderr.endswith("KeyboardInterrupt"):
         found.append("its last word is not KeyboardInterrupt")
@@ -145,6 +140,21 @@ def test_ctrl_c_ends_the_program_with_its_own_traceback_and_no_process_left(time
             assert not any(word in each.stderr for word in OURS), each.stderr
         else:
             assert not complaints(each), (name, each.stderr)
+
+
+def test_a_ctrl_c_that_python_lost_in_an_import_does_no_harm_later() -> None:
+    """E48: it may leave the main thread with the import lock for ever; then nobody else can import, nor need we."""
+    ended = run_program("""
+import _imp
+_imp.acquire_lock()
+async def negate(number):
+    return -number
+with Engine(processes=2, threads=2) as engine:
+    print(list(engine.map(abs, range(3))), engine.options(lane="thread").run(abs, -3), engine.run(negate, -4))
+    print(type(engine.submit(os._exit, 3).exception(20)).__name__)
+print(threads_gone())
+""")
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "[0, 1, 2] 3 4\nWorkerCrashed\nTrue\n", "")
 
 
 def test_a_program_that_ctrl_c_ended_waits_for_no_work(tmp_path: Path) -> None:

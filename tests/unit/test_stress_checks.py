@@ -69,6 +69,15 @@ Traceback (most recent call last):
   File "<frozen importlib._bootstrap>", line 446, in cb
 KeyboardInterrupt: \n"""
 
+UNBORN = """Exception ignored in: <function BaseEventLoop.__del__ at 0x7f27fe63b1d0>
+Traceback (most recent call last):
+  File "asyncio/base_events.py", line 691, in __del__
+    if not self.is_closed():
+           ^^^^^^^^^^^^^^^^
+AttributeError: '_UnixSelectorEventLoop' object has no attribute '_closed'
+"""
+UNBEGUN = "sys:1: RuntimeWarning: coroutine 'work_for_ever' was never awaited\n"
+
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n'
 
 
@@ -84,6 +93,10 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <modu
         (signal.SIGINT, "Exception ignored in: <x>\n" + TRACEBACK + "KeyboardInterrupt\n", True, False),
         (signal.SIGINT, TRACEBACK + "KeyboardInterrupt\nsys:1: RuntimeWarning: x was never awaited\n", False, False),
         (signal.SIGINT, SWALLOWED + TRACEBACK + "KeyboardInterrupt\n", False, True),
+        (signal.SIGINT, TRACEBACK + "KeyboardInterrupt\n" + UNBORN + UNBEGUN, False, True),
+        (signal.SIGINT, UNBORN + UNBEGUN + TRACEBACK + "KeyboardInterrupt\n" + UNBORN + "x", False, False),
+        (signal.SIGINT, TRACEBACK + "KeyboardInterrupt\n" + UNBORN.replace("Attribute", "Value"), False, False),
+        (signal.SIGINT, TRACEBACK + "KeyboardInterrupt\n" + UNBORN.replace("BaseEventLoop", "Engine"), False, False),
         (signal.SIGTERM, "", False, True),
         (signal.SIGTERM, "Terminated\n", False, False),
     ],

@@ -23,7 +23,7 @@ from typing import Any
 from ..._system import interpreter
 from ..._wire.page import PAGE_BYTES, StartPage
 
-__all__ = ["Child", "ExitStatus", "collect_setup", "is_pidfd_of"]
+__all__ = ["Child", "ExitStatus", "collect_setup", "is_pidfd_of", "load_starter"]
 
 _GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
 _GET_INFO = 0xC040FF0B  # PIDFD_GET_INFO for the 64 bytes of struct pidfd_info, Linux 6.13
@@ -85,7 +85,7 @@ class Child:
         return ends
 
     def _start(self, env: dict[str, str]) -> None:
-        fork_exec = _fork_exec()
+        fork_exec = load_starter()
         stream, control = self._stream_end.fileno(), self._control_end.fileno()
         passed = {self._life_read, self.kept.fileno(), stream, control, self._memory, self._stderr_end}
         boot = _BOOT.format(
@@ -275,7 +275,7 @@ def collect_setup(initializer: bytes | None, max_tasks: int | None, memory_limit
 
 
 @functools.cache
-def _fork_exec() -> Any:
+def load_starter() -> Any:
     """Return loky's ``fork_exec``: its module alone, since the packages around it take 25 ms to import."""
     if "loky" not in sys.modules:
         found = importlib.util.find_spec("loky")
