@@ -5,11 +5,15 @@ is left in the socket, so it is the start page that decides and not the kernel.
 """
 
 import asyncio
+import functools
+import itertools
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -266,3 +270,61 @@ async def test_what_two_take_back_at_once_is_recalled_by_one(monkeypatch: pytest
             assert (await front.outcome(attempt)).error is None
         assert ran(tmp_path) == [0, 1, 3, 4]
         assert rest[2].task_id not in [*front.outcomes, *front.given_back]
+
+
+def at_line(number: int, functions: list[Callable[..., Any]], call: Callable[[], None]) -> Callable[[], bool]:
+    """Have ``call`` called before the ``number``-th line that runs in ``functions``, as a signal handler may be.
+
+    Return what ends that, and says whether there was such a line.
+    """
+    codes = {each.__code__ for each in functions}
+    left = number
+    before = sys.gettrace()
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal left
+        if frame.f_code not in codes:
+            return None
+        if event == "line":
+            left -= 1
+            if not left:
+                call()
+        return trace
+
+    def end() -> bool:
+        sys.settrace(before)
+        return left <= 0
+
+    sys.settrace(trace)
+    return end
+
+
+async def test_what_a_signal_handler_takes_back_while_it_is_sent_runs_once(tmp_path: Path) -> None:
+    """E49: a Ctrl-C cancels the program's main task, and with it all that is sent, between two lines of the sending."""
+    async with lane_of() as (front, lane):
+        await lane.warm_up()
+        (worker,) = [each for each in lane._pool.workers if isinstance(each, NativeWorker)]
+        struck, submitted = True, 0
+        for line in itertools.count(1):
+            worker.hold()
+            attempts = []
+            for _ in range(3):
+                attempts.append(front.submit(append_line, str(tmp_path / "runs"), submitted))
+                submitted += 1
+                assert lane._feeder.send_next(worker)
+            taken: list[Attempt] = []
+            sending = [NativeWorker._send_backlog, NativeWorker._take_a_packet]
+            end = at_line(line, sending, functools.partial(lambda into: into.extend(worker.recall_all()), taken))
+            try:
+                worker.flush()
+            finally:
+                struck = end()
+            lane._give_back(worker, taken)
+            for attempt in attempts:
+                assert (await front.outcome(attempt)).error is None
+            if not struck:
+                break
+        assert line > 15
+        assert front.given_back
+        assert sorted(ran(tmp_path)) == list(range(submitted))
+        assert (lane.counters.crashes, lane.counters.malformed) == (0, 0)

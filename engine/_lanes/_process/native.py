@@ -10,7 +10,6 @@ Guarantees
 
 import collections
 import contextlib
-import itertools
 import math
 import socket
 import struct
@@ -121,12 +120,10 @@ class NativeWorker(Worker):
 
     def _send_backlog(self) -> None:
         with self._lock:
-            while self._backlog:
-                count = self._count_for_a_packet()
-                if not self._put(b"".join(itertools.islice(self._backlog, count))):
+            while packets := self._take_a_packet():
+                if not self._put(b"".join(packets)):
+                    self._backlog.extendleft(reversed(packets))
                     break
-                for _ in range(count):
-                    self._backlog.popleft()
             is_done = not self._backlog
         if not is_done:
             self._watch()
@@ -134,15 +131,25 @@ class NativeWorker(Worker):
             self._is_watching = False
             self._loop.remove_writer(self.child.tasks.fileno())
 
-    def _count_for_a_packet(self) -> int:
-        """Return how many tasks of the backlog go into the next packet."""
-        count = size = 0
-        for packet in itertools.islice(self._backlog, TASKS_IN_A_PACKET):
-            size += len(packet)
-            if count and size > INLINE_BYTES:
-                break
-            count += 1
-        return count
+    def _take_a_packet(self) -> list[bytes]:
+        """Take the tasks that go into the next packet out of the backlog.
+
+        A signal handler, as asyncio's for Ctrl-C, may take back all that is in the backlog between any two steps; what
+        is sent or put back all the same may not begin, so the worker skips it.
+        """
+        packets: list[bytes] = []
+        size = 0
+        try:
+            while len(packets) < TASKS_IN_A_PACKET:
+                packet = self._backlog.popleft()
+                size += len(packet)
+                if packets and size > INLINE_BYTES:
+                    self._backlog.appendleft(packet)
+                    break
+                packets.append(packet)
+        except IndexError:  # that was all
+            pass
+        return packets
 
     def forget_functions(self, numbers: Iterable[int]) -> None:
         """Have the worker forget functions; those tasks that use them are ahead in the stream."""
