@@ -89,7 +89,7 @@ def _cancel(core: Core, task: Task[Any], why: str) -> None:
             registry.live.pop(task.id, None)
             waiters, task._waiters = task._waiters, None
         else:
-            task._cancel_requested, task._cancel_message = True, why
+            task._note_cancel(why)
             core.stopper.by_stop += 1
             waiters = registry.settle_locked(task, TaskState.CANCELLED, now())
     del held

@@ -96,7 +96,7 @@ class Admission:
             is_running = self._scheduler.phase == "running"
             wake = self._registry.admit_locked(task, is_bounded=False)
         if not is_running or task._cancel_requested:
-            self._scheduler.endings.cancel(task, task._cancel_message)
+            self._scheduler.endings.cancel(task, task._rare.cancel_message)
         elif task._call.total_timeout is not None:
             self._scheduler.deadlines.watch_task(task, task._call.total_timeout)
         if wake is not None:

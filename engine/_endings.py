@@ -59,7 +59,7 @@ class Endings:
         if self._registry.is_entered():  # called by the collector or a signal handler: mark it, and go on later
             if task._state in TERMINAL:
                 return False
-            task._cancel_requested, task._cancel_message = True, message
+            task._note_cancel(message)
             if task.id:  # or it waits to be admitted, and is cancelled then
                 self._scheduler.later(self.cancel, task, message)
             return True
@@ -73,7 +73,7 @@ class Endings:
         if attempt is not None and self._scheduler.lanes[attempt.lane].has_answered(attempt):
             self._scheduler.deadlines.watch_task(task, _LOOK_AGAIN)  # it may be tried again: then it ends here
             return
-        before = f"; its last failure: {task._last_error}" if task._last_error else ""
+        before = f"; its last failure: {task._rare.last_error}" if task._rare.last_error else ""
         error = TaskTimeout(
             f"task {task.id} ({call.name}) did not end within total_timeout={call.total_timeout} s{before}",
             task_id=task.id,
@@ -82,7 +82,7 @@ class Endings:
             timeout=call.total_timeout,
             scope="total",
         )
-        error.__cause__ = task._failure  # what the last attempt raised, if the time ran out while it was tried again
+        error.__cause__ = task._rare.failure  # what the last attempt raised, if it was being tried again
         if self._end_early(task, error, None):
             with self._registry.lock:
                 self._scheduler.counters.timeouts += 1
@@ -112,7 +112,7 @@ class Endings:
                 self._registry.start_locked(task, attempt, started)
             retry = task._call.retry
             if lane.name is not Lane.LOOP and not (retry is not None and retry.wants(error, attempt.number)):
-                task._last_error = text
+                task._own_rare().last_error = text
                 waiters = self._registry.settle_locked(task, TaskState.FAILED, now(), error=error, error_text=text)
         self._interrupt(attempt)
         self._scheduler.tell(task, waiters, None, None)
@@ -126,10 +126,9 @@ class Endings:
             if task._state in TERMINAL:
                 return False
             if error is None:
-                task._cancel_requested = True
-                task._cancel_message = message
-            elif task._timed_out is None:
-                task._timed_out = error
+                task._note_cancel(message)
+            elif task._rare.timed_out is None:
+                task._own_rare().timed_out = error
             attempt = task._attempt
             begun = attempt is not None and attempt.started_at is not None
             in_socket = attempt is not None and not begun and attempt.lane is Lane.PROCESS

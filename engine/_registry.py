@@ -213,9 +213,10 @@ class Registry:
             self.waiting -= 1
         task._result = value
         task._error = error
-        task._traceback = _TRACEBACK.__get__(error) if error is not None else None  # past a property of user code
+        if error is not None:
+            task._own_rare().traceback = _TRACEBACK.__get__(error)  # past a property of user code
         if error is not None and state is TaskState.FAILED and not task._retrieved:
-            task._complaint = Complaint(task._scheduler.report_unretrieved, task.id, task._call.name, error)
+            task._own_rare().complaint = Complaint(task._scheduler.report_unretrieved, task.id, task._call.name, error)
         before = task._started if task._started is not None else task._created
         task._completed = at if at > before else ordered_after(at, before)
         self.move_locked(task, state)
@@ -304,7 +305,7 @@ def _record(task: Task[Any], error_text: str | None) -> tuple[Any, ...]:
     """Keep what ``TaskInfo`` needs, cheaply: a tuple is made in 0.2 µs, a frozen dataclass in 2."""
     call = task._call
     return (task.id, call.name, call.lane, task._state, task._attempts, task._anchor, task._started, task._completed,
-            task._worker, error_text, task._progress, task._created, task._last_error)  # fmt: skip
+            task._worker, error_text, task._rare.progress, task._created, task._rare.last_error)  # fmt: skip
 
 
 def _info(record: tuple[Any, ...]) -> TaskInfo:

@@ -148,7 +148,7 @@ class Scheduler:
         registry = self.registry
         error_text = describe_error(outcome.error) if outcome.error is not None else None
         task = attempt.task
-        _held = task._failure  # another may take its place: dropped after the lock, since a __del__ is user code
+        _held = task._rare.failure  # another may take its place: dropped after the lock, since a __del__ is user code
         with registry.lock:
             if attempt.over:
                 return
@@ -195,7 +195,7 @@ class Scheduler:
         self, task: Task[Any], attempt: Attempt, outcome: Outcome, error_text: str | None
     ) -> tuple[float | None, list[Waiter] | None]:
         call = task._call
-        timeout = task._timed_out
+        timeout = task._rare.timed_out
         if timeout is None and attempt.expired:
             timeout = attempt_timeout(attempt)
         if outcome.error is None and not (outcome.cancelled or timeout or task._cancel_requested):
@@ -205,15 +205,16 @@ class Scheduler:
             Facts(
                 attempt=attempt.number, error=outcome.error, cancelled=outcome.cancelled, retryable=outcome.retryable,
                 cancel_requested=task._cancel_requested, timeout=timeout,
-                final=task._timed_out is not None or attempt.abandoned, retry=call.retry,
+                final=task._rare.timed_out is not None or attempt.abandoned, retry=call.retry,
                 swallowed_is_failure=call.lane is LaneName.LOOP,
             ),
             self.rng,
         )  # fmt: skip
         if verdict.error is timeout:
             error_text = describe_error(timeout)
-        if verdict.error is not None and task._timed_out is None:
-            task._failure, task._last_error = verdict.error, error_text
+        if verdict.error is not None and task._rare.timed_out is None:
+            rare = task._own_rare()
+            rare.failure, rare.last_error = verdict.error, error_text
         if verdict.state is TaskState.PENDING:
             self.counters.retries += 1
             self.registry.move_locked(task, TaskState.PENDING)
@@ -258,10 +259,10 @@ class Scheduler:
             self.registry.attempts.discard(attempt)  # nobody waits for it any more
             self.counters.abandoned += 1
             if task._state not in TERMINAL:
-                error = None if task._cancel_requested else (task._timed_out or timeout)
+                error = None if task._cancel_requested else (task._rare.timed_out or timeout)
                 error_text = describe_error(error)
                 if error is not None and error is timeout:
-                    task._last_error = error_text
+                    task._own_rare().last_error = error_text
                 state = TaskState.FAILED if error is not None else TaskState.CANCELLED
                 waiters = self.registry.settle_locked(task, state, now(), error=error, error_text=error_text)
             if self.registry.ready[attempt.lane]:
@@ -282,7 +283,7 @@ class Scheduler:
         """Record how far ``attempt`` says it is."""
         report = Progress(done, total, str(message)[:200])
         with self.registry.lock:
-            attempt.task._progress = report
+            attempt.task._own_rare().progress = report
 
     def regrow(self, lane: LaneName) -> None:
         """Give back the right to one more taker, and use it at once if work waits for it."""
@@ -376,7 +377,8 @@ class Scheduler:
         if self.registry.dropped:
             self.registry.let_go()
         if waiters is not None and task is not None:
-            task._failure = None  # here, outside the lock: what its traceback holds may have a __del__
+            if task._rare.failure is not None:
+                task._rare.failure = None  # here, outside the lock: what its traceback holds may have a __del__
             if task._timer is not None:
                 self.deadlines.forget_task(task)
             if waiters:

@@ -37,6 +37,24 @@ T_co = TypeVar("T_co", covariant=True)
 Waiter = tuple[Callable[[Any], object], "contextvars.Context | None", "Mailbox | None", "Attempt | None"]
 
 
+class Rare:
+    """What few tasks have, apart from the rest: so a million that wait take 48 MB less."""
+
+    __slots__ = ("cancel_message", "complaint", "failure", "last_error", "progress", "timed_out", "traceback")
+
+    def __init__(self) -> None:
+        self.cancel_message: Any = None
+        self.complaint: Complaint | None = None  #: of a failure that nobody has asked for yet
+        self.failure: BaseException | None = None  #: the last attempt's that failed; dropped when the task settles
+        self.last_error: str | None = None  #: its text, which stays
+        self.progress: Progress | None = None
+        self.timed_out: BaseException | None = None
+        self.traceback: TracebackType | None = None
+
+
+_NOTHING_RARE = Rare()  # of all tasks that have none of it
+
+
 class Task(Generic[T_co]):
     """The handle of one call. Thread-safe; ``await`` it, or ask ``result()`` from a plain thread.
 
@@ -45,10 +63,9 @@ class Task(Generic[T_co]):
     """
 
     __slots__ = (
-        "__weakref__", "_anchor", "_args", "_attempt", "_attempts", "_call", "_cancel_message", "_cancel_requested",
-        "_complaint", "_completed", "_context", "_created", "_error", "_failure", "_kwargs", "_last_error",
-        "_loop", "_progress", "_result", "_retrieved", "_scheduler", "_started", "_state", "_timed_out", "_timer",
-        "_traceback", "_waiters", "_worker", "id", "queued",
+        "__weakref__", "_anchor", "_args", "_attempt", "_attempts", "_call", "_cancel_requested", "_completed",
+        "_context", "_created", "_error", "_kwargs", "_loop", "_rare", "_result", "_retrieved", "_scheduler",
+        "_started", "_state", "_timer", "_waiters", "_worker", "id", "queued",
     )  # fmt: skip
 
     def __init__(
@@ -77,20 +94,26 @@ class Task(Generic[T_co]):
         self._worker: str | None = None
         self._result: Any = None
         self._error: BaseException | None = None
-        self._traceback: TracebackType | None = None
-        self._failure: BaseException | None = None  # the last attempt's that failed; dropped when the task settles
-        self._last_error: str | None = None  # its text, which stays
         self._retrieved = False
-        self._complaint: Complaint | None = None  #: of a failure that nobody has asked for yet
         self._waiters: list[Waiter] | None = None
         #: What it sees of its submitter's: the whole context, in the process lane the exported variables by address.
         self._context: contextvars.Context | dict[str, Any] | None = None
         self._loop: Mailbox | None = None
         self._timer: Any = None
-        self._progress: Progress | None = None
-        self._timed_out: BaseException | None = None
         self._cancel_requested = False
-        self._cancel_message: Any = None
+        self._rare: Rare = _NOTHING_RARE
+
+    def _own_rare(self) -> Rare:
+        """Return what is only this task's, to be written; under the registry's lock."""
+        if self._rare is _NOTHING_RARE:
+            self._rare = Rare()
+        return self._rare
+
+    def _note_cancel(self, message: Any) -> None:
+        """Note that somebody cancels it; under the registry's lock."""
+        self._cancel_requested = True
+        if message is not None or self._rare.cancel_message is not None:
+            self._own_rare().cancel_message = message
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
@@ -149,14 +172,14 @@ class Task(Generic[T_co]):
     @property
     def progress(self) -> Progress | None:
         """Give what the task last reported of itself; None if it never did."""
-        return self._progress
+        return self._rare.progress
 
     def info(self) -> TaskInfo:
         """Return a picture of this instant that holds neither arguments nor result."""
         error = self._error
         return TaskInfo(
             self.id, self.name, self.lane, self.state, self.attempt, self.created_at, self.started_at,
-            self.completed_at, self.worker, describe_error(error), self.progress, self._last_error,
+            self.completed_at, self.worker, describe_error(error), self.progress, self._rare.last_error,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -194,7 +217,7 @@ class Task(Generic[T_co]):
         assert error is not None
         try:
             # As it came, or each asker's frames would be added to it; past a ``with_traceback`` of user code.
-            raise BaseException.with_traceback(error, self._traceback)
+            raise BaseException.with_traceback(error, self._rare.traceback)
         finally:
             del error, self  # or the traceback, through this frame, would hold the task that holds it
 
@@ -209,8 +232,8 @@ class Task(Generic[T_co]):
     def _retrieve(self) -> None:
         """Note that somebody has heard of the failure."""
         self._retrieved = True
-        if self._complaint is not None:
-            self._complaint.is_due = False
+        if self._rare.complaint is not None:
+            self._rare.complaint.is_due = False
 
     def _forgive(self) -> None:
         """Note that nobody wants to hear of a failure, whether it has come or comes yet."""
@@ -277,18 +300,23 @@ class Task(Generic[T_co]):
     def _asyncio_future_blocking(self, value: bool) -> None:
         pass
 
+    @property
+    def _cancel_message(self) -> Any:
+        return self._rare.cancel_message  # gather reads it
+
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Answer the loop that runs here, or the engine's: a Task belongs to every loop."""
         return asyncio._get_running_loop() or self._scheduler.home.loop
 
     def _make_cancelled_error(self) -> asyncio.CancelledError:
-        message = self._cancel_message
+        message = self._rare.cancel_message
         return asyncio.CancelledError() if message is None else asyncio.CancelledError(message)
 
     def _cancelled_error(self) -> BaseException:
         if asyncio._get_running_loop() is not None:
             return self._make_cancelled_error()
-        return concurrent.futures.CancelledError(*(() if self._cancel_message is None else (self._cancel_message,)))
+        message = self._rare.cancel_message
+        return concurrent.futures.CancelledError(*(() if message is None else (message,)))
 
     def _wait(self, timeout: float | None) -> None:
         if timeout is not None:

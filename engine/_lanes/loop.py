@@ -136,7 +136,7 @@ class LoopLane:
     def _cancel(attempt: Attempt) -> None:
         task: asyncio.Task[Any] | None = attempt.lane_data
         if task is not None:
-            task.cancel(attempt.task._cancel_message if attempt.task is not None else None)
+            task.cancel(attempt.task._rare.cancel_message if attempt.task is not None else None)
 
     def workers(self) -> list[WorkerInfo]:
         """Describe nothing: the loop lane has no workers of its own."""
