@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import _sigint
 from ._clock import now
+from ._lanes.chunk import Chunk
 from ._records import Call
 from ._routing import is_fleeting
+from ._states import TERMINAL
 from ._states import Lane as LaneName
 from ._task import Task
 from .errors import EngineClosed, EngineForked
@@ -50,6 +52,8 @@ class Admission:
         task: Task[Any] = Task(self._scheduler, 0, call, args, kwargs, now(), time.time())
         lane = call.lane
         if lane is LaneName.PROCESS:
+            if type(args) is Chunk:  # type: ignore[comparison-overlap]  # its lane knows what it is
+                args.task = task
             if call not in self._prepared:
                 self._prepare(call)
             if self._exported:
@@ -78,6 +82,27 @@ class Admission:
         except BaseException:  # Ctrl-C in the middle: nobody will have this task, and nobody may miss its wake-up
             self._take_back(task)
             raise
+        return task
+
+    def submit_rest(self, like: Task[Any], chunk: Chunk) -> Task[Any] | None:
+        """Accept what ``like``, a chunk that is accepted and not over, does not run: past every bound, before others.
+
+        None: another thread has just cancelled that, and this with it.
+
+        Raises:
+            EngineClosed: the engine has ended.
+        """
+        task: Task[Any] = Task(self._scheduler, 0, like._call, chunk, None, now(), time.time())  # type: ignore[arg-type]  # args, for its lane
+        chunk.task = task
+        with self._registry.lock:
+            if like._state in TERMINAL:
+                return None
+            task._context = like._context
+            if self._scheduler.phase == "closed":
+                self._check_phase_locked()
+            wake = self._registry.admit_locked(task, is_bounded=False, first=True)
+        if wake is not None:
+            wake()
         return task
 
     def _take_back(self, task: Task[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -16,10 +17,11 @@ from .retry import Retry
 if TYPE_CHECKING:
     from ._blocking_group import BlockingTaskGroup
     from ._blocking_map import BlockingMap
+    from ._core import Core
     from ._scheduler import Scheduler
     from ._shared import Shared
 
-__all__ = ["BlockingCalls", "refuse_to_block", "wait_anywhere"]
+__all__ = ["BlockingCalls", "refuse_to_block", "wait_anywhere", "wait_for_room"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,26 +57,12 @@ class BlockingCalls:
             raise
 
     def _submit_when_room(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
-        core = self._inner._core
         while True:
             try:
                 return self._inner.submit(fn, *args, **kwargs)
             except EngineFull:
-                opened = Latch()
-            refuse_to_block(core.scheduler)
-            lender = core.scheduler.waiters.lend()  # first: where it refuses, no room must be kept for us
-            with core.registry.lock:
-                core.registry.room_waiters[opened.set] = None
-            try:
-                core.pass_room_on()  # room may have opened between the refusal and our registration
-                opened.wait()
-            except BaseException:
-                core.no_room_for(opened.set)
-                if opened.is_set():
-                    core.pass_room_on()  # the room we were given is somebody else's now
-                raise
-            finally:
-                core.scheduler.waiters.reclaim(lender)
+                pass
+            wait_for_room(self._inner._core)
 
     @overload
     def map(
@@ -101,9 +89,17 @@ class BlockingCalls:
         ``zip(items, engine.map(fn, items, return_exceptions=True))``, since results come in the order of the items.
         One thread at a time may read it; another one that tries meanwhile gets a RuntimeError.
         """
-        from ._blocking_map import BlockingMap
+        from ._blocking_chunked_map import BlockingChunkedMap
+        from ._blocking_task_map import BlockingTaskMap
+        from ._chunked_map import chunks_of_map
 
-        return BlockingMap(self, fn, iterables, ordered=ordered, window=window, return_exceptions=return_exceptions)
+        chunks = chunks_of_map(
+            self._inner._core, self._inner._call(fn), iterables, ordered=ordered, window=window,
+            return_exceptions=return_exceptions, cancelled=concurrent.futures.CancelledError,
+        )  # fmt: skip
+        if chunks is not None:
+            return BlockingChunkedMap(self._inner._core, chunks)
+        return BlockingTaskMap(self, fn, iterables, ordered=ordered, window=window, return_exceptions=return_exceptions)
 
     def options(
         self, *, lane: Lane | str | NotSaid | None = NOT_SAID, timeout: float | NotSaid | None = NOT_SAID,
@@ -128,6 +124,25 @@ class BlockingCalls:
 
     def __repr__(self) -> str:
         return f"<Blocking{repr(self._inner)[1:]}"
+
+
+def wait_for_room(core: Core) -> None:
+    """Wait on this thread until a submit may find room, after one was refused."""
+    refuse_to_block(core.scheduler)
+    opened = Latch()
+    lender = core.scheduler.waiters.lend()  # first: where it refuses, no room must be kept for us
+    with core.registry.lock:
+        core.registry.room_waiters[opened.set] = None
+    try:
+        core.pass_room_on()  # room may have opened between the refusal and our registration
+        opened.wait()
+    except BaseException:
+        core.no_room_for(opened.set)
+        if opened.is_set():
+            core.pass_room_on()  # the room we were given is somebody else's now
+        raise
+    finally:
+        core.scheduler.waiters.reclaim(lender)
 
 
 def refuse_to_block(scheduler: Scheduler) -> None:

@@ -55,8 +55,10 @@ class Registry:
 
     # -- coming in ----------------------------------------------------------------------------------------------
 
-    def admit_locked(self, task: Task[Any], *, is_bounded: bool = True) -> Callable[[], None] | None:
-        """Accept ``task`` and queue it; return whom to wake.
+    def admit_locked(
+        self, task: Task[Any], *, is_bounded: bool = True, first: bool = False
+    ) -> Callable[[], None] | None:
+        """Accept ``task`` and queue it, before the others with ``first``; return whom to wake.
 
         Raises:
             EngineFull: ``max_pending`` tasks wait already.
@@ -73,7 +75,7 @@ class Registry:
         self.live[task.id] = task
         self.waiting += 1
         self.counts[call.lane][TaskState.PENDING] += 1
-        self.ready[call.lane].push(task, call.priority)
+        self.ready[call.lane].push(task, call.priority, first=first)
         slots = self.slots[call.lane]
         return slots.to_wake() if slots.parked or slots.spawnable > 0 else None
 

@@ -23,6 +23,7 @@ from ._clock import now
 from ._deadlines import Deadlines
 from ._endings import Endings, attempt_timeout
 from ._lanes.base import Attempt, Lane, Outcome, Taker
+from ._lanes.chunk import Chunk
 from ._mailbox import Mailbox
 from ._records import Progress, describe_error
 from ._registry import Registry
@@ -146,6 +147,8 @@ class Scheduler:
     def end(self, attempt: Attempt, outcome: Outcome) -> None:
         """Record how ``attempt`` ended: settle its task, or try again."""
         registry = self.registry
+        if type(attempt.args) is Chunk and not attempt.over:
+            attempt.args.ending(outcome)
         error_text = describe_error(outcome.error) if outcome.error is not None else None
         task = attempt.task
         _held = task._rare.failure  # another may take its place: dropped after the lock, since a __del__ is user code

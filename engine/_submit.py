@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from dataclasses import fields
 from types import BuiltinFunctionType, FunctionType
@@ -173,17 +174,26 @@ class Submitter:
         """Call ``fn`` on each item and iterate over the results: ``async for r in engine.map(fn, items)``.
 
         Several iterables go side by side, as with the built-in ``map``. They may be infinite or asynchronous; at most
-        ``window`` items are read ahead of the results you have taken (default: four per slot, at least 32). There is
-        no chunk size to choose: tiny calls share packets by themselves. A plain iterator is read on the event loop:
-        one that blocks belongs in an async iterable.
+        ``window`` items are read ahead of the results you have taken (default: four per slot, at least 32, and of
+        quick process calls as many as take some milliseconds). There is no chunk size to choose: quick calls travel
+        many at a time by themselves, as one task, and each has its own result or error all the same; not so with a
+        timeout, a retry, ``max_tasks_per_worker`` or an asynchronous source, where each item is a task. A plain
+        iterator is read on the event loop: one that blocks belongs in an async iterable.
 
         ``ordered=False`` gives results as they come. The first failure is raised and cancels the rest, unless
         ``return_exceptions`` gives it as a result. ``break`` cancels what is in the window. Several coroutines of one
         loop may read one map: each result goes to one of them.
         """
-        from ._map import MapResults
+        from ._chunked_map import ChunkedMap, chunks_of_map
+        from ._task_map import TaskMap
 
-        return MapResults(self, fn, iterables, ordered=ordered, window=window, return_exceptions=return_exceptions)
+        chunks = chunks_of_map(
+            self._core, self._call(fn), iterables, ordered=ordered, window=window,
+            return_exceptions=return_exceptions, cancelled=asyncio.CancelledError,
+        )  # fmt: skip
+        if chunks is not None:
+            return ChunkedMap(self, chunks)
+        return TaskMap(self, fn, iterables, ordered=ordered, window=window, return_exceptions=return_exceptions)
 
     def options(
         self, *, lane: Lane | str | NotSaid | None = NOT_SAID, timeout: float | NotSaid | None = NOT_SAID,

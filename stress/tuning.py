@@ -55,14 +55,14 @@ def flood(settings: dict[str, Any], options: dict[str, Any]) -> Callable[[int, f
     return measure
 
 
-def mapped(**options: Any) -> Callable[[int, float], Awaitable[float]]:
-    """Measure microseconds for each item of a map."""
+def mapped(view: dict[str, Any] | None = None, /, **options: Any) -> Callable[[int, float], Awaitable[float]]:
+    """Measure microseconds for each item of a map, of an engine with the options ``view``."""
 
     async def measure(tasks: int, megabytes: float) -> float:
         async with Engine(processes=2) as engine:
             await engine.warm_up()
             begun = time.perf_counter()
-            async for _ in engine.map(nothing, range(tasks), **options):
+            async for _ in engine.options(**(view or {})).map(nothing, range(tasks), **options):
                 pass
             return (time.perf_counter() - begun) / tasks * 1e6
 
@@ -152,7 +152,8 @@ MEASUREMENTS = (
     Measurement("initializer", "with an `initializer`", "us", flood({"initializer": _nothing_done}, {})),
     Measurement("thread", 'with `lane="thread"`', "us", flood({}, {"lane": "thread"})),
     Measurement("map", "an item of `map`", "us", mapped()),
-    Measurement("map-window", "an item of `map` with `window=1024`", "us", mapped(window=1024)),
+    Measurement("map-window", "an item of `map` with `window=256`", "us", mapped(window=256)),
+    Measurement("map-timeout", "an item of `map` with `timeout=30`", "us", mapped({"timeout": 30})),
     Measurement("map-unordered", "an item of `map` with `ordered=False`", "us", mapped(ordered=False)),
     Measurement("first-call", "the first call: a worker starts", "ms", first_result),
     Measurement("warm-call", "the first call after `warm_up()`", "ms", warm_result),

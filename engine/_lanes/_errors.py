@@ -5,6 +5,7 @@ import traceback
 from .._records import describe_error, type_name
 from ..errors import RemoteError, ShareError
 from .base import Attempt
+from .chunk import Item
 
 __all__ = ["arrived", "may_be_raised", "not_shared"]
 
@@ -34,7 +35,7 @@ def arrived(error: BaseException) -> BaseException:
     return remote
 
 
-def not_shared(attempt: Attempt, where: str, error: ShareError) -> ShareError:
+def not_shared(attempt: Attempt | Item, where: str, error: ShareError) -> ShareError:
     """Say whose argument it was that ``error`` is about."""
     return ShareError(
         f"expected what is shared with task {attempt.task_id} ({attempt.name}) to be open, {error.reason}",

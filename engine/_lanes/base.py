@@ -50,7 +50,7 @@ class Attempt:
         self.number = number  #: 1 for the first try
         self.name = name
         self.fn: Callable[..., Any] | None = fn  #: fn, args and kwargs are dropped when the attempt is over
-        self.args = args
+        self.args: Any = args  #: or, in the process lane, a Chunk: many calls at once (``_lanes.chunk``)
         self.kwargs = kwargs
         self.lane = lane
         self.timeout = timeout  #: seconds from its start, None for none

@@ -15,5 +15,6 @@ __all__ = ["PortableLane", "end_first"]
 class PortableLane(ProcessLane):
     """Runs attempts in loky's processes; see ``_lanes.base.Lane`` for the contract."""
 
+    takes_chunks = False
     starter = LokyStarter
     listener = Keeper

@@ -10,6 +10,7 @@ Guarantees
 """
 
 import asyncio
+import functools
 import logging
 import threading
 import time
@@ -18,10 +19,12 @@ from typing import Any
 
 from .._mailbox import Mailbox
 from .._states import Lane
-from .._wire.frames import RETIRE, SKIPPED
+from .._wire.frames import CANCELLED, NOT_DECODED, PART, RETIRE, SKIPPED, VALUES
 from ._process.burial import bury
+from ._process.chunk_watch import ChunkWatch
 from ._process.crash import crash_error, memory_error
 from ._process.decoder import Decoder
+from ._process.failure_report import decode_error
 from ._process.feeder import Feeder
 from ._process.functions import Functions
 from ._process.hearing import Events
@@ -35,10 +38,14 @@ from ._process.usage import MemoryUse
 from ._process.watcher import Watcher
 from ._process.worker import OVER, Worker
 from .base import Attempt, Front, Outcome, WorkerInfo
+from .chunk import Chunk, Item
 
 __all__ = ["Counters", "ProcessLane", "ProcessSettings"]
 
 log = logging.getLogger("engine")
+
+_ENDS_OF_CHUNKS = (VALUES, CANCELLED, NOT_DECODED)
+_POLITE_SECONDS = 0.005  # in which a chunk may end between two items: then its worker can be used again
 
 _STANDSTILL = (
     "expected %s to begin the task that it was sent within a second, got none begun; the task goes to another worker, "
@@ -51,6 +58,7 @@ class ProcessLane:
     """Runs attempts in worker processes; see ``_lanes.base.Lane`` for the contract."""
 
     name = Lane.PROCESS
+    takes_chunks = True  #: an attempt may be a Chunk
     starter: type[Starter] = Starter
     listener: Callable[[Worker, asyncio.AbstractEventLoop, Events], Listener] = Watcher
 
@@ -60,7 +68,7 @@ class ProcessLane:
         self._home = home
         self._settings = settings
         self._functions = Functions()
-        self._decoder = Decoder(front.end, home.loop, self.counters, self._make_room)
+        self._decoder = Decoder(self._end, home.loop, self.counters, self._make_room)
         self._waiting: list[Worker] = []  #: those that get no task before results have been decoded; home loop only
         self._stacks = StackCollector(home)
         self._claim_lock = threading.RLock()  # the collector may call us from inside (design/0002)
@@ -68,6 +76,7 @@ class ProcessLane:
             front, home, self._functions, self.counters, self._claim_lock,
             workers=lambda: self._pool.workers, pump=lambda: self._pool.pump(),
             on_sent=None if settings.worker_memory_limit is None else lambda: self._memory.begin(),
+            on_chunk=lambda: self._chunks.begin(),
         )  # fmt: skip
         self.encoder = self._feeder.encoder
         self._pool = Pool(
@@ -79,6 +88,8 @@ class ProcessLane:
             settings.worker_memory_limit, self._pool.later, lambda: self._pool.workers,
             on_too_much=self._end_greedy, on_heavy=self._pool.pump,
         )  # fmt: skip
+
+        self._chunks = ChunkWatch(self._pool.later, lambda: self._pool.workers)
 
     # -- from any thread
 
@@ -162,9 +173,20 @@ class ProcessLane:
         if frame.kind == SKIPPED:
             self._on_skipped(worker, frame)
             return
+        if frame.flags & PART or frame.kind == VALUES:
+            problem = self._on_items(worker, frame)
+            if problem:
+                self.on_nonsense(worker, problem)
+            if problem or frame.flags & PART:
+                return
         attempt = worker.take(frame.number, frame.ended - frame.started)
         if attempt is None:
             self.on_nonsense(worker, f"it answered number {frame.number}, which was not its turn")
+            return
+        if type(attempt.args) is Chunk and frame.kind not in _ENDS_OF_CHUNKS:
+            attempt.args.begun = worker.items_begun(frame.number)
+            self._front.end(attempt, Outcome(error=decode_error(attempt, RuntimeError("a chunk has no such end"))))
+            self.on_nonsense(worker, f"it answered a chunk with kind {frame.kind}")
             return
         worker.tasks_done += 1
         if worker.timers:
@@ -176,6 +198,27 @@ class ProcessLane:
             problem = self._decoder.settle(attempt, frame, worker.label)
         if problem:
             self.on_nonsense(worker, problem)
+
+    def _on_items(self, worker: Worker, frame: Frame) -> str:
+        """Items of a chunk were answered, or it is over; return what is wrong with that."""
+        running = worker.running_chunk(frame.number)
+        if running is None:
+            return "it answered items, and was not at a chunk"
+        attempt, chunk = running
+        chunk.begun = worker.items_begun(frame.number)
+        if frame.flags & PART:
+            return self._decoder.take_part(attempt, chunk, frame, worker.label)
+        if chunk.stopped_at is not None:
+            chunk.offer_rest()  # now: the worker gets next what is behind it in the queue
+        is_unwanted = chunk.is_over or attempt.cancel_requested or frame.flags & RETIRE
+        return "it answered fewer items than it was sent" if chunk.answered < chunk.size and not is_unwanted else ""
+
+    def _end(self, attempt: Attempt | Item, outcome: Outcome) -> None:
+        """Report the end of an attempt, or of an item of one."""
+        if type(attempt) is Item:
+            attempt.settle(outcome)
+        else:
+            self._front.end(attempt, outcome)  # type: ignore[arg-type]  # mypy does not narrow by an exact type
 
     def _on_skipped(self, worker: Worker, frame: Frame) -> None:
         """A worker has not begun what it was sent: it was told so, to end the task or to have another worker run it."""
@@ -251,6 +294,8 @@ class ProcessLane:
                 self._feeder.give_back_unsent(attempt)
                 continue
             outcome = Outcome(started_at=worker.started(number), completed_at=time.monotonic(), worker=worker.label)
+            if type(attempt.args) is Chunk:
+                attempt.args.begun = worker.items_begun(number)
             is_blamed = True
             if number in worker.doomed:
                 outcome.cancelled = True
@@ -261,11 +306,20 @@ class ProcessLane:
             else:
                 self.counters.crashes += 1
                 outcome.error = crash_error(attempt, worker, status, stderr)
-            self._front.end(attempt, outcome)
+            self._end_dead(attempt, outcome)
         if worker.is_unwanted and not (is_blamed or worker.is_poisoned):
             self.counters.recycled += 1
         worker.close()
         self._pool.settle_death(worker, status, stderr)
+
+    def _end_dead(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Report the end of an attempt with its worker: of a chunk, once what it had answered is decoded."""
+        end = functools.partial(self._front.end, attempt, outcome)
+        if type(attempt.args) is Chunk and not outcome.cancelled:
+            attempt.args.ending(outcome)  # what was not run goes to others at once
+            if attempt.args.hold(end):
+                return
+        end()
 
     # -- stopping tasks
 
@@ -290,11 +344,20 @@ class ProcessLane:
         if is_back or others:
             self._give_back(worker, others)
         if not is_back and number not in worker.timers and number not in worker.doomed:
-            if attempt.grace > 0:
+            if type(attempt.args) is Chunk and attempt.args.size > 1 and attempt.grace > 0:
+                worker.stop_chunk(number)
+                pause = min(_POLITE_SECONDS, attempt.grace / 2)
+                worker.timers[number] = self._pool.later(pause, self._press, worker, number, attempt.grace - pause)
+            elif attempt.grace > 0:
                 worker.ask_to_stop(number, attempt.grace)
                 worker.timers[number] = self._pool.later(attempt.grace, self._force, worker, number)
             else:
                 self._force(worker, number)
+
+    def _press(self, worker: Worker, number: int, grace: float) -> None:
+        """Ask a chunk to stop that was told to begin no further item, and still runs."""
+        worker.ask_to_stop(number, grace)
+        worker.timers[number] = self._pool.later(grace, self._force, worker, number)
 
     def _force(self, worker: Worker, number: int) -> None:
         """Kill the worker, if it still runs the task; what it has not begun is given back first."""
@@ -385,6 +448,7 @@ class ProcessLane:
     async def close(self, grace: float) -> None:
         """Let all workers leave, kill those that have not after ``grace`` seconds, and reap every one."""
         self._memory.end()
+        self._chunks.end()
         await self._pool.close(grace)
         self._decoder.close()
         await self._feeder.close(grace)

@@ -14,10 +14,12 @@ __all__ = [
     "BULK",
     "CANCEL",
     "CANCELLED",
+    "CHUNK",
     "CONTROL",
     "CONTROL_BYTES",
     "DEFINE",
     "ERROR",
+    "FLUSH",
     "FORGET",
     "HEAVY",
     "HELLO",
@@ -32,6 +34,7 @@ __all__ = [
     "MAX_SEGMENTS",
     "NOT_DECODED",
     "NOT_ENCODED",
+    "PART",
     "PLAIN",
     "PRINT",
     "PROGRESS",
@@ -46,6 +49,7 @@ __all__ = [
     "STREAM",
     "TASK",
     "VALUE",
+    "VALUES",
     "FrameError",
     "check_result",
     "check_segments",
@@ -66,6 +70,7 @@ MAGIC = 0xE7A5
 TASK = struct.Struct("<BIIQQIQdQ")
 ARGS_ONLY = 1  #: the payload is the tuple of positional arguments and nothing else
 IN_BULK = 2  #: table and payload are on the stream, before the buffers
+CHUNK = 4  #: the payload is many items, each a call of the function; design/0011
 
 
 #: A frame from the parent on the stream: kind, number (of a task or a function), bytes that follow.
@@ -76,17 +81,19 @@ SETUP, BULK, DEFINE, FORGET = 1, 2, 3, 4
 #: payload and the buffers follow.
 RESULT = struct.Struct("<HBBIQddQQ")
 VALUE, ERROR, CANCELLED, SKIPPED, NOT_DECODED, NOT_ENCODED = 1, 2, 3, 4, 5, 6
+VALUES = 7  #: of a chunk: a list of values, of as many items in a row; without PART, and empty, its end
 PLAIN = 1  #: the payload holds harmless types only (``_wire.harmless``), so decoding it runs nobody's code
 RETIRE = 2  #: the task was interrupted at an arbitrary point: the worker may hold locks for ever
+PART = 8  #: it answers one item of a chunk, or several (VALUES), and more comes under that number
 SPOKE = 4  #: the task printed, logged or reported: read the control socket before settling it
 
 SEGMENT = struct.Struct("<BQ")  #: one entry of the table: kind of buffer (``_wire.pickling``), bytes
 
 #: A control message: kind, number. To the worker: CANCEL (sequence number, then the grace as a double), STACKS
-#: (request). From it: HELLO, REFUSED, STACKS, HEAVY (it is over its memory limit and takes no further task), and
-#: with a task's id PRINT, LOG, PROGRESS.
+#: (request), FLUSH (sequence number: send what is finished of that chunk). From it: HELLO, REFUSED, STACKS, HEAVY (it
+#: is over its memory limit and takes no further task), and with a task's id PRINT, LOG, PROGRESS.
 CONTROL = struct.Struct("<BQ")
-CANCEL, STACKS, HELLO, REFUSED, PRINT, LOG, PROGRESS, HEAVY = 1, 2, 3, 4, 5, 6, 7, 8
+CANCEL, STACKS, HELLO, REFUSED, PRINT, LOG, PROGRESS, HEAVY, FLUSH = 1, 2, 3, 4, 5, 6, 7, 8, 9
 BEGAN = 64  #: over loky, where no page is shared: task ``number`` begins, then the INSTANT of it
 INSTANT = struct.Struct("<d")
 
@@ -104,13 +111,13 @@ class FrameError(Exception):
 def check_result(header: tuple[Any, ...], limit: int) -> None:
     """Raise FrameError unless ``header``, an unpacked RESULT, can be true."""
     magic, kind, _, segments, _, started, ended, payload, bulk = header
-    if magic != MAGIC or not VALUE <= kind <= NOT_ENCODED:
+    if magic != MAGIC or not VALUE <= kind <= VALUES:
         raise FrameError(f"expected a result header, got magic {magic:#06x} and kind {kind}")
     if segments > MAX_SEGMENTS:
         raise FrameError(f"expected at most {MAX_SEGMENTS} buffers, got a header announcing {segments}")
     if not 0.0 <= started <= ended < math.inf:  # False for NaN too
         raise FrameError(f"expected a start and an end after it, got {started} and {ended}")
-    most = limit if kind == VALUE else MAX_REPORT_BYTES
+    most = limit if kind in (VALUE, VALUES) else MAX_REPORT_BYTES
     if payload + bulk + segments * SEGMENT.size > most:
         raise FrameError(f"expected a result of at most {most} bytes, got a header announcing {payload + bulk}")
 

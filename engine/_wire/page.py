@@ -14,9 +14,11 @@ Guarantees
 
 import mmap
 
-__all__ = ["PAGE_BYTES", "StartPage"]
+__all__ = ["ITEM", "ITEM_BITS", "NO_ITEMS_OF", "PAGE_BYTES", "StartPage"]
 
 PAGE_BYTES = mmap.PAGESIZE
+ITEM, NO_ITEMS_OF = 6, 7  #: words of chunks, which the worker uses itself, once per item; design/0011
+ITEM_BITS = 20  #: of the word ITEM say how many items have begun, those above it of which task
 
 
 class StartPage:
@@ -30,7 +32,8 @@ class StartPage:
         view = memoryview(self._map)
         self.times = view.cast("d")  #: index 0 and 1
         self.numbers = view.cast("Q")  #: index 2: twice the last task begun, plus the index of its instant; 3 and 4:
-        # bytes held, at hello and between tasks; 5: the last task that may not begin any more
+        # bytes held, at hello and between tasks; 5: the last task that may not begin any more; ITEM: the chunk that
+        # runs, and how many of its items have begun; NO_ITEMS_OF: the chunk that may begin no further item
 
     def begin(self, number: int, at: float) -> bool:
         """Record that task ``number`` begins at monotonic ``at``; ask ``may_begin`` behind it. About 0.15 µs.
@@ -59,6 +62,15 @@ class StartPage:
     def forbid(self, number: int) -> None:
         """Keep all tasks up to ``number`` from beginning that have not; what is read behind a lock says which."""
         self.numbers[5] = number
+
+    def forbid_items(self, number: int) -> None:
+        """Keep chunk ``number`` from beginning a further item; ``items_begun`` is final a millisecond later."""
+        self.numbers[NO_ITEMS_OF] = number
+
+    def items_begun(self, number: int) -> int:
+        """Return how many items of chunk ``number`` have begun."""
+        word = self.numbers[ITEM]
+        return word & (1 << ITEM_BITS) - 1 if word >> ITEM_BITS == number else 0
 
     def last(self) -> int:
         """Return the number of the last task begun."""

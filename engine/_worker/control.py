@@ -6,8 +6,9 @@ import select
 import struct
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
-from .._wire.frames import CANCEL, CONTROL, STACKS
+from .._wire.frames import CANCEL, CONTROL, FLUSH, STACKS
 from .interrupts import Interrupts
 from .voice import Voice
 
@@ -42,9 +43,12 @@ class Control(ABC):
 class SocketControl(Control):
     """Listens on the control socket."""
 
-    def __init__(self, sock: _socket.socket, interrupts: Interrupts, voice: Voice) -> None:
+    def __init__(
+        self, sock: _socket.socket, interrupts: Interrupts, voice: Voice, flush: Callable[[int], None]
+    ) -> None:
         super().__init__(interrupts, voice)
         self._sock = sock
+        self._flush = flush
 
     def _serve(self) -> None:
         poll = select.poll()
@@ -56,7 +60,11 @@ class SocketControl(Control):
             message = self._sock.recv(1 << 12)
             if not message:
                 return
-            self._obey(message)
+            kind, number = CONTROL.unpack_from(message)
+            if kind == FLUSH:
+                self._flush(number)
+            else:
+                self._obey(message)
 
 
 def _stacks() -> str:

@@ -1,11 +1,14 @@
 """The running task as its own code sees it, in a worker process."""
 
+import contextvars
+import sys
 from collections.abc import Callable
+from typing import Any
 
 from .._current import report
 from ..errors import TaskCancelled
 
-__all__ = ["WorkerTask"]
+__all__ = ["WorkerTask", "set_variables"]
 
 
 class WorkerTask:
@@ -42,3 +45,12 @@ class WorkerTask:
         """Return at once, or raise TaskCancelled if the task should end."""
         if self.cancel_requested:
             raise TaskCancelled
+
+
+def set_variables(exported: dict[str, Any]) -> None:
+    """Set context variables by their addresses, in the context that runs."""
+    for address, value in exported.items():
+        module, _, name = address.partition(":")
+        __import__(module)
+        variable: contextvars.ContextVar[Any] = getattr(sys.modules[module], name)
+        variable.set(value)

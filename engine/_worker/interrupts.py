@@ -10,6 +10,7 @@ Guarantees
 """
 
 import _thread
+import contextvars
 import signal
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from ..errors import TaskCancelled
-from .current import WorkerTask
+from .current import WorkerTask, set_variables
 
 __all__ = ["Interrupts"]
 
@@ -68,6 +69,24 @@ class Interrupts:
             return call(fn, *args, **kwargs)
         finally:
             self._region = 0
+
+    def runner(self, number: int, fn: Any, exported: dict[str, Any] | None, *, is_rows: bool) -> Callable[[Any], Any]:
+        """Return what runs the user's code on one item of chunk ``number``: as ``call``, in a fresh context each."""
+        fresh, targets = contextvars.Context, self._targets
+
+        def run(item: Any) -> Any:
+            context = fresh()
+            if exported:
+                context.run(set_variables, exported)
+            try:
+                self._region = number
+                if targets:
+                    self._handle(0, None)
+                return context.run(fn, *item) if is_rows else context.run(fn, item)
+            finally:
+                self._region = 0
+
+        return run
 
     def leave(self, number: int) -> None:
         """Forget task ``number``: nothing meant for it can be raised from here on."""

@@ -16,6 +16,7 @@ from .interrupts import Interrupts
 from .lifeline import hang_on
 from .outlet import StreamOutlet
 from .packets import PacketRunner
+from .parts import Parts
 from .prepare import adopt, initialize
 from .voice import Voice, take_over
 
@@ -38,14 +39,15 @@ def main(lifeline: int, tasks: int, stream: int, control: int, page: int) -> Non
     interrupts = Interrupts()
     printers = take_over(voice)
     logs.install(voice, setup["levels"])
-    SocketControl(control_socket, interrupts, voice).start()
+    parts = Parts(result_socket, voice)
+    SocketControl(control_socket, interrupts, voice, parts.flush).start()
     if not initialize(setup, voice):
         return
     voice.has_spoken = False
-    outlet = StreamOutlet(result_socket, interrupts, voice, printers)
+    outlet = StreamOutlet(result_socket, interrupts, voice, printers, parts)
     start_page = StartPage(page)
     task_socket = _socket.socket(fileno=tasks)
-    runner = PacketRunner(task_socket, inbox, outlet, start_page, voice, interrupts)
+    runner = PacketRunner(task_socket, inbox, outlet, start_page, voice, interrupts, parts)
     os.close(page)
     limit = setup["memory_limit"]
     gauge = Gauge(limit, start_page) if limit is not None else None

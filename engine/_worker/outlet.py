@@ -1,11 +1,13 @@
 """Answers of a worker: one write each where they fit the socket, so that what it finished survives it."""
 
 import _socket
+import time
 from abc import ABC, abstractmethod
 
-from .._wire.frames import MAGIC, RESULT, RETIRE, SEGMENT, SPOKE
+from .._wire.frames import MAGIC, PART, RESULT, RETIRE, SEGMENT, SPOKE
 from .._wire.pickling import Packed
 from .interrupts import Interrupts
+from .parts import Parts
 from .voice import Printer, Voice
 
 __all__ = ["Outlet", "StreamOutlet"]
@@ -23,8 +25,7 @@ class Outlet(ABC):
 
     def answer(self, kind: int, number: int, started: float, ended: float, packed: Packed, flags: int = 0) -> None:
         """Answer task ``number``; its prints and log records have been sent before."""
-        self._out.finish_line()
-        self._err.finish_line()
+        self.finish_lines()
         voice = self._voice
         if voice.has_spoken:
             voice.has_spoken = False
@@ -32,6 +33,15 @@ class Outlet(ABC):
         if self._interrupts.has_raised:
             flags |= RETIRE
         self._write(kind, number, flags, started, ended, packed)
+
+    def finish_lines(self) -> None:
+        """Send what there is of unfinished lines."""
+        self._out.finish_line()
+        self._err.finish_line()
+
+    def open_lines(self) -> tuple[list[str], list[str]]:
+        """Return what is empty while no line is unfinished, on either stream."""
+        return self._out.pieces, self._err.pieces
 
     @abstractmethod
     def _write(self, kind: int, number: int, flags: int, started: float, ended: float, packed: Packed) -> None:
@@ -42,22 +52,26 @@ class StreamOutlet(Outlet):
     """Writes answers to the stream."""
 
     def __init__(
-        self, sock: _socket.socket, interrupts: Interrupts, voice: Voice, printers: tuple[Printer, Printer]
-    ) -> None:
+        self, sock: _socket.socket, interrupts: Interrupts, voice: Voice, printers: tuple[Printer, Printer],
+        parts: Parts,
+    ) -> None:  # fmt: skip
         super().__init__(interrupts, voice, printers)
         self._sock = sock
+        self._parts = parts
+
+    def part(self, kind: int, number: int, started: float, packed: Packed, flags: int) -> None:
+        """Answer the next item of the chunk ``number``; soon, and before what is answered later."""
+        self.finish_lines()
+        flags |= PART | (SPOKE if self._voice.has_spoken else 0)
+        head = _header(kind, number, flags, started, time.monotonic(), packed)
+        self._parts.add(head + packed.payload, [buffer for _, buffer in packed.buffers])
 
     def _write(self, kind: int, number: int, flags: int, started: float, ended: float, packed: Packed) -> None:
-        payload, buffers, _ = packed
-        if not buffers:
-            head = RESULT.pack(MAGIC, kind, flags, 0, number, started, ended, len(payload), 0)
-            self._send(head, payload)
-            return
-        bulk = sum([buffer.nbytes for _, buffer in buffers])
-        head = RESULT.pack(MAGIC, kind, flags, len(buffers), number, started, ended, len(payload), bulk)
-        table = b"".join([SEGMENT.pack(kind, buffer.nbytes) for kind, buffer in buffers])
-        self._send(head + table, payload)
-        for _, buffer in buffers:
+        head = _header(kind, number, flags, started, ended, packed)
+        if self._parts.number:
+            head = self._parts.close() + head
+        self._send(head, packed.payload)
+        for _, buffer in packed.buffers:
             self._sock.sendall(buffer)
 
     def _send(self, head: bytes, payload: bytes) -> None:
@@ -67,3 +81,13 @@ class StreamOutlet(Outlet):
         else:
             self._sock.sendall(head)
             self._sock.sendall(payload)
+
+
+def _header(kind: int, number: int, flags: int, started: float, ended: float, packed: Packed) -> bytes:
+    """Return header and table of an answer."""
+    payload, buffers, _ = packed
+    if not buffers:
+        return RESULT.pack(MAGIC, kind, flags, 0, number, started, ended, len(payload), 0)
+    bulk = sum([buffer.nbytes for _, buffer in buffers])
+    head = RESULT.pack(MAGIC, kind, flags, len(buffers), number, started, ended, len(payload), bulk)
+    return head + b"".join([SEGMENT.pack(kind, buffer.nbytes) for kind, buffer in buffers])

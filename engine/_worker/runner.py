@@ -2,7 +2,6 @@
 
 import contextvars
 import os
-import sys
 import time
 from abc import ABC, abstractmethod
 from types import CoroutineType
@@ -12,7 +11,7 @@ from .. import _checks, _current, _lineage
 from .._wire.frames import ARGS_ONLY, CANCELLED, ERROR, NOT_DECODED, NOT_ENCODED, PLAIN, SKIPPED, VALUE
 from .._wire.pickling import Packed, Packer, lift
 from ..errors import TaskCancelled
-from .current import WorkerTask
+from .current import WorkerTask, set_variables
 from .failures import pack_error
 from .inbox import ParentGone
 from .interrupts import Interrupts
@@ -88,6 +87,12 @@ class Runner(ABC):
         """
 
     def _answer(self, kind: int, number: int, started: float, ended: float, value: Any) -> None:
+        kind, packed, plain = self._pack(kind, value)
+        self._leave_if_forked()
+        self._outlet.answer(kind, number, started, ended, packed, plain)
+
+    def _pack(self, kind: int, value: Any) -> tuple[int, Packed, int]:
+        """Return what to answer: ``kind``, or what became of it, the packed ``value``, and PLAIN if it is."""
         packed, plain = _NOTHING, PLAIN
         if type(value) is CoroutineType:
             kind, value = ERROR, _checks.unawaited(value)
@@ -97,10 +102,9 @@ class Runner(ABC):
                 plain = PLAIN if packed.plain else 0
             except BaseException as error:  # __reduce__ is user code, which may even exit
                 kind, value = NOT_ENCODED, error
-        if kind not in (VALUE, CANCELLED):
+        if kind in (ERROR, NOT_DECODED, NOT_ENCODED):
             packed = Packed(pack_error(self._packer, value), [], True)
-        self._leave_if_forked()
-        self._outlet.answer(kind, number, started, ended, packed, plain)
+        return kind, packed, plain
 
     def _leave_if_forked(self) -> None:
         """End a child that the task, or the pickling of its result, has forked and that came back: one may answer."""
@@ -116,13 +120,5 @@ def call_of(fn: Any, flags: int, loaded: Any, task: WorkerTask) -> tuple[Any, An
     args, kwargs, name, exported, given = loaded
     task.name = name or task.name
     if exported:
-        context.run(_set_variables, exported)
+        context.run(set_variables, exported)
     return given if fn is None else fn, args, kwargs, context.run
-
-
-def _set_variables(exported: dict[str, Any]) -> None:
-    for address, value in exported.items():
-        module, _, name = address.partition(":")
-        __import__(module)
-        variable: contextvars.ContextVar[Any] = getattr(sys.modules[module], name)
-        variable.set(value)

@@ -80,7 +80,7 @@ class Printer(io.TextIOBase):
         self._voice = voice
         self._stream = stream
         self._lock = threading.RLock()
-        self._pieces: list[str] = []  #: of the unfinished line
+        self.pieces: list[str] = []  #: of the unfinished line; never another list
         self._length = 0
         self._is_cut = False  #: the unfinished line's beginning went out, where a line feed was put behind it
 
@@ -117,22 +117,22 @@ class Printer(io.TextIOBase):
                 end = len(text)  # it is sent in pieces anyway
             ready = self._take(text[:end]) if end else ""
             if end < len(text):
-                self._pieces.append(text[end:])
+                self.pieces.append(text[end:])
                 self._length += len(text) - end
         self._send(ready)
         return len(text)
 
     def flush(self) -> None:
         """Send what there is of an unfinished line, as a line: a progress bar is seen."""
-        if self._pieces:
+        if self.pieces:
             with self._lock:
                 ready = self._take("").strip("\r")
             self._send(ready)
 
     def _take(self, more: str) -> str:
         """Return the unfinished line and ``more``, less a line feed that the parent has put there already."""
-        text = "".join([*self._pieces, more])
-        self._pieces.clear()
+        text = "".join([*self.pieces, more])
+        self.pieces.clear()
         self._length = 0
         is_cut, self._is_cut = self._is_cut, not text.endswith("\n")
         return text[1:] if is_cut and text.startswith("\n") else text

@@ -16,6 +16,7 @@ from engine._wire.frames import (
     HELLO,
     LOG,
     MAGIC,
+    PART,
     PLAIN,
     PRINT,
     PROGRESS,
@@ -23,6 +24,7 @@ from engine._wire.frames import (
     SEGMENT,
     SKIPPED,
     VALUE,
+    VALUES,
 )
 
 LIES: dict[str, Any] = {}
@@ -73,7 +75,37 @@ def tell(name: str, path: str, seconds: float = 60.0) -> None:
 
 ONE = pickle.dumps(1, 5)
 
+#: What item 100 of a map may say of the chunk that it is in.
+ITEM_LIES = {
+    "more_values_than_items": lambda: result(kind=VALUES, flags=PART | PLAIN, payload=pickle.dumps([1] * 10_000, 5)),
+    "values_that_are_none": lambda: result(kind=VALUES, flags=PART | PLAIN, payload=pickle.dumps(7, 5)),
+    "values_that_run_code": lambda: result(kind=VALUES, flags=PART | PLAIN, payload=pickle.dumps([os.getpid], 5)),
+    "pickles_that_are_none": lambda: result(kind=VALUES, flags=PART | PLAIN, payload=pickle.dumps([b"x"] * 9000, 5)),
+    "an_early_end": lambda: result(kind=VALUES),
+    "a_value_as_the_end": lambda: result(kind=VALUE, payload=ONE),
+    "an_item_of_another_task": lambda: result(kind=VALUE, flags=PART | PLAIN, of=number() + 1, payload=ONE),
+}
+
+
+def lie_as_an_item(item: int, name: str) -> int:
+    """Tell a lie if it is item 100, and wait to be replaced."""
+    if item == 100:
+        stream().sendall(ITEM_LIES[name]())
+        time.sleep(60)
+    return item
+
+
 # -- on the stream
+
+
+@lie
+def item_of_no_chunk() -> None:
+    stream().sendall(result(flags=PLAIN | PART, payload=ONE))
+
+
+@lie
+def end_of_no_chunk() -> None:
+    stream().sendall(result(kind=VALUES))
 
 
 @lie

@@ -33,6 +33,7 @@ REASONS = {
     "shut_stream": "closed its result stream", "short_control": "message of 1 bytes", "unknown_control": "kind 99",
     "second_hello": "kind 3 in state busy", "long_control": "more than", "descriptor": "descriptor",
     "skipped_unasked": "nobody had told", "strange_progress": "progress", "shut_control": "closed its control socket",
+    "item_of_no_chunk": "was not at a chunk", "end_of_no_chunk": "was not at a chunk",
 }  # fmt: skip
 
 

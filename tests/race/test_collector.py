@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from engine import Engine, EngineClosed, Task
+from engine._blocking_task_map import BlockingTaskMap
+from engine._task_map import TaskMap
 from tests.race.together import STUCK
 from tests.support import eventually, eventually_async
 
@@ -161,6 +163,7 @@ def test_a_map_that_is_collected_inside_a_critical_section_takes_no_lock(where: 
         cycle: list[Any] = [results]
         cycle.append(cycle)
         gone = weakref.ref(results)
+        assert isinstance(results, BlockingTaskMap)
         window = list(results._tasks)
         assert window
         del results, cycle
@@ -194,6 +197,7 @@ async def test_an_async_map_that_is_collected_inside_a_critical_section_takes_no
         assert await anext(aiter(results)) == 0
         cycle: list[Any] = [results]
         cycle.append(cycle)
+        assert isinstance(results, TaskMap)
         window = list(results._tasks)
         del results, cycle
         lock: Any = Collecting()

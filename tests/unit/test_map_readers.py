@@ -13,6 +13,7 @@ import pytest
 
 from engine import Engine, TaskState
 from engine._blocking_map import BlockingMap
+from engine._blocking_task_map import BlockingTaskMap
 from engine._map import MapResults
 from tests.support import eventually, eventually_async
 
@@ -191,7 +192,8 @@ def test_a_blocking_map_that_many_threads_read_loses_nothing(ordered: bool) -> N
         assert sorted(found) == list(range(60))
 
 
-def is_full(results: BlockingMap[Any], window: int) -> bool:
+def is_full(results: Any, window: int) -> bool:
+    assert isinstance(results, BlockingTaskMap)
     return len(results._tasks) == window
 
 

@@ -10,14 +10,16 @@ Guarantees
 """
 
 import asyncio
+import functools
 import pickle
 from collections.abc import Callable
 from typing import Any
 
-from ..._wire.frames import CANCELLED, NOT_DECODED, NOT_ENCODED, PLAIN, VALUE
+from ..._wire.frames import CANCELLED, NOT_DECODED, NOT_ENCODED, PLAIN, VALUE, VALUES
 from ..._wire.harmless import load_harmless
 from ..._wire.pickling import PACKED_NONE
 from ..base import Attempt, Outcome
+from ..chunk import Chunk, Item
 from .decoder_threads import DecoderThreads, Job
 from .failure_report import FailureReport, decode_error, read_failure
 from .pieces import Pieces, PiecesFile
@@ -26,6 +28,7 @@ from .settings import Counters
 
 __all__ = ["Decoder"]
 
+_TOO_MANY = "it answered more items than it was sent"
 LOOP_BYTES = 256 << 10  #: longer pickles hold the loop too long
 
 
@@ -34,7 +37,7 @@ class Decoder:
 
     def __init__(
         self,
-        end: Callable[[Attempt, Outcome], None],
+        end: Callable[[Any, Outcome], None],
         loop: asyncio.AbstractEventLoop,
         counters: Counters | None = None,
         on_room: Callable[[], None] | None = None,
@@ -42,16 +45,24 @@ class Decoder:
         self._end = end
         self._threads = DecoderThreads(end, loop, counters if counters is not None else Counters(), on_room)
         self.is_full = self._threads.is_full
-        self.give_up = self._threads.give_up
         self.started = self._threads.started
 
-    def settle(self, attempt: Attempt, frame: Frame, worker: str) -> str:
+    def give_up(self, attempt: Attempt) -> None:
+        """Report the end of ``attempt``, nobody waiting any more for what is decoded of it."""
+        if type(attempt.args) is Chunk:
+            attempt.args.give_up()
+        self._threads.give_up(attempt)
+
+    def settle(self, attempt: Attempt | Item, frame: Frame, worker: str) -> str:
         """Report how ``attempt`` ended, now or, where its value is not known to be harmless, from a thread.
 
         Return what is wrong with the answer itself, empty if nothing is.
         """
         kind = frame.kind
         outcome = Outcome(None, None, False, frame.started, frame.ended, worker)
+        if type(attempt) is not Item and kind == VALUES:
+            self._settle_chunk(attempt, outcome, frame)  # type: ignore[arg-type]  # not narrowed by exact type
+            return ""
         if kind == VALUE:
             if frame.payload != PACKED_NONE.payload and not self._settle_here(outcome, frame):
                 self._settle_value_there(attempt, outcome, frame)
@@ -62,6 +73,60 @@ class Decoder:
             return self._settle_error(attempt, outcome, frame)
         self._end(attempt, outcome)
         return ""
+
+    # -- chunks (design/0011)
+
+    def take_part(self, attempt: Attempt, chunk: Chunk, frame: Frame, worker: str) -> str:
+        """Take the answers to the next items of ``chunk``, or to one; return what is wrong with them."""
+        if frame.kind == VALUES:
+            return self._take_values(attempt, chunk, frame, worker)
+        item = chunk.next_item(attempt, frame_bytes(frame))
+        if item is None:
+            return "" if chunk.is_over else _TOO_MANY
+        return self.settle(item, frame, worker)
+
+    def _take_values(self, attempt: Attempt, chunk: Chunk, frame: Frame, worker: str) -> str:
+        payload = frame.payload.join() if type(frame.payload) is Pieces else frame.payload
+        try:
+            values = load_harmless(payload) if len(payload) <= LOOP_BYTES else None
+        except Exception:
+            values = None
+        if type(values) is not list:
+            return "it sent a list of values that is none"
+        if not chunk.awaits(len(values)):
+            return _TOO_MANY
+        if bytes in set(map(type, values)):
+            frame = frame._replace(kind=VALUE, payload=payload)
+            self._take_pickles(attempt, chunk, frame, worker, values)
+            return ""
+        chunk.put(values, len(payload))
+        return ""
+
+    def _take_pickles(self, attempt: Attempt, chunk: Chunk, frame: Frame, worker: str, values: list[Any]) -> None:
+        """Take values some of which were pickled each on its own; one that is not rebuilt here is by a thread."""
+        size = len(frame.payload) // len(values)
+        ready: list[Any] = []
+        for value in values:
+            if type(value) is bytes:
+                try:
+                    value = load_harmless(value)
+                except Exception:
+                    chunk.put(ready, size * len(ready))
+                    ready = []
+                    item = chunk.next_item(attempt, size)
+                    if item is not None:
+                        self.settle(item, frame._replace(payload=value), worker)
+                    continue
+            ready.append(value)
+        chunk.put(ready, size * len(ready))
+
+    def _settle_chunk(self, attempt: Attempt, outcome: Outcome, frame: Frame) -> None:
+        """Report the end of a chunk, once all that it answered is decoded."""
+        chunk: Chunk = attempt.args
+        chunk.seconds = frame.ended - frame.started
+        end = functools.partial(self._end, attempt, outcome)
+        if not chunk.hold(end):
+            end()
 
     def close(self) -> None:
         """Have the threads end when they have done their jobs."""
@@ -84,7 +149,7 @@ class Decoder:
             return False
         return True
 
-    def _settle_value_there(self, attempt: Attempt, outcome: Outcome, frame: Frame) -> None:
+    def _settle_value_there(self, attempt: Attempt | Item, outcome: Outcome, frame: Frame) -> None:
         payload, buffers = frame.payload, frame.buffers
         size = payload.size if type(payload) is Pieces else len(payload)
 
@@ -99,7 +164,7 @@ class Decoder:
 
     # -- errors
 
-    def _settle_error(self, attempt: Attempt, outcome: Outcome, frame: Frame) -> str:
+    def _settle_error(self, attempt: Attempt | Item, outcome: Outcome, frame: Frame) -> str:
         outcome.retryable = frame.kind not in (NOT_DECODED, NOT_ENCODED)
         payload = frame.payload.join() if type(frame.payload) is Pieces else frame.payload
         try:
@@ -114,7 +179,7 @@ class Decoder:
             self._raise_there(attempt, outcome, report, pickled)
         return ""
 
-    def _raise_here(self, attempt: Attempt, outcome: Outcome, report: FailureReport, pickled: bytes) -> bool:
+    def _raise_here(self, attempt: Attempt | Item, outcome: Outcome, report: FailureReport, pickled: bytes) -> bool:
         if not report.is_harmless or len(pickled) > LOOP_BYTES:
             return False
         try:
@@ -124,7 +189,7 @@ class Decoder:
         self._end(attempt, outcome)
         return True
 
-    def _raise_there(self, attempt: Attempt, outcome: Outcome, report: FailureReport, pickled: bytes) -> None:
+    def _raise_there(self, attempt: Attempt | Item, outcome: Outcome, report: FailureReport, pickled: bytes) -> None:
         def work() -> Outcome:
             outcome.error = report.error(pickle.loads(pickled))
             return outcome
@@ -133,6 +198,12 @@ class Decoder:
             return _failed(outcome, report.error())
 
         self._threads.do(Job(attempt, len(pickled), outcome.started_at, work, give_up))
+
+
+def frame_bytes(frame: Frame) -> int:
+    """Return how much ``frame`` carries."""
+    pieces = [frame.payload, *(frame.buffers or ())]
+    return sum([piece.size if type(piece) is Pieces else memoryview(piece).nbytes for piece in pieces])
 
 
 def _joined(buffers: list[Any] | None) -> list[Any]:

@@ -24,6 +24,7 @@ from typing import Any
 
 from ... import _lineage
 from ..base import Attempt, Outcome
+from ..chunk import Item
 from ..running import in_parent
 from .settings import Counters
 
@@ -43,7 +44,7 @@ class Job:
     __slots__ = ("attempt", "began_at", "give_up", "seconds", "size", "spent", "work")
 
     def __init__(
-        self, attempt: Attempt, size: int, began_at: float | None, work: Callable[[], Outcome],
+        self, attempt: Attempt | Item, size: int, began_at: float | None, work: Callable[[], Outcome],
         give_up: Callable[[BaseException], Outcome],
     ) -> None:  # fmt: skip
         self.attempt = attempt
@@ -69,7 +70,7 @@ class DecoderThreads:
 
     def __init__(
         self,
-        end: Callable[[Attempt, Outcome], None],
+        end: Callable[[Any, Outcome], None],
         loop: asyncio.AbstractEventLoop,
         counters: Counters,
         on_room: Callable[[], None] | None = None,
@@ -79,7 +80,7 @@ class DecoderThreads:
         self._counters = counters
         self._lock = threading.RLock()  # the collector may call us from inside (design/0002)
         self._on_room = on_room
-        self._open: dict[Attempt, Job] = {}  #: jobs whose end was not reported
+        self._open: dict[Attempt | Item, Job] = {}  #: jobs whose end was not reported
         self._waiting_bytes = 0  #: of jobs in the queue
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[_Thread] = []
@@ -113,7 +114,7 @@ class DecoderThreads:
             self._end(attempt, Outcome(cancelled=True, started_at=job.began_at))
         return job is not None
 
-    def _take(self, attempt: Attempt) -> Job | None:
+    def _take(self, attempt: Attempt | Item) -> Job | None:
         """Take out the job of ``attempt``: whoever gets it reports its end."""
         with self._lock:
             return self._open.pop(attempt, None)

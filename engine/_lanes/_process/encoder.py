@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 from ... import _lineage
 from ..._records import function_name, named
 from ..._sigint import came_by_signal
-from ..._wire.frames import ARGS_ONLY, BULK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
-from ..._wire.pickling import Packed, Packer, TooLong, dumps_by_value, lift_call, readable
+from ..._wire.frames import ARGS_ONLY, BULK, CHUNK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
+from ..._wire.pickling import Packed, Packer, TooLong, dumps_by_value, lift, lift_call, readable
 from ...errors import PayloadTooLarge, PickleError, ShareError
 from .._errors import not_shared
 from ..base import Attempt, Outcome
+from ..chunk import Chunk, Item
 from ..running import in_parent
 from .functions import Function, Functions
 
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _FINE = Outcome()
+_FEW = 16  # items that may be big each: more of them are packed together only if they were seen to be small
 
 
 class Encoded(NamedTuple):
@@ -85,9 +87,12 @@ class Encoder:
         function = self._functions.get(fn, attempt.name)
         if function is not None and function.error is not None:
             raise _pickle_error("function", attempt, function.error)
-        args, kwargs = lift_call(attempt.args, attempt.kwargs)
+        chunk = attempt.args
+        args, kwargs = (chunk, {}) if type(chunk) is Chunk else lift_call(chunk, attempt.kwargs)
         self._packing = attempt
         try:
+            if type(chunk) is Chunk:
+                return self._pickle_items(attempt, chunk, function)
             if function is not None and not kwargs and not attempt.context and attempt.name == function.name:
                 return _encoded((function, ARGS_ONLY, self._packer.pack(args)))
             given = fn if function is None else None
@@ -105,8 +110,17 @@ class Encoder:
         finally:
             self._packing = None
 
+    def _pickle_items(self, attempt: Attempt, chunk: Chunk, function: Function | None) -> Encoded:
+        items = chunk.items
+        if len(items) <= _FEW:
+            items = [lift_call(item, {})[0] if chunk.is_rows else lift(item) for item in items]
+        given = attempt.fn if function is None else None
+        packed = self._packer.pack((items, chunk.is_rows, attempt.name, attempt.context, given))
+        chunk.sent_bytes = len(packed.payload) + sum([buffer.nbytes for _, buffer in packed.buffers])
+        return Encoded(function, CHUNK, packed)
 
-def too_large(what: str, where: str, attempt: Attempt, error: PayloadTooLarge) -> PayloadTooLarge:
+
+def too_large(what: str, where: str, attempt: Attempt | Item, error: PayloadTooLarge) -> PayloadTooLarge:
     """Say whose ``what`` it was that ``error`` refused."""
     verb = "return" if what == "result" else "send"
     return PayloadTooLarge(

@@ -20,6 +20,7 @@ from ...errors import (
 )
 from .._errors import may_be_raised, not_shared
 from ..base import Attempt
+from ..chunk import Item
 from .encoder import too_large
 
 __all__ = ["FailureReport", "decode_error", "read_failure"]
@@ -31,8 +32,8 @@ class FailureReport:
     """One failure as a worker describes it."""
 
     def __init__(
-        self, attempt: Attempt, kind: int, name: str, text: str, trace: str, pickled: bytes | None, is_harmless: bool,
-        type_names: tuple[str, ...] = (), reason: str = "",
+        self, attempt: Attempt | Item, kind: int, name: str, text: str, trace: str, pickled: bytes | None,
+        is_harmless: bool, type_names: tuple[str, ...] = (), reason: str = "",
     ) -> None:  # fmt: skip
         self.pickled = pickled
         self.is_harmless = is_harmless  #: unpickling it runs nobody's code
@@ -95,7 +96,7 @@ class FailureReport:
         )  # fmt: skip
 
 
-def read_failure(attempt: Attempt, kind: int, payload: bytes) -> FailureReport:
+def read_failure(attempt: Attempt | Item, kind: int, payload: bytes) -> FailureReport:
     """Return what the worker reported. Raises whatever comes of a report that ``_worker.failures`` never wrote."""
     name, text, trace, pickled, is_harmless, type_names, reason = load_harmless(payload)
     if not (type(name) is type(text) is type(trace) is type(reason) is str and type(type_names) is tuple):
@@ -105,7 +106,7 @@ def read_failure(attempt: Attempt, kind: int, payload: bytes) -> FailureReport:
     return FailureReport(attempt, kind, name, text, trace, pickled, is_harmless is True, type_names, reason)
 
 
-def decode_error(attempt: Attempt, error: BaseException) -> ResultDecodeError:
+def decode_error(attempt: Attempt | Item, error: BaseException) -> ResultDecodeError:
     """Build the error of a task whose result could not be rebuilt here."""
     result = ResultDecodeError(
         f"expected the result of task {attempt.task_id} ({attempt.name}) to be rebuilt here, got"

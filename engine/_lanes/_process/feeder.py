@@ -16,6 +16,7 @@ from ..._states import Lane
 from ..._wire.pickling import TooLong
 from ...errors import PickleError
 from ..base import Attempt, Front, Outcome
+from ..chunk import Chunk
 from .encoder import Encoded, Encoder
 from .functions import Functions
 from .long_packer import LOOP_BYTES, LongPacker, Packing
@@ -41,6 +42,7 @@ class Feeder:
         workers: Callable[[], tuple[Worker, ...]],
         pump: Callable[[], None],
         on_sent: Callable[[], None] | None,
+        on_chunk: Callable[[], None],
     ) -> None:
         self.encoder = Encoder(functions, most=LOOP_BYTES)
         self._front = front
@@ -51,6 +53,7 @@ class Feeder:
         self._workers = workers
         self._pump = pump
         self._on_sent = on_sent
+        self._on_chunk = on_chunk
         self._long = LongPacker(functions, home, self._on_packed)
         self._long_count = 0  #: with the LongPacker, or packed by it and not sent
         self._is_full = False
@@ -66,6 +69,8 @@ class Feeder:
             if worker.send(*following):
                 if self._on_sent is not None:
                     self._on_sent()
+                if type(following[0].args) is Chunk:
+                    self._on_chunk()
                 return True
         return False
 

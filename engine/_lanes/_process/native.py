@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from ..._wire.frames import CANCEL, CONTROL, INLINE_BYTES, SETUP, STACKS, STREAM
+from ..._wire.frames import CANCEL, CHUNK, CONTROL, FLUSH, INLINE_BYTES, SETUP, STACKS, STREAM
 from ..base import Attempt
 from .child import Child, ExitStatus
 from .encoder import Encoded, bulk_frame, definition_frame, forget_frame, header
@@ -82,7 +82,7 @@ class NativeWorker(Worker):
             if self._is_holding or self._backlog or not self._put(packet):
                 self._backlog.append(packet)
         self.last_cost = math.inf
-        if function is not None:
+        if function is not None and not encoded.flags & CHUNK:  # a chunk takes as long as its owner saw fit
             self._functions[number] = function
             self.last_cost = function.seconds
         if bulk:
@@ -229,6 +229,19 @@ class NativeWorker(Worker):
             attempt = self._in_flight.pop(number)
             attempt.lane_data = None
             return attempt
+
+    def stop_chunk(self, number: int) -> None:
+        """Have chunk ``number`` begin no further item, and send what is finished."""
+        with self._lock:
+            if self.child.page is not None:
+                self.child.page.forbid_items(number)
+        self._say(CONTROL.pack(FLUSH, number))
+
+    def items_begun(self, number: int) -> int:
+        """Return how many items of chunk ``number`` have begun."""
+        with self._lock:
+            page = self.child.page
+            return page.items_begun(number) if page is not None else 0
 
     def take_all(self) -> list[tuple[int, Attempt]]:
         """Take out what a dead worker has not answered, what was never sent included."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..._states import Lane
 from ..base import Attempt, WorkerInfo
+from ..chunk import Chunk
 from .child import ExitStatus
 from .encoder import Encoded
 from .functions import Function
@@ -117,6 +118,34 @@ class Worker(ABC):
             function.measure(seconds)
         attempt.lane_data = OVER
         return attempt
+
+    def running_chunk(self, number: int) -> tuple[Attempt, Chunk] | None:
+        """Return the chunk behind a sequence number, if it has begun and is unanswered."""
+        with self._lock:
+            if number != next(iter(self._in_flight), 0) or self.last_begun() < number:
+                return None
+            attempt = self._in_flight[number]
+        return (attempt, attempt.args) if type(attempt.args) is Chunk else None
+
+    def unanswered(self) -> list[tuple[int, Attempt]]:
+        """Return what it was sent and has not answered, by number, oldest first."""
+        with self._lock:
+            return list(self._in_flight.items())
+
+    def first(self) -> int:
+        """Return the number of the first task in line, 0 for none."""
+        return next(iter(self._in_flight), 0)
+
+    def stop_chunk(self, number: int) -> None:
+        """Have chunk ``number`` begin no further item, and send what is finished.
+
+        How many have begun, ``items_begun`` says for certain a millisecond later.
+        """
+        raise NotImplementedError("expected a worker that takes chunks")
+
+    def items_begun(self, number: int) -> int:
+        """Return how many items of chunk ``number`` have begun."""
+        return 0
 
     def take_all(self) -> list[tuple[int, Attempt]]:
         """Take out what a dead worker has not answered, oldest first; nothing can be recalled from here on."""

@@ -1,0 +1,425 @@
+"""Items of a map that travel many at a time, and are what they would be each on its own (design/0011)."""
+
+import asyncio
+import itertools
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import BlockingEngine, Engine, EngineClosed, Retry
+from engine._chunk_size import ChunkSize
+from engine._chunked_map import ChunkedMap
+from engine._lanes._process.native import NativeWorker
+from engine._lanes.chunk import Chunk
+from engine.errors import EngineError, PickleError, TaskDecodeError, WorkerCrashed
+from tests.contracts.process_front import native_workers
+from tests.integration import chunk_functions as functions
+from tests.integration import liars
+from tests.integration.chunk_functions import Reading, noted
+from tests.support import eventually, eventually_async
+
+STUCK = 60.0  #: seconds; a bound for what never happens, not a measurement
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have chunks of 200 items from the first on; give how many items each one that was sent had."""
+    monkeypatch.setattr(ChunkSize, "__init__", _of_200)
+    monkeypatch.setattr(ChunkSize, "learn", lambda size, chunk: None)
+    sizes: list[int] = []
+    send = NativeWorker.send
+
+    def noted_send(worker: NativeWorker, attempt: Any, encoded: Any) -> bool:
+        if type(attempt.args) is Chunk:
+            sizes.append(len(attempt.args.items))
+        return send(worker, attempt, encoded)
+
+    monkeypatch.setattr(NativeWorker, "send", noted_send)
+    return sizes
+
+
+def _of_200(size: ChunkSize, most: int = 200) -> None:
+    size._most = size.items = min(most, 200)
+
+
+async def of(results: Any) -> list[Any]:
+    async with asyncio.timeout(STUCK):
+        return [result async for result in results]
+
+
+async def test_chunks_grow_with_what_is_measured_and_results_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    learn = ChunkSize.learn
+
+    def noted_learn(size: ChunkSize, chunk: Chunk) -> None:
+        learn(size, chunk)
+        sizes.append(size.items)
+
+    monkeypatch.setattr(ChunkSize, "learn", noted_learn)
+    async with Engine(processes=2) as engine:
+        assert await of(engine.map(abs, range(0, -30_000, -1))) == list(range(30_000))
+        assert sorted(await of(engine.map(abs, range(30_000), ordered=False))) == list(range(30_000))
+        assert await of(engine.map(pow, range(3000), itertools.repeat(2))) == [n * n for n in range(3000)]
+        assert await of(engine.map(partial(pow, 2), range(300))) == [2**n for n in range(300)]
+        assert await of(engine.map(lambda n: n + 1, range(3000))) == list(range(1, 3001))
+        assert await of(engine.map(abs, [])) == []
+        completed = sum([lane.completed for lane in engine.snapshot().lanes.values()])
+    assert max(sizes) > 16
+    assert completed < 66_000 / 4
+
+
+def test_the_blocking_map_does_the_same(large: list[int]) -> None:
+    with Engine(processes=2) as engine:
+        assert list(engine.map(abs, range(0, -3000, -1))) == list(range(3000))
+        assert sorted(engine.map(abs, range(3000), ordered=False)) == list(range(3000))
+        assert list(engine.map(pow, range(3000), itertools.repeat(2))) == [n * n for n in range(3000)]
+    assert 200 in large
+
+
+async def test_values_of_every_kind_keep_their_order_and_type(large: list[int]) -> None:
+    async with Engine(processes=2) as engine:
+        found = await of(engine.map(functions.of_many_kinds, range(1000)))
+    assert found == [functions.of_many_kinds(number) for number in range(1000)]
+    assert [type(each) for each in found] == [type(functions.of_many_kinds(number)) for number in range(1000)]
+
+
+async def test_a_result_is_what_it_was_when_it_was_returned(large: list[int]) -> None:
+    async with Engine(processes=2) as engine:
+        assert await of(engine.map(functions.remember, range(1000))) == [[number] for number in range(1000)]
+
+
+async def test_each_item_fails_for_itself(large: list[int]) -> None:
+    async with Engine(processes=2) as engine:
+        found = await of(engine.map(functions.fail_at_times, range(1000), return_exceptions=True))
+        results = engine.map(functions.fail_at_times, range(1000))
+        assert [await anext(results) for _ in range(7)] == list(range(7))
+        with pytest.raises(ValueError, match="7"):
+            await anext(results)
+    for number, each in enumerate(found):
+        kinds = {7: "ValueError", 8: "RemoteError", 9: "CancelledError"}
+        assert type(each).__name__ == kinds.get(number % 100, "int"), (number, each)
+
+
+def test_a_failure_is_raised_in_its_turn(large: list[int]) -> None:
+    with Engine(processes=2) as engine:
+        results = engine.map(functions.fail_at_times, range(1000))
+        assert [next(results) for _ in range(7)] == list(range(7))
+        with pytest.raises(ValueError, match="7"):
+            next(results)
+        results = engine.map(functions.fail_at_times, range(9, 1000))
+        with pytest.raises(CancelledError):
+            next(results)
+        assert list(results) == []
+
+
+async def test_items_that_cannot_travel_fail_alone(large: list[int]) -> None:
+    items: list[Any] = list(range(600))
+    items[50] = threading.Lock()
+    items[250] = Reading(functions.refuse)
+    items[450] = Reading(functions.die)
+    async with Engine(processes=2) as engine:
+        found = await of(engine.map(functions.hold, items, return_exceptions=True))
+        assert engine.snapshot().malformed == 0
+    odd = {index: type(each) for index, each in enumerate(found) if each != index}
+    assert odd == {50: PickleError, 250: TaskDecodeError, 450: WorkerCrashed}
+    assert large.count(200) >= 2
+    assert 1 in large
+
+
+async def test_results_that_cannot_travel_fail_alone(large: list[int]) -> None:
+    async with Engine(processes=2) as engine:
+        found = await of(engine.map(functions.unpicklable_at_times, range(1000), return_exceptions=True))
+    assert [index for index, each in enumerate(found) if each != index] == [3, 503]
+    assert isinstance(found[3], PickleError)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_crash_costs_what_may_have_run_and_nothing_else(
+    large: list[int], ordered: bool, tmp_path: Path
+) -> None:
+    call = partial(functions.note_or_die, str(tmp_path / "runs"), deadly=431)
+    async with Engine(processes=2) as engine:
+        found = await of(engine.map(call, range(1000), return_exceptions=True, ordered=ordered))
+        assert engine.snapshot().crashes == 1
+    crashed = [each for each in found if isinstance(each, WorkerCrashed)]
+    assert crashed
+    assert all(each.may_have_run for each in crashed)
+    ran = noted(tmp_path)
+    assert sorted(ran) == list(range(1000)), "an item ran twice, or never"
+    values = [each for each in found if not isinstance(each, WorkerCrashed)]
+    lost = set(range(1000)) - set(values)
+    assert len(found) == 1000
+    assert len(values) == len(set(values))
+    assert len(lost) == len(crashed)
+    assert 431 in lost
+    assert lost <= set(range(400, 432)), "only what had begun in that chunk"
+    if ordered:
+        assert [index for index, each in enumerate(found) if isinstance(each, WorkerCrashed)] == sorted(lost)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_long_item_holds_up_no_other(large: list[int], workers: int, tmp_path: Path) -> None:
+    """Those before it are answered, those behind it run elsewhere, while it goes on."""
+    gate = tmp_path / "gate"
+    call = partial(functions.note_or_wait, str(tmp_path / "runs"), slow=330, gate=str(gate))
+    async with Engine(processes=workers) as engine:
+        found = []
+        async with asyncio.timeout(STUCK):
+            async for number in engine.map(call, range(1000), ordered=False):
+                found.append(number)
+                if len(found) == (999 if workers == 2 else 330):
+                    await eventually_async(lambda: 330 in noted(tmp_path), STUCK)
+                    assert 330 not in found
+                    gate.touch()
+        if workers == 1:
+            assert sorted(found[:330]) == list(range(330))
+    assert sorted(found) == list(range(1000))
+    assert sorted(noted(tmp_path)) == list(range(1000))
+
+
+async def test_workers_outlive_a_map_that_is_broken_off(large: list[int]) -> None:
+    async with Engine(processes=2) as engine:
+        await engine.warm_up()
+        before = {worker.pid for worker in engine.snapshot().workers}
+        for _ in range(20):
+            async for _ in engine.map(abs, range(5000)):
+                break
+        assert await of(engine.map(abs, range(500))) == list(range(500))
+        assert before <= {worker.pid for worker in engine.snapshot().workers}
+        snapshot = engine.snapshot()
+        assert (snapshot.crashes, snapshot.malformed) == (0, 0)
+        await eventually_async(lambda: not engine.tasks(state="running"), STUCK)
+
+
+async def test_an_item_that_goes_on_is_stopped_with_its_map(large: list[int], tmp_path: Path) -> None:
+    call = partial(functions.note_or_wait, str(tmp_path / "runs"), slow=3, gate=str(tmp_path / "gate"))
+    async with Engine(processes=1, grace=0.2) as engine:
+        results = engine.map(call, range(1000))
+        assert await anext(results) == 0
+        await eventually_async(lambda: 3 in noted(tmp_path), STUCK)
+        await results.aclose()
+        assert await engine.run(abs, -1) == 1
+        with pytest.raises(StopAsyncIteration):
+            await anext(results)
+
+
+class Counted:
+    """An endless source that knows how far it was read."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        self.read += 1
+        return self.read - 1
+
+
+async def test_the_source_is_read_no_further_than_the_window() -> None:
+    source = Counted()
+    async with Engine(processes=2) as engine:
+        results = engine.map(abs, source, window=100)
+        assert isinstance(results, ChunkedMap)
+        taken = 0
+        async for number in results:
+            assert number == taken
+            taken += 1
+            assert source.read <= taken + 100
+            if taken == 5000:
+                break
+
+
+async def test_a_slow_source_holds_up_no_result(large: list[int]) -> None:
+    """A chunk is not filled up by waiting: the first result comes while the source has read little."""
+    release: list[int] = []
+
+    def slow() -> Iterator[int]:
+        for number in range(1000):
+            if number == 10:
+                release.append(number)
+            threads_pause()
+            yield number
+
+    async with Engine(processes=2) as engine:
+        results = engine.map(abs, slow())
+        assert await anext(results) == 0
+        assert await of(results) == list(range(1, 1000))
+    assert max(large) < 100
+
+
+def threads_pause() -> None:
+    """Take a moment, as a read from a disk does."""
+    time.sleep(0.0005)
+
+
+def failing() -> Iterator[int]:
+    yield from range(500)
+    raise KeyError("source")
+
+
+async def test_a_source_that_fails_ends_the_map_behind_what_it_gave(large: list[int]) -> None:
+    async with Engine(processes=2) as engine:
+        results = engine.map(abs, failing())
+        async with asyncio.timeout(STUCK):
+            assert [await anext(results) for _ in range(500)] == list(range(500))
+        with pytest.raises(KeyError, match="source"):
+            await anext(results)
+        assert await of(results) == []
+
+
+def test_a_source_that_fails_ends_a_blocking_map_behind_what_it_gave(large: list[int]) -> None:
+    with Engine(processes=2) as engine:
+        results = engine.map(abs, failing())
+        assert [next(results) for _ in range(500)] == list(range(500))
+        with pytest.raises(KeyError, match="source"):
+            next(results)
+        assert list(results) == []
+
+
+async def test_several_readers_share_a_map(large: list[int]) -> None:
+    async with Engine(processes=2) as engine:
+        results = engine.map(abs, range(3000))
+        parts = await asyncio.gather(*[of(results) for _ in range(3)])
+    assert sorted(itertools.chain(*parts)) == list(range(3000))
+
+
+def test_a_stop_waits_for_what_is_in_hand_then_the_map_ends(large: list[int]) -> None:
+    engine = Engine(processes=2)
+    with engine as blocking, ThreadPoolExecutor(1) as pool:
+        results = blocking.map(abs, itertools.count())
+        found = [next(results)]
+        stopping = pool.submit(blocking.stop)
+        with pytest.raises(EngineClosed):
+            found.extend(results)
+        assert found == list(range(len(found)))
+        report = stopping.result(STUCK)
+        assert report.submitted == report.completed
+
+
+async def test_a_stop_waits_for_what_a_crashed_chunk_had_not_begun(large: list[int], tmp_path: Path) -> None:
+    call = partial(functions.note_or_die, str(tmp_path / "runs"), deadly=100)
+    async with Engine(processes=1) as engine:
+        results = engine.map(call, range(200), return_exceptions=True)
+        found = [await anext(results)]
+        stop = asyncio.create_task(engine.stop())
+        found += await of(results)
+        report = await asyncio.wait_for(stop, STUCK)
+        assert report.cancelled == 0
+    assert len(found) == 200
+    assert sorted(noted(tmp_path)) == list(range(200))
+
+
+async def test_cancelling_its_tasks_cancels_the_items(large: list[int], tmp_path: Path) -> None:
+    call = partial(functions.note_or_wait, str(tmp_path / "runs"), slow=3, gate=str(tmp_path / "gate"))
+    async with Engine(processes=1, grace=0.2) as engine:
+        view = engine.options(name="mine")
+        results = view.map(call, range(300), return_exceptions=True)
+        assert [await anext(results) for _ in range(3)] == [0, 1, 2]
+        await eventually_async(lambda: 3 in noted(tmp_path), STUCK)
+        engine.cancel(name="mine")
+        assert isinstance(await anext(results), asyncio.CancelledError)
+        await results.aclose()
+
+
+@pytest.mark.parametrize("most", [1, 3])
+async def test_a_map_waits_for_room(large: list[int], most: int) -> None:
+    async with Engine(processes=2, max_pending=most) as engine:
+        found = await asyncio.gather(*[of(engine.map(abs, range(2000))) for _ in range(3)])
+        assert found == [list(range(2000))] * 3
+
+
+def test_a_blocking_map_waits_for_room(large: list[int]) -> None:
+    with Engine(processes=2, max_pending=1) as engine, ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: list(engine.map(abs, range(2000))), range(3)))
+        assert found == [list(range(2000))] * 3
+
+
+async def test_a_child_that_an_item_forks_answers_nothing(large: list[int]) -> None:
+    async with Engine(processes=2) as engine:
+        assert await of(engine.map(functions.fork_at_times, range(1000))) == list(range(1000))
+        assert engine.snapshot().malformed == 0
+
+
+async def test_lines_of_items_are_not_joined(large: list[int], capfd: pytest.CaptureFixture[str]) -> None:
+    async with Engine(processes=1) as engine:
+        assert await of(engine.map(functions.say, range(400))) == list(range(400))
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines] == [str(number) for number in range(400)]
+
+
+async def test_what_says_something_of_each_attempt_is_not_put_together(large: list[int]) -> None:
+    async with Engine(processes=2) as engine:
+        for view in (
+            engine.options(timeout=30), engine.options(total_timeout=30), engine.options(retry=Retry()),
+        ):  # fmt: skip
+            assert not isinstance(view.map(abs, [1]), ChunkedMap)
+        assert not isinstance(engine.map(abs, [1], window=3), ChunkedMap)
+        assert not isinstance(engine.options(lane="thread").map(abs, [1]), ChunkedMap)
+    async with Engine(processes=2, max_tasks_per_worker=5) as engine:
+        assert not isinstance(engine.map(abs, [1]), ChunkedMap)
+        assert await of(engine.map(abs, range(50))) == list(range(50))
+    async with Engine(processes=1, process_backend="loky") as engine:
+        assert await of(engine.map(abs, range(50))) == list(range(50))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_while_workers_are_struck_every_result_comes_once(number: signal.Signals) -> None:
+    async with Engine(processes=2) as engine:
+        await engine.warm_up()
+        found: list[Any] = []
+        strikes = 0
+        async with asyncio.timeout(2 * STUCK):
+            async for each in engine.map(abs, range(100_000), return_exceptions=True):
+                found.append(each)
+                if len(found) % 7000 == 0:
+                    worker = native_workers(engine)[strikes % 2] if len(native_workers(engine)) > 1 else None
+                    if worker is not None and worker.pid is not None:
+                        strikes += 1
+                        os.kill(worker.pid, number)
+                        asyncio.get_running_loop().call_later(0.05, _go_on, worker)
+        assert strikes
+        assert len(found) == 100_000
+        assert all(each == index or isinstance(each, WorkerCrashed) for index, each in enumerate(found))
+        if number == signal.SIGSTOP:
+            assert found == list(range(100_000))
+        assert engine.snapshot().malformed == 0
+
+
+def _go_on(worker: NativeWorker) -> None:
+    if not worker.has_ended() and worker.pid is not None:
+        os.kill(worker.pid, signal.SIGCONT)
+
+
+def test_a_map_that_is_dropped_is_cancelled(large: list[int], tmp_path: Path) -> None:
+    call = partial(functions.note_or_wait, str(tmp_path / "runs"), slow=3, gate=str(tmp_path / "gate"))
+    engine: BlockingEngine
+    with Engine(processes=1, grace=0.1) as engine:
+        results = engine.map(call, range(10_000))
+        assert next(results) == 0
+        del results
+        eventually(lambda: not engine.tasks(state="pending") and not engine.tasks(state="running"), STUCK)
+        assert engine.run(abs, -1) == 1
+
+
+@pytest.mark.parametrize("lie", sorted(liars.ITEM_LIES))
+async def test_an_item_that_lies_about_its_chunk_costs_what_may_have_run(large: list[int], lie: str) -> None:
+    """Its worker is replaced, and nothing that it says from there on is believed."""
+    async with Engine(processes=2) as engine:
+        call = partial(liars.lie_as_an_item, name=lie)
+        found = await of(engine.map(call, range(1000), return_exceptions=True))
+        assert engine.snapshot().malformed == 1
+    wrong = {index: each for index, each in enumerate(found) if each != index}
+    assert 100 in wrong
+    assert set(wrong) <= set(range(101))
+    assert all(isinstance(each, EngineError) for each in wrong.values())
+    assert len(found) == 1000
