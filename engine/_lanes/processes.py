@@ -45,7 +45,7 @@ __all__ = ["Counters", "ProcessLane", "ProcessSettings"]
 log = logging.getLogger("engine")
 
 _ENDS_OF_CHUNKS = (VALUES, CANCELLED, NOT_DECODED)
-_POLITE_SECONDS = 0.005  # in which a chunk may end between two items: then its worker can be used again
+POLITE_SECONDS = 0.05  #: in which a chunk may end between two items: then its worker can be used again
 
 _STANDSTILL = (
     "expected %s to begin the task that it was sent within a second, got none begun; the task goes to another worker, "
@@ -346,7 +346,7 @@ class ProcessLane:
         if not is_back and number not in worker.timers and number not in worker.doomed:
             if type(attempt.args) is Chunk and attempt.args.size > 1 and attempt.grace > 0:
                 worker.stop_chunk(number)
-                pause = min(_POLITE_SECONDS, attempt.grace / 2)
+                pause = min(POLITE_SECONDS, attempt.grace / 2)
                 worker.timers[number] = self._pool.later(pause, self._press, worker, number, attempt.grace - pause)
             elif attempt.grace > 0:
                 worker.ask_to_stop(number, attempt.grace)

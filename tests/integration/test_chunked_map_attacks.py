@@ -1,17 +1,20 @@
 """What attacks on maps in chunks have found; design/0011."""
 
 import asyncio
+import functools
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine import BlockingEngine, Engine, PickleError, TaskState, WorkerCrashed
+from engine._lanes import processes
 from tests.support import eventually, eventually_async
 
 STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
@@ -23,19 +26,21 @@ def same(item: Any) -> Any:
 
 
 class Rebuilt:
-    """Takes a while to be rebuilt in the parent."""
+    """Takes a while to be rebuilt in the parent, which says so in the file ``path`` for item 1,499."""
 
-    def __init__(self, item: int) -> None:
-        self.item = item
+    def __init__(self, item: int, path: str) -> None:
+        self.item, self.path = item, path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return rebuild, (self.item,)
+        return rebuild, (self.item, self.path)
 
 
-def rebuild(item: int) -> Rebuilt:
+def rebuild(item: int, path: str) -> Rebuilt:
     if threading.current_thread().name.startswith(IS_DECODING):
+        if item == 1_499:
+            Path(path).touch()
         time.sleep(0.02)
-    return Rebuilt(item)
+    return Rebuilt(item, path)
 
 
 class Unpicklable:
@@ -54,9 +59,12 @@ def quick_switches() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-async def test_workers_survive_the_closing_of_maps_of_tiny_items() -> None:
+async def test_workers_survive_the_closing_of_maps_of_tiny_items(monkeypatch: pytest.MonkeyPatch) -> None:
     """E50: a map of tiny items is closed; what its workers still answer is no break of the protocol."""
-    async with Engine(processes=2) as engine:
+    monkeypatch.setattr(processes, "POLITE_SECONDS", STUCK)  # however busy the machine is
+    async with Engine(processes=2, grace=2 * STUCK) as engine:
+        await engine.warm_up()
+        pids = {worker.pid for worker in engine.snapshot().workers}
         for _ in range(10):
             count = 0
             async for value in engine.map(same, range(1_000_000)):
@@ -64,7 +72,6 @@ async def test_workers_survive_the_closing_of_maps_of_tiny_items() -> None:
                 count += 1
                 if count == 20_000:
                     break
-        pids = {worker.pid for worker in engine.snapshot().workers}
         assert [value async for value in engine.map(same, range(5_000))] == list(range(5_000))
         snapshot = engine.snapshot()
         assert snapshot.malformed == 0
@@ -136,19 +143,20 @@ def test_what_cannot_travel_is_taken_back_before_its_submit_has_returned(quick_s
                 assert isinstance(value, PickleError) if number % 997 == 996 else value == number
 
 
-def rebuilt_until_the_last(item: int) -> Any:
-    if item < 1_450:
-        return item
+def rebuilt_until_the_last(item: int, path: str) -> Any:
     if item == 1_500:
-        time.sleep(0.1)
+        end = time.monotonic() + STUCK
+        while not os.path.exists(path) and time.monotonic() < end:
+            time.sleep(0.001)
         os._exit(3)
-    return Rebuilt(item) if item < 1_500 else item
+    return Rebuilt(item, path) if 1_450 <= item < 1_500 else item
 
 
-async def test_what_is_being_rebuilt_survives_the_worker_that_answered_it() -> None:
+async def test_what_is_being_rebuilt_survives_the_worker_that_answered_it(tmp_path: Path) -> None:
     """E53: a worker dies while answers that it has sent are decoded: they count, and its last item alone fails."""
+    call = functools.partial(rebuilt_until_the_last, path=str(tmp_path / "arrived"))
     async with Engine(processes=2) as engine:
-        results = [value async for value in engine.map(rebuilt_until_the_last, range(1_600), return_exceptions=True)]
+        results = [value async for value in engine.map(call, range(1_600), return_exceptions=True)]
     assert [number for number, value in enumerate(results) if isinstance(value, WorkerCrashed)] == [1_500]
     values = [value.item if isinstance(value, Rebuilt) else value for value in results]
     assert [value for number, value in enumerate(values) if number != 1_500] == [
