@@ -33,8 +33,9 @@ class BlockingChunkedMap(BlockingMap[T]):
         """Return the next result, as ``BlockingMap`` does."""
         try:
             return self._ready.popleft()
-        except IndexError:
-            return super().__next__()
+        except IndexError:  # and nothing more in here: it would become the context of what is raised
+            pass
+        return super().__next__()
 
     def _next(self) -> T:
         chunks, ready = self._chunks, self._ready
@@ -50,7 +51,10 @@ class BlockingChunkedMap(BlockingMap[T]):
                     wait_for_room(self._core)
                 else:
                     self._wait()
-            return ready.popleft()
+            try:
+                return ready.popleft()
+            except IndexError:  # another thread has closed us
+                raise StopIteration from None
         except BaseException:
             self.close()
             raise

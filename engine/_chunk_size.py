@@ -2,7 +2,7 @@
 
 from ._lanes.chunk import Chunk
 
-__all__ = ["ChunkSize"]
+__all__ = ["MOST_ITEMS", "ChunkSize"]
 
 TARGET_SECONDS = 0.002  #: what one chunk should take
 TARGET_BYTES = 96 << 10  #: what its items, or its results, should be long: less than is pickled elsewhere

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ._chunk_size import ChunkSize
+from ._chunk_size import MOST_ITEMS, ChunkSize
 from ._lanes.base import Outcome
 from ._lanes.chunk import Chunk
 from ._states import TaskState
@@ -64,8 +64,7 @@ class Chunks:
         self._window = window
         self._per_slot = CHUNKS_PER_SLOT * slots
         self._singles = max(SINGLES, 4 * slots)
-        most = {} if window is None else {"most": max(1, window // self._per_slot)}
-        self._size = ChunkSize(**most)
+        self._size = ChunkSize(MOST_ITEMS if window is None else window // self._per_slot)
         self._kept: list[Any] = []  #: read, and not submitted yet
         self._chunks: list[Chunk] = []  #: in the order of their items
         self._tasks: dict[Chunk, Task[Any]] = {}  #: those that are not over
@@ -126,16 +125,14 @@ class Chunks:
             else:
                 self._read_slowly(items, count)
         except StopAsyncIteration as error:  # from an asynchronous map it would be the end
-            self._end_with(RuntimeError("expected an item or the end of map's source, got StopAsyncIteration"), error)
-        except Exception as error:  # its turn comes behind what was read before
-            self._end_with(error, error.__cause__)
+            refused = RuntimeError("expected an item or the end of map's source, got StopAsyncIteration")
+            refused.__cause__ = error
+            self.exhausted, self.refused = True, refused
+        except Exception as error:  # its turn comes behind what was read before; as it came, with its context
+            self.exhausted, self.refused = True, error
         if not items:
             self.exhausted = True
         return items
-
-    def _end_with(self, error: Exception, cause: BaseException | None = None) -> None:
-        error.__cause__ = cause
-        self.exhausted, self.refused = True, error
 
     def _read_slowly(self, items: list[Any], count: int) -> None:
         end = time.monotonic() + READ_SECONDS
@@ -200,7 +197,7 @@ class Chunks:
     def wake_once(self, waker: Callable[[], object]) -> bool:
         """Have ``waker`` called when there is more to take, or room in the window. False: there is already."""
         with self.lock:
-            if self.is_ready() or self._is_closed or self.is_done():
+            if self.is_ready() or self.is_done():
                 return False
             self._wakers.append(waker)
             return True

@@ -144,12 +144,12 @@ class Chunk:
             del self.results[start:]
         return rest
 
-    def offer_rest(self, *, one_by_one: bool = False) -> None:
+    def offer_rest(self) -> None:
         """Offer what has not been answered: the worker did not run it."""
         with self.lock:
             rest = self._cut_locked(self.answered)
         if rest:
-            self.owner.take_back(self, rest, one_by_one=one_by_one)
+            self.owner.take_back(self, rest, one_by_one=False)
 
     def ending(self, outcome: Outcome) -> None:
         """Be told how the attempt ended, before its task is: what was not run goes to others.

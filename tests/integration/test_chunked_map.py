@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from engine import BlockingEngine, Engine, EngineClosed, Retry
+from engine._blocking_chunked_map import BlockingChunkedMap
 from engine._chunk_size import ChunkSize
 from engine._chunked_map import ChunkedMap
 from engine._lanes import processes
@@ -279,6 +281,27 @@ async def test_a_source_that_fails_ends_the_map_behind_what_it_gave(large: list[
         assert await of(results) == []
 
 
+def test_errors_come_with_their_own_context_and_no_other() -> None:
+    def failing() -> Iterator[int]:
+        yield 0
+        try:
+            raise ValueError("first")
+        except ValueError:
+            raise KeyError("source")  # noqa: B904  # the context is what is tested
+
+    with Engine(processes=1) as engine:
+        results = engine.map(abs, failing())
+        assert next(results) == 0
+        with pytest.raises(KeyError, match="source") as caught:
+            next(results)
+        failed = engine.map(functions.fail_at_times, range(7, 9))
+        with pytest.raises(ValueError, match="7") as of_an_item:
+            next(failed)
+    assert isinstance(caught.value.__context__, ValueError)
+    assert not caught.value.__suppress_context__
+    assert of_an_item.value.__context__ is None
+
+
 def test_a_source_that_fails_ends_a_blocking_map_behind_what_it_gave(large: list[int]) -> None:
     with Engine(processes=2) as engine:
         results = engine.map(abs, failing())
@@ -425,3 +448,25 @@ async def test_an_item_that_lies_about_its_chunk_costs_what_may_have_run(large: 
     assert set(wrong) <= set(range(101))
     assert all(isinstance(each, EngineError) for each in wrong.values())
     assert len(found) == 1000
+
+
+def test_another_thread_may_close_a_chunked_map_between_two_steps_of_its_reader(large: list[int]) -> None:
+    """The reader has results at hand, and they are gone when it takes one: it is at the end."""
+    with Engine(processes=1) as engine:
+        results = engine.map(abs, range(1000))
+        assert isinstance(results, BlockingChunkedMap)
+        results._ready = Closing(results)
+        assert list(results) == []
+
+
+class Closing(deque[int]):
+    """Is emptied by a close in the instant before something is taken."""
+
+    def __init__(self, results: BlockingChunkedMap[int]) -> None:
+        super().__init__()
+        self.results = results
+
+    def popleft(self) -> int:
+        if self:
+            self.results.close()
+        return super().popleft()

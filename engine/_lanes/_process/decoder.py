@@ -60,7 +60,7 @@ class Decoder:
         """
         kind = frame.kind
         outcome = Outcome(None, None, False, frame.started, frame.ended, worker)
-        if type(attempt) is not Item and kind == VALUES:
+        if kind == VALUES and type(attempt) is not Item:
             self._settle_chunk(attempt, outcome, frame)  # type: ignore[arg-type]  # not narrowed by exact type
             return ""
         if kind == VALUE:
@@ -80,7 +80,7 @@ class Decoder:
         """Take the answers to the next items of ``chunk``, or to one; return what is wrong with them."""
         if frame.kind == VALUES:
             return self._take_values(attempt, chunk, frame, worker)
-        item = chunk.next_item(attempt, frame_bytes(frame))
+        item = chunk.next_item(attempt, _frame_bytes(frame))
         if item is None:
             return "" if chunk.is_over else _TOO_MANY
         return self.settle(item, frame, worker)
@@ -200,7 +200,7 @@ class Decoder:
         self._threads.do(Job(attempt, len(pickled), outcome.started_at, work, give_up))
 
 
-def frame_bytes(frame: Frame) -> int:
+def _frame_bytes(frame: Frame) -> int:
     """Return how much ``frame`` carries."""
     pieces = [frame.payload, *(frame.buffers or ())]
     return sum([piece.size if type(piece) is Pieces else memoryview(piece).nbytes for piece in pieces])
