@@ -208,6 +208,8 @@ class ProcessLane:
         chunk.begun = worker.items_begun(frame.number)
         if frame.flags & PART:
             return self._decoder.take_part(attempt, chunk, frame, worker.label)
+        if not chunk.is_over and chunk.answered < chunk.begun:
+            return "it answered fewer items than it began"
         if chunk.stopped_at is not None:
             chunk.offer_rest()  # now: the worker gets next what is behind it in the queue
         is_unwanted = chunk.is_over or attempt.cancel_requested or frame.flags & RETIRE

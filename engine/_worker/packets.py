@@ -125,6 +125,7 @@ class PacketRunner(Runner):
             word += 1
             words[ITEM] = word
             if words[NO_ITEMS_OF] == number or interrupts.has_raised:
+                words[ITEM] = word - 1  # this one has not begun
                 return VALUES, None
             kind = VALUE
             try:

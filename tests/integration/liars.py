@@ -82,14 +82,17 @@ ITEM_LIES = {
     "values_that_run_code": lambda: result(kind=VALUES, flags=PART | PLAIN, payload=pickle.dumps([os.getpid], 5)),
     "pickles_that_are_none": lambda: result(kind=VALUES, flags=PART | PLAIN, payload=pickle.dumps([b"x"] * 9000, 5)),
     "an_early_end": lambda: result(kind=VALUES),
+    "an_early_end_once_it_was_told_to_stop": lambda: time.sleep(0.1) or result(kind=VALUES),
     "a_value_as_the_end": lambda: result(kind=VALUE, payload=ONE),
     "an_item_of_another_task": lambda: result(kind=VALUE, flags=PART | PLAIN, of=number() + 1, payload=ONE),
 }
 
 
-def lie_as_an_item(item: int, name: str) -> int:
-    """Tell a lie if it is item 100, and wait to be replaced."""
+def lie_as_an_item(item: int, name: str, runs: str) -> int:
+    """Tell a lie if it is item 100, and wait to be replaced; note the run in ``runs``."""
     if item == 100:
+        with open(runs, "a") as file:
+            file.write("x")
         stream().sendall(ITEM_LIES[name]())
         time.sleep(60)
     return item

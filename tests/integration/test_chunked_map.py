@@ -437,12 +437,16 @@ def test_a_map_that_is_dropped_is_cancelled(large: list[int], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("lie", sorted(liars.ITEM_LIES))
-async def test_an_item_that_lies_about_its_chunk_costs_what_may_have_run(large: list[int], lie: str) -> None:
-    """Its worker is replaced, and nothing that it says from there on is believed."""
+async def test_an_item_that_lies_about_its_chunk_costs_what_may_have_run(
+    large: list[int], lie: str, tmp_path: Path
+) -> None:
+    """Its worker is replaced, nothing that it says from there on is believed, and it does not run again."""
+    runs = tmp_path / "runs"
     async with Engine(processes=2) as engine:
-        call = partial(liars.lie_as_an_item, name=lie)
+        call = partial(liars.lie_as_an_item, name=lie, runs=str(runs))
         found = await of(engine.map(call, range(1000), return_exceptions=True))
         assert engine.snapshot().malformed == 1
+    assert runs.read_text() == "x"
     wrong = {index: each for index, each in enumerate(found) if each != index}
     assert 100 in wrong
     assert set(wrong) <= set(range(101))
