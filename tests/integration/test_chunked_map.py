@@ -440,7 +440,7 @@ def test_a_map_that_is_dropped_is_cancelled(large: list[int], tmp_path: Path) ->
 async def test_an_item_that_lies_about_its_chunk_costs_what_may_have_run(
     large: list[int], lie: str, tmp_path: Path
 ) -> None:
-    """Its worker is replaced, nothing that it says from there on is believed, and it does not run again."""
+    """E59: its worker is replaced, nothing that it says from there on is believed, and it does not run again."""
     runs = tmp_path / "runs"
     async with Engine(processes=2) as engine:
         call = partial(liars.lie_as_an_item, name=lie, runs=str(runs))
