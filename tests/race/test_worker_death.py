@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from engine import Engine
+from engine._lanes._process import pool
 from engine._lanes._process.watcher import Watcher
+from engine.errors import WorkerCrashed
+from tests.contracts import functions
+from tests.contracts.process_front import native_workers
 from tests.support import eventually_async
 
 STUCK = 20.0
@@ -47,3 +51,21 @@ async def test_a_worker_that_dies_before_its_hello_is_read_is_not_counted_as_bus
         assert [each.state for each in snapshot.workers] == ["idle"]
         assert pool.busy == 0
         assert pool._starter.count == 0
+
+
+async def test_answers_that_are_not_read_when_the_death_is_heard_of_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W1: 1. it answers two tasks; 2. it dies of a third; 3. the loop hears of the death first, then reads."""
+    monkeypatch.setattr(pool, "SEND_AHEAD", 3)
+    async with Engine(processes=1) as engine:
+        pid = await engine.run(os.getpid)
+        (worker,) = native_workers(engine)
+        watcher: Any = engine._core.processes._pool.watchers[worker]
+        watcher._unwatch(worker.child.stream.fileno())
+        small, long = engine.submit(functions.give, 1), engine.submit(functions.give, "x", times=100_000)
+        last: Any = engine.submit(os._exit, 3)
+        async with asyncio.timeout(STUCK):
+            assert (await small, await long) == (1, "x" * 100_000)
+            with pytest.raises(WorkerCrashed) as caught:
+                await last
+        assert (caught.value.pid, [task.attempt for task in (small, long)]) == (pid, [1, 1])
+        assert engine.snapshot().crashes == 1
