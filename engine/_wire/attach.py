@@ -30,7 +30,7 @@ def attach(pid: int, fd: int, identity: Identity, layout: Layout) -> Any:
     Raises:
         ShareError: it is closed, or may not be opened here. What the rebuilding of the object raises is passed on.
     """
-    return load(_mapped(f"/proc/{pid}/fd/{fd}", identity), layout)
+    return load(_mapped(pid, fd, identity), layout)
 
 
 def load(memory: Any, layout: Layout) -> Any:
@@ -52,18 +52,21 @@ def not_open(reason: str = _CLOSED) -> ShareError:
     return ShareError(f"expected the shared object to be open, {reason}", reason=reason)
 
 
-def _mapped(path: str, identity: Identity) -> mmap.mmap:
+def _mapped(pid: int, fd: int, identity: Identity) -> mmap.mmap:
+    path = f"/proc/{pid}/fd/{fd}"
     try:
         if identity_of(os.stat(path)) == identity:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+            own = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
             try:
-                if identity_of(os.fstat(fd)) == identity:
-                    return mmap.mmap(fd, identity[2], mmap.MAP_SHARED, mmap.PROT_READ)
+                if identity_of(os.fstat(own)) == identity:
+                    return mmap.mmap(own, identity[2], mmap.MAP_SHARED, mmap.PROT_READ)
             finally:
-                os.close(fd)
+                os.close(own)
     except (FileNotFoundError, ProcessLookupError):
         pass
     except PermissionError as error:
+        if _is_dead(pid):  # a zombie, at whose descriptors root alone may look
+            raise not_open() from None
         raise not_open(
             f"got {error}; pass the object itself where a process may not look at the descriptors of another"
             " (another user, prctl with PR_SET_DUMPABLE, a sandbox)"
@@ -73,6 +76,14 @@ def _mapped(path: str, identity: Identity) -> mmap.mmap:
             f"got {error}; raise the limit on open files (ulimit -n) or on memory (ulimit -v) where it is used"
         ) from error
     raise not_open()
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except OSError as error:
+        return not isinstance(error, PermissionError)
 
 
 def _buffer(kind: int, view: memoryview) -> Any:

@@ -1,16 +1,23 @@
 """What the tests of ``share`` run in workers."""
 
 import gc
+import mmap
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine._wire import attach
+
 __all__ = [
-    "called_sum", "crash_once", "describe", "describe_flags", "fail", "hold", "kept", "kept_no_more", "mappings",
-    "nested", "refused_writes", "reopen_and_write", "the_same", "total", "wait_for",
+    "STEPS", "called_sum", "copied", "crash_once", "describe", "describe_flags", "die_before", "fail", "hold", "kept",
+    "kept_no_more", "mappings", "nested", "opened_files", "refused_writes", "reopen_and_write", "stand_before",
+    "the_same", "total", "wait_and_copy", "wait_before", "wait_for",
 ]  # fmt: skip
+
+STEPS = ("stat", "open", "fstat", "mmap", "close")  #: of an opening; from the third on its memory is held
 
 kept: list[Any] = []
 
@@ -86,8 +93,6 @@ def crash_once(array: Any, mark: str) -> float:
 
 def wait_for(array: Any, begun: str, path: str) -> float:
     """Make the file ``begun``, and wait until ``path`` is there."""
-    import time
-
     Path(begun).touch()
     end = time.monotonic() + 30
     while not os.path.exists(path) and time.monotonic() < end:
@@ -115,3 +120,61 @@ def describe_flags(array: Any) -> tuple[str, bool, list[str]]:
     """Return type, whether it may be written, and what it keeps mapped."""
     array.sum()
     return type(array).__name__, array.flags.writeable, [] if array.flags.writeable else mappings()
+
+
+class At:
+    """Stands before a module: calls ``act`` whenever ``name`` of it is about to be used."""
+
+    def __init__(self, module: Any, name: str, act: Callable[[], object]) -> None:
+        self._module = module
+        self._name = name
+        self._act = act
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name:
+            self._act()
+        return getattr(self._module, name)
+
+
+def stand_before(step: str, act: Callable[[], object]) -> None:
+    """Call ``act`` before this step of the opening of a shared object in this process; an empty one: no more."""
+    vars(attach).update(os=At(os, step, act), mmap=At(mmap, step, act))
+
+
+def die_before(step: str) -> int:
+    stand_before(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    return os.getpid()
+
+
+def wait_before(step: str, begun: str, path: str) -> int:
+    """Make ``begun`` before a step, and go on when ``path`` is there."""
+
+    def act() -> None:
+        stand_before("", act)
+        Path(begun).touch()
+        end = time.monotonic() + 30
+        while not os.path.exists(path) and time.monotonic() < end:
+            time.sleep(0.001)
+
+    stand_before(step, act)
+    return os.getpid()
+
+
+def opened_files() -> int:
+    """Count the descriptors of this process."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def copied(view: Any) -> bytes:
+    """Return the contents of ``view``."""
+    return bytes(view)
+
+
+def wait_and_copy(view: Any, begun: str, path: str) -> bytes:
+    """Make the file ``begun``, wait until ``path`` is there, and return the contents of ``view``."""
+    Path(begun).touch()
+    end = time.monotonic() + 30
+    while not os.path.exists(path) and time.monotonic() < end:
+        time.sleep(0.001)
+    return bytes(view)
