@@ -51,6 +51,13 @@ def ear() -> Iterator[Ear]:
     logging.getLogger(LOGGER).removeHandler(handler)
 
 
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take less for a loop that is blocked: this one is until the watchdog has spoken."""
+    monkeypatch.setattr(_watchdog, "BLOCKED_AFTER", 0.25)
+    monkeypatch.setattr(_watchdog, "LOOK_EVERY", 0.05)
+
+
 async def test_a_blocked_loop_is_named_with_the_stack_of_the_culprit(ear: Ear) -> None:
     """A13: the log names the function, while threads go on; afterwards it says that the loop turns again."""
     ran = threading.Event()
@@ -71,6 +78,7 @@ async def test_a_blocked_loop_is_named_with_the_stack_of_the_culprit(ear: Ear) -
     assert snapshot.longest_stall >= _watchdog.BLOCKED_AFTER
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_loop_that_c_code_held_with_the_gil_is_named_afterwards(ear: Ear) -> None:
     """A13: while it lasts nobody can speak, and afterwards the stack is gone; the length is not."""
 
@@ -154,6 +162,7 @@ async def test_a_watch_that_is_dropped_ends_the_thread_too() -> None:
     await eventually_async(lambda: watchdogs() == 0)
 
 
+@pytest.mark.usefixtures("soon")
 async def test_a_log_handler_that_raises_does_not_end_the_watch(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 

@@ -1,6 +1,7 @@
 """The checks of conftest can fail: each kind of thing left behind is reported, and a clean test is not."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -103,12 +104,21 @@ LEAKS = {
 }
 
 
-@pytest.mark.parametrize(("test", "named"), LEAKS.values(), ids=LEAKS.keys())
-def test_what_a_test_leaves_is_an_error_that_names_it(tmp_path: Path, test: str, named: str) -> None:
-    run = run_pytest(tmp_path, test)
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Run all that leave something, each under its own name, in one pytest; give what was said of each."""
+    tests = [textwrap.dedent(test).replace("test_it", f"test_{n}") for n, (test, _) in enumerate(LEAKS.values())]
+    run = run_pytest(tmp_path_factory.mktemp("leaks"), "".join(tests))
     assert run.returncode == 1, run.stdout + run.stderr
-    assert named in run.stdout
-    assert "1 error" in run.stdout or "1 failed" in run.stdout
+    said = re.split(r"^_+ (?:ERROR at teardown of )?test_(\d) _+$", run.stdout.partition("= short test")[0], flags=re.M)
+    assert "2 failed, 4 passed, 4 errors" in run.stdout
+    return dict(zip([list(LEAKS)[int(n)] for n in said[1::2]], said[2::2], strict=True))
+
+
+@pytest.mark.parametrize(("what", "named"), [(what, named) for what, (_, named) in LEAKS.items()], ids=LEAKS.keys())
+def test_what_a_test_leaves_is_an_error_that_names_it(reports: dict[str, str], what: str, named: str) -> None:
+    assert named in reports[what]
+    assert "the test left" in reports[what]
 
 
 def test_a_clean_test_and_a_resource_tracker_are_no_leak(tmp_path: Path) -> None:
