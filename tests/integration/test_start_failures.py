@@ -56,6 +56,13 @@ def starts(path: Path) -> list[float]:
     return [float(line) for line in path.read_text().splitlines()]
 
 
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pause less between two tries, where the pauses are not what the test is about."""
+    monkeypatch.setattr(breaker, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(breaker, "PAUSE_MOST", 0.05)
+
+
 # -- the breaker ----------------------------------------------------------------------------------------------------
 
 
@@ -63,7 +70,8 @@ async def test_twenty_deaths_before_hello_fail_what_waits_and_cost_twenty_proces
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """W8: each try is one process, a pause lies between two, and the twenty-first worker runs the tasks."""
-    monkeypatch.setattr(breaker, "PAUSE_MOST", 0.2)
+    monkeypatch.setattr(breaker, "PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(breaker, "PAUSE_MOST", 0.04)
     path, failed = tmp_path / "starts", 0
     async with failing("exits hard", path, 20) as engine:
         while (error := await outcome(engine)) != 42:
@@ -76,8 +84,8 @@ async def test_twenty_deaths_before_hello_fail_what_waits_and_cost_twenty_proces
         at = starts(path)
         assert len(at) == 21
         gaps = [after - before for before, after in itertools.pairwise(at)]
-        assert min(gaps[:1]) >= 0.1
-        assert min(gaps[1:]) >= 0.2
+        assert min(gaps[:1]) >= 0.02
+        assert min(gaps[1:]) >= 0.04
         assert failed == 18  # the first three tries were one task's, each later one had its own
         snapshot = engine.snapshot()
         assert snapshot.start_failures == 20
@@ -112,6 +120,7 @@ async def test_tasks_that_keep_coming_do_not_start_more_than_the_pauses_allow(
         await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), STUCK)
 
 
+@pytest.mark.usefixtures("short_pauses")
 async def test_all_goes_on_when_the_cause_is_gone(tmp_path: Path) -> None:
     """W8: no task fails once the initializer works again, and the breaker is closed: workers start at will."""
     broken = tmp_path / "broken"
@@ -177,6 +186,7 @@ async def test_every_failure_is_logged_with_its_cause_and_the_time_of_the_next_t
     assert "next try in 0.4 s" in said[2]
 
 
+@pytest.mark.usefixtures("short_pauses")
 async def test_a_retry_policy_does_not_see_a_failed_start(tmp_path: Path) -> None:
     """Section 3: start-up errors are not the task's."""
     async with failing("raises", tmp_path / "starts") as engine:
@@ -189,6 +199,7 @@ async def test_a_retry_policy_does_not_see_a_failed_start(tmp_path: Path) -> Non
 # -- how an initializer can fail ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize(
     ("how", "text", "code", "signal_name"),
     [
@@ -218,12 +229,13 @@ async def test_an_initializer_that_fails_says_how(
         assert engine.snapshot().workers == ()
 
 
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("how", ["hangs", "hangs in C"])
 async def test_an_initializer_that_hangs_is_given_up_after_the_start_timeout(tmp_path: Path, how: str) -> None:
     """W9: also in C code that holds the GIL; three times the timeout and the pauses, then what waits is told."""
-    async with failing(how, tmp_path / "starts", worker_start_timeout=0.5) as engine:
+    async with failing(how, tmp_path / "starts", worker_start_timeout=0.25) as engine:
         error = await start_error(engine)
-        assert "not ready within worker_start_timeout=0.5" in str(error)
+        assert "not ready within worker_start_timeout=0.25" in str(error)
         assert error.signal_name == "SIGKILL"
         assert engine.snapshot().start_failures == 3
         assert engine.snapshot().workers == ()
@@ -233,11 +245,11 @@ async def test_a_start_during_which_everything_was_stopped_is_not_given_up(tmp_p
     """E27: 1. A worker starts. 2. It and the program are stopped past its time. 3. Both go on: it was killed."""
     go, begun = tmp_path / "go", tmp_path / "begun"
     async with Engine(
-        processes=1, initializer=does.first_is_slow, initargs=(str(begun), str(go)), worker_start_timeout=3.0
+        processes=1, initializer=does.first_is_slow, initargs=(str(begun), str(go)), worker_start_timeout=1.5
     ) as engine:
         task = engine.submit(abs, -1)
         await eventually_async(begun.exists, STUCK)
-        time.sleep(3.5)  # the loop stands still, as it does while the whole program is stopped
+        time.sleep(2.0)  # the loop stands still, as it does while the whole program is stopped
         await asyncio.sleep(0)
         go.touch()
         assert await asyncio.wait_for(task, STUCK) == 1
@@ -252,8 +264,8 @@ async def test_starts_that_fail_beside_a_healthy_worker_cost_no_task(tmp_path: P
         pid = await asyncio.wait_for(engine.run(os.getpid), STUCK)
         starter = engine._core.processes._pool._starter
         starter._initializer = _initializer_that(how, path)
-        starter._settings = dataclasses.replace(starter._settings, worker_start_timeout=0.5)
-        tasks = [engine.submit(functions.stay, str(tmp_path / "stayed"), 0.02) for _ in range(100)]
+        starter._settings = dataclasses.replace(starter._settings, worker_start_timeout=0.3)
+        tasks = [engine.submit(functions.stay, str(tmp_path / "stayed"), 0.02) for _ in range(50)]
         await asyncio.wait_for(asyncio.gather(*tasks), STUCK)
         assert {worker.pid for worker in engine.snapshot().workers if worker.state in ("idle", "busy")} == {pid}
         assert engine.snapshot().start_failures >= 1
@@ -268,6 +280,7 @@ def _initializer_that(how: str, path: Path) -> bytes:
     return pack_initializer(does.count_starts, (str(path), how))
 
 
+@pytest.mark.usefixtures("short_pauses")
 async def test_warm_up_says_why_workers_cannot_start_and_works_when_they_can(tmp_path: Path) -> None:
     """W9: for who wants to know before the first task."""
     broken = tmp_path / "broken"
@@ -376,14 +389,16 @@ async def test_an_initializer_that_cannot_be_pickled_is_named_at_the_first_try(
         assert "cannot pickle '_thread.lock' object" in str(error)
 
 
+@pytest.mark.usefixtures("short_pauses")
 async def test_an_initializer_that_takes_too_long_is_named(tmp_path: Path) -> None:
     """E17: and what can be done."""
-    async with failing("hangs", tmp_path / "starts", worker_start_timeout=0.5) as engine:
+    async with failing("hangs", tmp_path / "starts", worker_start_timeout=0.25) as engine:
         error = await start_error(engine)
         assert "is its initializer tests.integration.start_functions.count_starts slow?" in str(error)
         assert "raise the timeout" in str(error)
 
 
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("how", ["exits hard", "SIGKILL"])
 async def test_an_initializer_that_may_have_ended_its_worker_is_named(tmp_path: Path, how: str) -> None:
     """E38: the process alone was named, which nobody had started by hand."""
@@ -428,6 +443,7 @@ async def test_a_working_directory_that_is_gone_is_named(
             assert "the working directory is gone: os.chdir to one that exists" in str(await start_error(engine))
 
 
+@pytest.mark.usefixtures("short_pauses")
 async def test_an_error_of_several_lines_is_one_line_of_the_snapshot(tmp_path: Path) -> None:
     """E15: with the last of stderr in it."""
     async with failing("prints and exits", tmp_path / "starts") as engine:
