@@ -57,6 +57,12 @@ def holder(tmp_path: Path) -> Any:
     holder.close()
 
 
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look more often than twice a second, so that a standstill is seen after less than one."""
+    monkeypatch.setattr(begin, "LOOK_SECONDS", 0.15)
+
+
 def is_gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
@@ -78,6 +84,7 @@ async def test_a_task_behind_a_thread_that_holds_the_gil_runs_elsewhere(
         assert f"(pid {holder.pid})" in warnings[0]
 
 
+@pytest.mark.usefixtures("soon")
 async def test_a_timeout_counts_where_the_task_begins_at_last(holder: Holder) -> None:
     """E23: what the timeout could not reach in the first worker it ends in the second one."""
     async with Engine(processes=1, grace=0.2) as engine:
@@ -86,6 +93,7 @@ async def test_a_timeout_counts_where_the_task_begins_at_last(holder: Holder) ->
             await within(engine.options(timeout=0.2).submit(does.nap, STUCK))
 
 
+@pytest.mark.usefixtures("soon")
 async def test_a_cancelled_task_that_never_began_gives_its_slot_back(holder: Holder) -> None:
     """E23: it is cancelled at once; its attempt would have held the only slot as long as the thread held the GIL."""
     async with Engine(processes=1, grace=0.2) as engine:
@@ -96,6 +104,7 @@ async def test_a_cancelled_task_that_never_began_gives_its_slot_back(holder: Hol
         assert await within(engine.submit(os.getpid)) != holder.pid
 
 
+@pytest.mark.usefixtures("soon")
 async def test_what_was_sent_behind_it_comes_back_too(holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one was received and waits for the GIL, the rest is in the socket: all run elsewhere, in order."""
     monkeypatch.setattr(pool, "SEND_AHEAD", 3)
@@ -109,6 +118,7 @@ async def test_what_was_sent_behind_it_comes_back_too(holder: Holder, monkeypatc
         assert engine._core.processes.counters.given_back == 3
 
 
+@pytest.mark.usefixtures("soon")
 async def test_a_result_that_is_slow_to_free_holds_up_nobody_else() -> None:
     """No thread and no C: the worker's main thread is busy with what the last task left."""
     async with Engine(processes=1, grace=0.2) as engine:
@@ -138,6 +148,7 @@ def wait_for_an_answer(engine: Engine) -> None:
     assert select.select([native_workers(engine)[0].child.stream], [], [], STUCK)[0]
 
 
+@pytest.mark.usefixtures("soon")
 async def test_a_task_that_begins_as_it_is_to_be_taken_back_simply_runs(
     holder: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +168,7 @@ async def test_a_task_that_begins_as_it_is_to_be_taken_back_simply_runs(
         assert engine.snapshot().given_back == 0
 
 
+@pytest.mark.usefixtures("soon")
 async def test_a_task_that_the_worker_finds_forbidden_runs_once_elsewhere(
     holder: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +187,7 @@ async def test_a_task_that_the_worker_finds_forbidden_runs_once_elsewhere(
         assert (engine.snapshot().crashes, engine.snapshot().malformed) == (0, 0)
 
 
+@pytest.mark.usefixtures("soon")
 async def test_a_task_that_is_taken_for_begun_and_takes_it_back_is_given_back(
     holder: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
