@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from engine._lanes._process import child, decoder_threads, pool
+from engine._lanes._process import breaker, child, decoder_threads, pool
 from engine._lanes.base import Attempt
 from engine._lanes.processes import ProcessLane
 from engine.errors import (
@@ -581,8 +581,9 @@ async def test_the_initializer_runs_before_the_first_task() -> None:
 
 @pytest.mark.parametrize(("fn", "text"), [(refuse, "LookupError: no licence"), (leave_early, "exited with code 3")])
 async def test_an_initializer_that_fails_three_times_fails_what_waits_and_is_tried_again(
-    fn: Callable[[], None], text: str
+    fn: Callable[[], None], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(breaker, "PAUSE_SECONDS", 0.01)
     async with lane_of(initializer=fn) as (front, lane):
         for _ in range(2):
             outcome = await front.run(add, 1)

@@ -170,7 +170,7 @@ async def slim_image() -> None:
     os.environ["PATH"] = ""
     with TemporaryDirectory() as folder:
         async with Engine(processes=1, grace=0.05) as engine:
-            task = engine.options(timeout=5).submit(grow_tree, folder)
+            task = engine.options(timeout=3).submit(grow_tree, folder)
             await eventually_async(lambda: len(os.listdir(folder)) == 3, STUCK)
             (error,) = await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), STUCK)
             assert isinstance(error, TaskTimeout), error

@@ -144,7 +144,7 @@ async def test_a_result_that_is_rebuilt_for_ever_fails_alone_while_others_flow(
     """S6: sleeping or burning in Python: plain results and those that need a thread flow, the bound ends it."""
     monkeypatch.setattr(decoder_threads, "SECONDS", 0.5)
     async with Engine(processes=2) as engine:
-        task = engine.submit(data.make, kind, 3.0)
+        task = engine.submit(data.make, kind, 2.0)
         while not task.done():
             assert await is_healthy(engine)
         with pytest.raises(ResultDecodeError) as caught:

@@ -260,13 +260,13 @@ async def test_a_loop_that_did_not_turn_does_not_make_a_worker_stalled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The whole program stopped and continued looks like this: much time passed, and no byte came; it counts once."""
-    monkeypatch.setattr(stall, "STALL_SECONDS", 2.0)
+    monkeypatch.setattr(stall, "STALL_SECONDS", 1.0)
     half = tmp_path / "half"
     async with Engine(processes=1) as engine:
         task = engine.submit(liars.half_and_the_rest, str(half), str(tmp_path / "go"), 4 << 20)
         await eventually_async(half.exists, STUCK)
         for _ in range(3):
-            time.sleep(1.0)  # the loop stands still, as it does while the whole program is stopped
+            time.sleep(0.5)  # the loop stands still, as it does while the whole program is stopped
             await asyncio.sleep(0)
         assert engine.snapshot().malformed == 0
         (tmp_path / "go").touch()

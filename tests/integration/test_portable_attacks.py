@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.exits import run_program
+from tests.integration.exits import run_program, run_programs
 
 IGNORED = ("-W", "ignore::DeprecationWarning")  # CPython 3.12 on: a fork in a process with threads
 
@@ -69,10 +69,9 @@ threading.Thread(target=late).start()
     assert (ended.code, ended.stdout) == (0, "True\n")
 
 
-@pytest.mark.parametrize("kind", ["daemon", "main"])
-def test_an_engine_over_loky_that_nobody_stops_has_two_seconds_at_exit(kind: str) -> None:
+def test_an_engine_over_loky_that_nobody_stops_has_two_seconds_at_exit() -> None:
     """E9: as over the native backend; its workers were killed with what was nearly done."""
-    ended = run_program(f"""
+    ended = run_programs({kind: f"""
 def begin():
     global engine
     engine = Engine(processes=1, process_backend="loky").__enter__()
@@ -85,8 +84,9 @@ def begin():
 ready = threading.Event()
 threading.Thread(target=begin, daemon=True).start() if {kind == "daemon"} else begin()
 ready.wait()
-""")
-    assert (ended.code, ended.stdout, ended.stderr) == (0, "completed cancelled\n", "")
+""" for kind in ("daemon", "main")})  # fmt: skip
+    for each in ended.values():
+        assert (each.code, each.stdout, each.stderr) == (0, "completed cancelled\n", "")
 
 
 # -- SIGPIPE ----------------------------------------------------------------------------------------------------------
