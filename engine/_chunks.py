@@ -33,7 +33,7 @@ __all__ = ["Chunks"]
 
 READ_SECONDS = 0.001  #: for which a source may be read at a time
 SINGLES = 32  #: items in hand, at least, while they travel one by one
-CHUNKS_PER_SLOT = 3  #: one that runs, one that waits for the slot, one whose results are being taken
+CHUNKS_PER_SLOT = 5  #: one that runs, one sent ahead, two that wait, one whose results are being taken
 
 #: Iterators of containers in memory: reading on never waits.
 _CONTAINERS: tuple[Any, ...] = (
@@ -86,7 +86,8 @@ class Chunks:
             items = self._read(min(self._size.items, room))
             if not items:
                 return False
-            chunk = Chunk(self, self.lock, items, is_rows=self._is_rows)
+            seconds = self._size.item_seconds * len(items)
+            chunk = Chunk(self, self.lock, items, is_rows=self._is_rows, expected_seconds=seconds)
             if not self._add(chunk):  # first: it may fail, and be taken back, before ``submit`` returns
                 return False
             try:

@@ -86,12 +86,7 @@ class Scheduler:
         with registry.lock:
             task = registry.next_locked(lane)
             if task is not None:
-                call = task._call
-                attempt = Attempt(
-                    task.id, task._attempts + 1, call.name, call.fn, task._args, task._kwargs or _NO_KWARGS, lane=lane,
-                    timeout=call.timeout, grace=call.grace, context=task._context,
-                    loop=task._loop, task=task,
-                )  # fmt: skip
+                attempt = _attempt_of(task)
                 if taker is not None:
                     taker.claimed = attempt
                 registry.claim_locked(attempt)
@@ -103,6 +98,29 @@ class Scheduler:
         if attempt is not None and attempt.timeout is not None:
             self.deadlines.watch(attempt)
         return attempt
+
+    def claim_like(self, attempt: Attempt, most: int) -> list[Attempt]:
+        """Take up to ``most`` further attempts of the call of ``attempt``, while no other task comes first."""
+        registry = self.registry
+        call = attempt.task._call
+        claimed: list[Attempt] = []
+        with registry.lock:
+            while len(claimed) < most:
+                task = registry.next_locked(call.lane)
+                if task is None or task._call is not call:
+                    break
+                following = _attempt_of(task)
+                registry.claim_locked(following)
+                claimed.append(following)
+        if registry.dropped:
+            registry.let_go()
+        if registry.room_waiters:
+            for _ in claimed:
+                self._open_room()
+        if call.timeout is not None:
+            for following in claimed:
+                self.deadlines.watch(following)
+        return claimed
 
     def mend(self, lane: LaneName, attempt: Attempt | None) -> None:
         """Put in order what an exception broke off in a taker of ``lane``; give its ``attempt`` back if unbegun.
@@ -146,34 +164,51 @@ class Scheduler:
 
     def end(self, attempt: Attempt, outcome: Outcome) -> None:
         """Record how ``attempt`` ended: settle its task, or try again."""
-        registry = self.registry
         if type(attempt.args) is Chunk and not attempt.over:
             attempt.args.ending(outcome)
-        error_text = describe_error(outcome.error) if outcome.error is not None else None
-        task = attempt.task
-        _held = task._rare.failure  # another may take its place: dropped after the lock, since a __del__ is user code
+        self.end_row([(attempt, outcome)])
+
+    def end_row(self, row: list[tuple[Attempt, Outcome]]) -> None:
+        """Record how several attempts ended, in that order: one section for all, and one look who waits for quiet."""
+        registry = self.registry
+        texts = [None if outcome.error is None else describe_error(outcome.error) for _, outcome in row]
+        # Another may take its place: dropped after the lock, since a __del__ is user code.
+        _held = [attempt.task._rare.failure for attempt, _ in row if attempt.number > 1]
+        ended = []
         with registry.lock:
-            if attempt.over:
-                return
-            if outcome.worker is not None:
-                attempt.worker = outcome.worker
-            was_abandoned = attempt.abandoned
-            attempt.wake = registry.release_locked(attempt)
-            if task._state in TERMINAL:
-                self.counters.late += not outcome.cancelled
-            else:
-                if outcome.started_at is not None and task._state is TaskState.PENDING:
-                    registry.start_locked(task, attempt, outcome.started_at)
-                attempt.ending = self._decide_locked(task, attempt, outcome, error_text)
-            if task._attempt is attempt:
-                task._attempt = None
-                task._worker = attempt.worker
+            for (attempt, outcome), error_text in zip(row, texts, strict=True):
+                if not attempt.over:
+                    self._end_locked(attempt, outcome, error_text)
+                    ended.append((attempt, outcome))
             quiet = registry.quiet_locked() if registry.quiet_waiters else None
-        if was_abandoned:
-            log.info("task %d (%s), which was abandoned, has ended", attempt.task_id, attempt.name)
-        if attempt.ending is not None and attempt.ending[0] is not None:
-            self._log_retry(attempt, outcome.error, attempt.ending[0])
-        self._conclude(attempt, quiet)
+        news: list[tuple[Attempt, Outcome, float | None]] = []
+        for attempt, outcome in ended:
+            delay = attempt.ending[0] if attempt.ending is not None else None
+            if delay is not None or attempt.abandoned:
+                news.append((attempt, outcome, delay))
+            self._conclude(attempt, None)
+        for fn in quiet or ():
+            fn()
+        for attempt, outcome, delay in news:  # last: a filter of the program's that raises costs nobody an end
+            if attempt.abandoned:
+                log.info("task %d (%s), which was abandoned, has ended", attempt.task_id, attempt.name)
+            if delay is not None:
+                self._log_retry(attempt, outcome.error, delay)
+
+    def _end_locked(self, attempt: Attempt, outcome: Outcome, error_text: str | None) -> None:
+        registry, task = self.registry, attempt.task
+        if outcome.worker is not None:
+            attempt.worker = outcome.worker
+        attempt.wake = registry.release_locked(attempt)
+        if task._state in TERMINAL:
+            self.counters.late += not outcome.cancelled
+        else:
+            if outcome.started_at is not None and task._state is TaskState.PENDING:
+                registry.start_locked(task, attempt, outcome.started_at)
+            attempt.ending = self._decide_locked(task, attempt, outcome, error_text)
+        if task._attempt is attempt:
+            task._attempt = None
+            task._worker = attempt.worker
 
     def _conclude(self, attempt: Attempt, quiet: list[Callable[[], object]] | None) -> None:
         """Do outside the lock what the end of ``attempt`` asks for; what was done of it is not done again."""
@@ -409,3 +444,11 @@ _KEEPS_ITS_SLOT = (
     "wait until one of them ends; call checkpoint() in such functions, or use lane='process', where they can be killed"
 )
 _NO_KWARGS: dict[str, Any] = {}
+
+
+def _attempt_of(task: Task[Any]) -> Attempt:
+    call = task._call
+    return Attempt(
+        task.id, task._attempts + 1, call.name, call.fn, task._args, task._kwargs or _NO_KWARGS, call.lane,
+        call.timeout, call.grace, task._context, task._loop, task,
+    )  # fmt: skip

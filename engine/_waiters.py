@@ -187,7 +187,7 @@ def _is_of_asyncio(fn: Callable[[Any], object]) -> bool:
     """Say whether ``fn`` is the callback with which ``gather``, ``wait``, ``shield`` and the like wait for a future."""
     inner = fn.func if isinstance(fn, functools.partial) else fn
     module = getattr(inner, "__module__", None)
-    return isinstance(module, str) and module.partition(".")[0] == "asyncio"
+    return isinstance(module, str) and (module == "asyncio" or module.startswith("asyncio."))
 
 
 def _wakes_a_task(fn: Callable[[Any], object]) -> bool:

@@ -38,7 +38,6 @@ class Attempt:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        *,
         lane: LaneName,
         timeout: float | None = None,
         grace: float = 0.5,
@@ -99,6 +98,9 @@ class Front(Protocol):
     def claim(self, lane: LaneName, taker: Taker | None = None) -> Attempt | None:
         """Take the next attempt for ``lane``; None parks the lane: its ``wake`` is called once at the next submit."""
 
+    def claim_like(self, attempt: Attempt, most: int) -> list[Attempt]:
+        """Take up to ``most`` further attempts of the call of ``attempt``, while no other task comes first."""
+
     def mend(self, lane: LaneName, attempt: Attempt | None) -> None:
         """Put in order what an exception broke off in a taker of ``lane``; give its ``attempt`` back if unbegun."""
 
@@ -113,6 +115,9 @@ class Front(Protocol):
 
     def end(self, attempt: Attempt, outcome: Outcome) -> None:
         """Record how ``attempt`` ended, and free its slot."""
+
+    def end_row(self, row: list[tuple[Attempt, Outcome]]) -> None:
+        """Record what several attempts returned: as ``end`` for each, in that order, at less cost."""
 
     def give_back(self, attempt: Attempt) -> None:
         """Put ``attempt``, which never started, back at the head of its queue; no attempt is used."""

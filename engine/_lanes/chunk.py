@@ -12,6 +12,7 @@ Guarantees
     ``size`` only becomes smaller; items beyond it are no longer this chunk's.
 """
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -35,16 +36,26 @@ class Chunk:
     """Items on their way. ``results`` has one entry for each; the first ``ready`` are settled."""
 
     __slots__ = (
-        "answered", "begun", "failures", "given", "held", "is_divided", "is_over", "is_rows", "items", "lock", "owner",
-        "pending", "ready", "received_bytes", "results", "seconds", "sent_bytes", "size", "stopped_at", "task",
+        "answered", "begun", "expected_seconds", "failures", "given", "held", "is_divided", "is_over", "is_rows",
+        "items", "lock", "owner", "pending", "ready", "received_bytes", "results", "seconds", "sent_bytes", "size",
+        "stopped_at", "task",
     )  # fmt: skip
 
-    def __init__(self, owner: Owner, lock: threading.RLock, items: list[Any], *, is_rows: bool) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        lock: threading.RLock,
+        items: list[Any],
+        *,
+        is_rows: bool,
+        expected_seconds: float = math.inf,
+    ) -> None:
         self.owner = owner
         self.lock = lock
         self.items = items
         self.task: Any = None  #: the front's; set before a lane has it
         self.is_rows = is_rows  #: each item is a tuple of arguments, else the only argument
+        self.expected_seconds = expected_seconds  #: infinite where nobody knows
         self.size = len(items)
         self.results: list[Any] = [None] * self.size
         self.failures: dict[int, Outcome] = {}  #: of items that have no value

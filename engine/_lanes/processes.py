@@ -20,6 +20,7 @@ from typing import Any
 from .._mailbox import Mailbox
 from .._states import Lane
 from .._wire.frames import CANCELLED, NOT_DECODED, PART, RETIRE, SKIPPED, VALUES
+from .._wire.page import ALL_ITEMS
 from ._process.burial import bury
 from ._process.chunk_watch import ChunkWatch
 from ._process.crash import crash_error, memory_error
@@ -68,7 +69,7 @@ class ProcessLane:
         self._home = home
         self._settings = settings
         self._functions = Functions()
-        self._decoder = Decoder(self._end, home.loop, self.counters, self._make_room)
+        self._decoder = Decoder(self._end, front.end_row, home.loop, self.counters, self._make_room)
         self._waiting: list[Worker] = []  #: those that get no task before results have been decoded; home loop only
         self._stacks = StackCollector(home)
         self._claim_lock = threading.RLock()  # the collector may call us from inside (design/0002)
@@ -199,6 +200,22 @@ class ProcessLane:
         if problem:
             self.on_nonsense(worker, problem)
 
+    def on_row(self, worker: Worker, frames: list[Frame]) -> None:
+        """Tasks were answered with values: they end together; what is not in its turn is looked at by itself."""
+        attempts = worker.take_row(frames)
+        worker.tasks_done += len(attempts)
+        if worker.timers:
+            for frame in frames[: len(attempts)]:
+                self._forget_timer(worker, frame.number)
+        try:
+            if attempts and not self._pool.is_well_fed(worker):
+                self._feed(worker, frames[0])
+        finally:  # Ctrl-C may have come while the next task was pickled
+            self._decoder.settle_row(list(zip(attempts, frames, strict=False)), worker.label)
+            for frame in frames[len(attempts) :]:
+                if not worker.failure:
+                    self.on_answer(worker, frame)
+
     def _on_items(self, worker: Worker, frame: Frame) -> str:
         """Items of a chunk were answered, or it is over; return what is wrong with that."""
         running = worker.running_chunk(frame.number)
@@ -208,7 +225,7 @@ class ProcessLane:
         chunk.begun = worker.items_begun(frame.number)
         if frame.flags & PART:
             return self._decoder.take_part(attempt, chunk, frame, worker.label)
-        if not chunk.is_over and chunk.answered < chunk.begun:
+        if not chunk.is_over and chunk.answered < chunk.begun < ALL_ITEMS:
             return "it answered fewer items than it began"
         if chunk.stopped_at is not None:
             chunk.offer_rest()  # now: the worker gets next what is behind it in the queue

@@ -77,6 +77,11 @@ def is_harmless(obj: Any) -> bool:
     return True
 
 
+_SHORT = 256
+#: The opcodes with which a pickle names a class or function. A longer one most likely has these bytes in its data.
+_NAMING = pickle.GLOBAL + pickle.STACK_GLOBAL + pickle.INST + pickle.EXT1 + pickle.EXT2 + pickle.EXT4
+
+
 class _Unlisted(Exception):
     """The pickle names something that is not to be called on the loop, or that is not imported here yet."""
 
@@ -89,5 +94,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load_harmless(payload: bytes, buffers: Iterable[Any] = ()) -> Any:
-    """Unpickle what names nothing but what is on the list and imported already; any other raises. 0.7 µs at least."""
+    """Unpickle what names nothing but what is on the list and imported already; any other raises. 0.3 to 0.7 µs."""
+    if len(payload) <= _SHORT and len(payload.translate(None, _NAMING)) == len(payload):
+        return pickle.loads(payload, buffers=buffers)  # it cannot name anything
     return _Unpickler(io.BytesIO(payload), buffers=buffers).load()

@@ -14,11 +14,12 @@ Guarantees
 
 import mmap
 
-__all__ = ["ITEM", "ITEM_BITS", "NO_ITEMS_OF", "PAGE_BYTES", "StartPage"]
+__all__ = ["ALL_ITEMS", "ITEM", "ITEM_BITS", "NO_ITEMS_OF", "PAGE_BYTES", "StartPage"]
 
 PAGE_BYTES = mmap.PAGESIZE
 ITEM, NO_ITEMS_OF = 6, 7  #: words of chunks, which the worker uses itself, once per item; design/0011
 ITEM_BITS = 20  #: of the word ITEM say how many items have begun, those above it of which task
+ALL_ITEMS = (1 << ITEM_BITS) - 1  #: more than a chunk has
 
 
 class StartPage:
@@ -68,9 +69,11 @@ class StartPage:
         self.numbers[NO_ITEMS_OF] = number
 
     def items_begun(self, number: int) -> int:
-        """Return how many items of chunk ``number`` have begun."""
+        """Return how many items of chunk ``number`` have begun; ALL_ITEMS if a later one has: it is over."""
         word = self.numbers[ITEM]
-        return word & (1 << ITEM_BITS) - 1 if word >> ITEM_BITS == number else 0
+        if word >> ITEM_BITS == number:
+            return word & ALL_ITEMS
+        return ALL_ITEMS if word >> ITEM_BITS > number else 0
 
     def last(self) -> int:
         """Return the number of the last task begun."""

@@ -14,6 +14,7 @@ import contextvars
 import signal
 import time
 from collections.abc import Callable
+from sys import getrefcount
 from types import FrameType
 from typing import Any
 
@@ -72,19 +73,23 @@ class Interrupts:
 
     def runner(self, number: int, fn: Any, exported: dict[str, Any] | None, *, is_rows: bool) -> Callable[[Any], Any]:
         """Return what runs the user's code on one item of chunk ``number``: as ``call``, in a fresh context each."""
-        fresh, targets = contextvars.Context, self._targets
+        targets = self._targets
+        context = _context_with(exported)
+        call = context.run
+        unshared = getrefcount(context)
 
         def run(item: Any) -> Any:
-            context = fresh()
-            if exported:
-                context.run(set_variables, exported)
+            nonlocal context, call
             try:
                 self._region = number
                 if targets:
                     self._handle(0, None)
-                return context.run(fn, *item) if is_rows else context.run(fn, item)
+                return call(fn, *item) if is_rows else call(fn, item)
             finally:
                 self._region = 0
+                if context or getrefcount(context) != unshared:  # else nothing was set, nor is left of that: a token
+                    context = _context_with(exported)
+                    call = context.run
 
         return run
 
@@ -126,3 +131,11 @@ class Interrupts:
                 if entry[0] <= now:
                     self._strike(entry[1])
             return min((due - now for due, _ in self._polite), default=None)
+
+
+def _context_with(exported: dict[str, Any] | None) -> contextvars.Context:
+    """Return a fresh context in which the variables that the submitter exported are set."""
+    context = contextvars.Context()
+    if exported:
+        context.run(set_variables, exported)
+    return context

@@ -15,6 +15,7 @@ from .inbox import ParentGone, Stream
 from .interrupts import Interrupts
 from .lifeline import hang_on
 from .outlet import StreamOutlet
+from .packet_socket import PacketSocket
 from .packets import PacketRunner
 from .parts import Parts
 from .prepare import adopt, initialize
@@ -47,7 +48,7 @@ def main(lifeline: int, tasks: int, stream: int, control: int, page: int) -> Non
     outlet = StreamOutlet(result_socket, interrupts, voice, printers, parts)
     start_page = StartPage(page)
     task_socket = _socket.socket(fileno=tasks)
-    runner = PacketRunner(task_socket, inbox, outlet, start_page, voice, interrupts, parts)
+    runner = PacketRunner(PacketSocket(task_socket), inbox, outlet, start_page, voice, interrupts, parts)
     os.close(page)
     limit = setup["memory_limit"]
     gauge = Gauge(limit, start_page) if limit is not None else None

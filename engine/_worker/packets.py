@@ -1,6 +1,5 @@
 """The main loop of a worker of our own protocol: take a packet, run the task in it."""
 
-import _socket
 import pickle
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from .gauge import Gauge
 from .inbox import Broken, ParentGone, Stream
 from .interrupts import Interrupts
 from .outlet import StreamOutlet
+from .packet_socket import PacketSocket
 from .parts import ATOMS, INT_MAX, INT_MIN, SHORT, SMALL_BYTES, Parts
 from .runner import Runner, Undecodable, call_of
 from .voice import Voice
@@ -26,7 +26,7 @@ class PacketRunner(Runner):
     """Runs what comes in packets."""
 
     def __init__(
-        self, tasks: _socket.socket, stream: Stream, outlet: StreamOutlet, page: StartPage, voice: Voice,
+        self, tasks: PacketSocket, stream: Stream, outlet: StreamOutlet, page: StartPage, voice: Voice,
         interrupts: Interrupts, parts: Parts,
     ) -> None:  # fmt: skip
         super().__init__(outlet, voice, interrupts)
@@ -46,7 +46,7 @@ class PacketRunner(Runner):
         After an interrupt nothing more is begun, so the parent can take it back; then it kills this process.
         """
         left = -1 if max_tasks is None else max_tasks
-        receive, buffer = self._tasks.recv_into, self._buffer
+        receive, buffer = self._tasks.receive, self._buffer
         while size := receive(buffer):
             at = 0
             while at < size:
@@ -118,11 +118,10 @@ class PacketRunner(Runner):
     def _run_items(self, number: int, items: list[Any], run: Callable[[Any], Any], started: float) -> tuple[int, Any]:
         """Run one item after the other until one may not begin. 0.3 µs each, so what can be is in local names."""
         parts, words, interrupts, forks = self._parts, self._page.numbers, self._interrupts, self._forks
-        done, word = parts.values.append, number << ITEM_BITS
+        done, atoms, low, high = parts.values.append, ATOMS, INT_MIN, INT_MAX
         value: Any
         printed, complained = self._stream_outlet.open_lines()
-        for item in items:
-            word += 1
+        for word, item in enumerate(items, (number << ITEM_BITS) + 1):
             words[ITEM] = word
             if words[NO_ITEMS_OF] == number or interrupts.has_raised:
                 words[ITEM] = word - 1  # this one has not begun
@@ -141,9 +140,9 @@ class PacketRunner(Runner):
             if kind == VALUE:
                 kind_of = type(value)
                 if (
-                    kind_of in ATOMS
-                    or (kind_of is int and INT_MIN <= value <= INT_MAX)
-                    or (kind_of is str and len(value) <= SHORT)
+                    low <= value <= high
+                    if kind_of is int
+                    else kind_of in atoms or (kind_of is str and len(value) <= SHORT)
                 ):
                     done(value)
                     continue

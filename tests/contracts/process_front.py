@@ -48,6 +48,13 @@ class FakeFront:
             self.is_parked = True
             return None
 
+    def claim_like(self, attempt: Attempt, most: int) -> list[Attempt]:
+        with self.lock:
+            claimed: list[Attempt] = []
+            while len(claimed) < most and self.ready and self.ready[0].fn is attempt.fn:
+                claimed.append(self.ready.popleft())
+            return claimed
+
     def mend(self, lane: Lane, attempt: Attempt | None) -> None:
         raise AssertionError("expected the process lane to claim on the loop, where nothing is thrown")
 
@@ -67,6 +74,10 @@ class FakeFront:
         with self.lock:
             assert attempt.task_id not in self.outcomes, "an attempt ended twice"
             self.outcomes[attempt.task_id] = outcome
+
+    def end_row(self, row: list[tuple[Attempt, Outcome]]) -> None:
+        for attempt, outcome in row:
+            self.end(attempt, outcome)
 
     def give_back(self, attempt: Attempt) -> None:
         with self.lock:

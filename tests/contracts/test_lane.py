@@ -409,17 +409,18 @@ def doors(monkeypatch: pytest.MonkeyPatch) -> dict[Attempt, Counter[str]]:
     def watch(owner: Any, method: str, what: Callable[[Any, Any], str | None]) -> None:
         true = getattr(owner, method)
 
-        def spy(self: Any, attempt: Any, *rest: Any) -> Any:
-            answer = true(self, attempt, *rest)
-            subject = answer if method == "claim" else attempt
-            if subject is not None and (said := what(subject, answer)):
-                count(subject, said)
+        def spy(self: Any, subject: Any, *rest: Any) -> Any:
+            answer = true(self, subject, *rest)
+            attempts = [attempt for attempt, _ in subject] if method == "end_row" else [subject]
+            for attempt in attempts:
+                if said := what(attempt, answer):
+                    count(attempt, said)
             return answer
 
         monkeypatch.setattr(owner, method, spy)
 
-    watch(Scheduler, "claim", lambda attempt, answer: "claim")
-    watch(Scheduler, "end", lambda attempt, answer: "end")
+    watch(Registry, "claim_locked", lambda attempt, answer: "claim")
+    watch(Scheduler, "end_row", lambda attempt, answer: "end")
     watch(Scheduler, "give_back", lambda attempt, answer: "give_back")
     watch(
         Scheduler,

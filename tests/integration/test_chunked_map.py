@@ -20,8 +20,10 @@ from engine._blocking_chunked_map import BlockingChunkedMap
 from engine._chunk_size import ChunkSize
 from engine._chunked_map import ChunkedMap
 from engine._lanes import processes
+from engine._lanes._process import chunk_watch
 from engine._lanes._process.native import NativeWorker
 from engine._lanes.chunk import Chunk
+from engine._wire.page import ALL_ITEMS
 from engine.errors import EngineError, PickleError, TaskDecodeError, WorkerCrashed
 from tests.contracts.process_front import native_workers
 from tests.integration import chunk_functions as functions
@@ -38,19 +40,19 @@ def large(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(ChunkSize, "__init__", _of_200)
     monkeypatch.setattr(ChunkSize, "learn", lambda size, chunk: None)
     sizes: list[int] = []
-    send = NativeWorker.send
+    send_row = NativeWorker.send_row
 
-    def noted_send(worker: NativeWorker, attempt: Any, encoded: Any) -> bool:
-        if type(attempt.args) is Chunk:
-            sizes.append(len(attempt.args.items))
-        return send(worker, attempt, encoded)
+    def noted_send(worker: NativeWorker, row: list[tuple[Any, Any]]) -> int:
+        sizes.extend([len(attempt.args.items) for attempt, _ in row if type(attempt.args) is Chunk])
+        return send_row(worker, row)
 
-    monkeypatch.setattr(NativeWorker, "send", noted_send)
+    monkeypatch.setattr(NativeWorker, "send_row", noted_send)
     return sizes
 
 
 def _of_200(size: ChunkSize, most: int = 200) -> None:
     size._most = size.items = min(most, 200)
+    size.item_seconds = 1e-5
 
 
 async def of(results: Any) -> list[Any]:
@@ -186,6 +188,46 @@ async def test_a_long_item_holds_up_no_other(large: list[int], workers: int, tmp
             assert sorted(found[:330]) == list(range(330))
     assert sorted(found) == list(range(1000))
     assert sorted(noted(tmp_path)) == list(range(1000))
+
+
+async def test_a_chunk_is_sent_ahead_and_its_answers_are_told_from_those_before(large: list[int]) -> None:
+    """The loop reads the answers of the first chunk when its worker is at the next one already."""
+    async with Engine(processes=1) as engine:
+        await engine.warm_up()
+        held: list[int] = []
+        found = []
+        async for total in engine.map(sum, [range(number, number + 1000) for number in range(3000)]):
+            found.append(total)
+            (worker,) = native_workers(engine)
+            if worker.count() > 1 and not held:
+                held.append(worker.first())
+                eventually(partial(_has_gone_on, worker, held[0]), STUCK)
+        assert held, "expected a chunk behind another"
+        assert engine.snapshot().malformed == 0
+    assert found == [sum(range(number, number + 1000)) for number in range(3000)]
+
+
+def _has_gone_on(worker: NativeWorker, number: int) -> bool:
+    return worker.last_begun() > number and worker.items_begun(number) == ALL_ITEMS
+
+
+async def test_a_chunk_behind_one_that_takes_long_runs_elsewhere(
+    large: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(chunk_watch, "LATE_SECONDS", STUCK)  # the one in front is not divided
+    gate = tmp_path / "gate"
+    call = partial(functions.note_or_wait, str(tmp_path / "runs"), slow=1030, gate=str(gate))
+    async with Engine(processes=2) as engine:
+        await engine.warm_up()  # or one that comes late is sent the long one alone
+        found = []
+        async with asyncio.timeout(STUCK):
+            async for number in engine.map(call, range(3000), window=3000, ordered=False):
+                found.append(number)
+                if len(found) == 2800:
+                    assert engine.snapshot().given_back
+                    gate.touch()
+    assert sorted(found[-200:]) == list(range(1000, 1200))
+    assert sorted(noted(tmp_path)) == sorted(found) == list(range(3000))
 
 
 async def test_workers_outlive_a_map_that_is_broken_off(large: list[int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ process (``cuts.py``). design/0004: Death after the answer, Death before the sta
 """
 
 import asyncio
+import math
 import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -184,6 +185,7 @@ def _one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def of_all(size: ChunkSize, most: int = ITEMS) -> None:
         size._most = size.items = min(most, ITEMS)
+        size.item_seconds = math.inf
 
     monkeypatch.setattr(ChunkSize, "__init__", of_all)
     monkeypatch.setattr(ChunkSize, "learn", lambda size, chunk: None)

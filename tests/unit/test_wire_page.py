@@ -3,7 +3,7 @@
 import os
 import threading
 
-from engine._wire.page import PAGE_BYTES, StartPage
+from engine._wire.page import ALL_ITEMS, ITEM, ITEM_BITS, PAGE_BYTES, StartPage
 
 
 def make_page() -> StartPage:
@@ -65,4 +65,14 @@ def test_a_reader_never_sees_another_tasks_instant_while_the_writer_runs() -> No
         at = page.started(number)
         assert number == 0 or (at is not None and at >= number)
     writer.join()
+    page.close()
+
+
+def test_the_items_of_a_chunk_have_all_begun_when_those_of_a_later_one_do() -> None:
+    page = make_page()
+    assert page.items_begun(5) == 0
+    page.numbers[ITEM] = 5 << ITEM_BITS | 3
+    assert [page.items_begun(number) for number in (4, 5, 6)] == [ALL_ITEMS, 3, 0]
+    page.numbers[ITEM] = 7 << ITEM_BITS | 1
+    assert page.items_begun(5) == ALL_ITEMS
     page.close()

@@ -16,8 +16,10 @@ __all__ = ["PLENTY", "Ahead"]
 
 TINY_AHEAD = 32  #: tasks that a worker holds at once, the running one included, while all are measured as tiny
 PLENTY = TINY_AHEAD // 2  #: a worker that holds more than this is sent nothing yet, so that packets are full
-AHEAD_SECONDS = 0.001  #: the measured work that may lie in a worker: so long a more urgent task may have to wait
+AHEAD_SECONDS = 0.0015  #: the measured work that may lie in a worker: so long a more urgent task may have to wait
 STUCK_SECONDS = 0.002  #: what lies behind a task that takes longer than this is taken back
+CHUNKS_AHEAD_SECONDS = 0.003  #: the same two of chunks, which are made to take 2 ms
+CHUNK_STUCK_SECONDS = 0.005
 
 
 class Ahead:
@@ -28,7 +30,7 @@ class Ahead:
         front: Front,
         max_tasks: int | None,
         *,
-        dispatch: Callable[[Worker], bool],
+        dispatch: Callable[[Worker, int, float], int],
         give_back_rest: Callable[[Worker], None],
         workers: Callable[[], tuple[Worker, ...]],
         size: Callable[[], int],
@@ -53,15 +55,19 @@ class Ahead:
         limit = self._max_tasks
         most = TINY_AHEAD if limit is None else min(TINY_AHEAD, limit - worker.tasks_done)
         cost = worker.cost_ahead()
-        if cost > AHEAD_SECONDS or count >= most:
+        bound = CHUNKS_AHEAD_SECONDS if worker.is_at_chunk() else AHEAD_SECONDS
+        if cost > bound or count >= most:
             return
         ready = self._front.has_ready(Lane.PROCESS)
         if ready < 2 or (ready := ready - self._size()) <= 0:
             return
-        while ready > 0 and count < most and cost <= AHEAD_SECONDS and self._dispatch(worker):
-            ready -= 1
-            count += 1
-            cost += worker.last_cost
+        while ready > 0 and count < most and cost <= bound:
+            sent = self._dispatch(worker, min(ready, most - count), bound - cost)
+            if not sent:
+                break
+            ready -= sent
+            count += sent
+            cost += sent * worker.last_cost
         if count > 1 and self._timer is None:
             self._timer = self._later(STUCK_SECONDS, self._unstrand)
 
@@ -70,7 +76,7 @@ class Ahead:
         self._timer = None
         ahead = [worker for worker in self._workers() if worker.count() > 1]
         for worker in ahead:
-            if worker.is_stuck(STUCK_SECONDS):
+            if worker.is_stuck(CHUNK_STUCK_SECONDS if worker.is_at_chunk() else STUCK_SECONDS):
                 self._give_back_rest(worker)
                 self._pump()  # the others may all be idle by now
         if ahead:

@@ -38,11 +38,13 @@ class Decoder:
     def __init__(
         self,
         end: Callable[[Any, Outcome], None],
+        end_row: Callable[[list[tuple[Attempt, Outcome]]], None],
         loop: asyncio.AbstractEventLoop,
         counters: Counters | None = None,
         on_room: Callable[[], None] | None = None,
     ) -> None:
         self._end = end
+        self._end_row = end_row
         self._threads = DecoderThreads(end, loop, counters if counters is not None else Counters(), on_room)
         self.is_full = self._threads.is_full
         self.started = self._threads.started
@@ -59,20 +61,40 @@ class Decoder:
         Return what is wrong with the answer itself, empty if nothing is.
         """
         kind = frame.kind
-        outcome = Outcome(None, None, False, frame.started, frame.ended, worker)
+        if kind == VALUE:
+            here = self.value_here(frame, worker)
+            if here is None:
+                self._settle_value_there(attempt, _outcome(frame, worker), frame)
+            else:
+                self._end(attempt, here)
+            return ""
+        outcome = _outcome(frame, worker)
         if kind == VALUES and type(attempt) is not Item:
             self._settle_chunk(attempt, outcome, frame)  # type: ignore[arg-type]  # not narrowed by exact type
             return ""
-        if kind == VALUE:
-            if frame.payload != PACKED_NONE.payload and not self._settle_here(outcome, frame):
-                self._settle_value_there(attempt, outcome, frame)
-                return ""
-        elif kind == CANCELLED:
+        if kind == CANCELLED:
             outcome.cancelled = True
         else:
             return self._settle_error(attempt, outcome, frame)
         self._end(attempt, outcome)
         return ""
+
+    def settle_row(self, row: list[tuple[Attempt, Frame]], worker: str) -> None:
+        """Report what attempts returned: together, but for those whose value is rebuilt on a thread."""
+        ended: list[tuple[Attempt, Outcome]] = []
+        for attempt, frame in row:
+            outcome = self.value_here(frame, worker)
+            if outcome is not None:
+                ended.append((attempt, outcome))
+            else:
+                self._settle_value_there(attempt, _outcome(frame, worker), frame)
+        self._end_row(ended)
+
+    def value_here(self, frame: Frame, worker: str) -> Outcome | None:
+        """Return the value that ``frame`` carries as an Outcome; None if it is not known to be short and harmless."""
+        outcome = _outcome(frame, worker)
+        is_here = frame.payload == PACKED_NONE.payload or self._settle_here(outcome, frame)
+        return outcome if is_here else None
 
     # -- chunks (design/0011)
 
@@ -198,6 +220,10 @@ class Decoder:
             return _failed(outcome, report.error())
 
         self._threads.do(Job(attempt, len(pickled), outcome.started_at, work, give_up))
+
+
+def _outcome(frame: Frame, worker: str) -> Outcome:
+    return Outcome(None, None, False, frame.started, frame.ended, worker)
 
 
 def _frame_bytes(frame: Frame) -> int:

@@ -59,8 +59,12 @@ class Feeder:
         self._is_full = False
         self._packed: deque[tuple[Attempt, Encoded]] = deque()
 
-    def send_next(self, worker: Worker) -> bool:
-        """Claim attempts until one could be sent. False: there is none, and the front, or ``pump``, will wake us."""
+    def send_next(self, worker: Worker, most: int = 1, seconds: float = 0.0) -> int:
+        """Claim attempts until one could be sent, and up to ``most`` of the same call with it; return how many were.
+
+        Those behind the first only if all together are expected to take ``seconds`` or little more. 0: there is none,
+        and the front, or ``pump``, will wake us.
+        """
         while (following := self._next()) is not None:
             if self._functions.forgotten:
                 forgotten = self._functions.take_forgotten()
@@ -71,8 +75,40 @@ class Feeder:
                     self._on_sent()
                 if type(following[0].args) is Chunk:
                     self._on_chunk()
-                return True
-        return False
+                more = most - 1
+                if more and worker.last_cost > 0:
+                    more = int(min(more, seconds / worker.last_cost))  # the latter is infinite if a worker says so
+                return 1 + (self._send_like(worker, following[0], more) if more > 0 else 0)
+        return 0
+
+    def _send_like(self, worker: Worker, first: Attempt, most: int) -> int:
+        """Send up to ``most`` attempts of the call of ``first``; return how many were."""
+        attempts = self._front.claim_like(first, most)
+        ready: list[tuple[Attempt, Encoded]] = []
+        try:
+            for at, attempt in enumerate(attempts):
+                try:
+                    encoded = self.encoder.encode(attempt)
+                except PickleError as error:
+                    self._front.end(attempt, Outcome(error=error, retryable=False))
+                except TooLong:
+                    self._give_back_row(attempts[at + 1 :])
+                    self._take_long(attempt)
+                    break
+                except BaseException:  # Ctrl-C, as in ``_next``
+                    self._give_back_row(attempts[at:])
+                    self._home.post(self._pump)
+                    raise
+                else:
+                    if encoded is not None:
+                        ready.append((attempt, encoded))
+        finally:
+            sent = worker.send_row(ready)
+        return sent
+
+    def _give_back_row(self, attempts: list[Attempt]) -> None:
+        for attempt in reversed(attempts):
+            self.give_back_unsent(attempt)
 
     def waiting(self) -> int:
         """Count the attempts that are ready for a worker and are not in the queue any more."""
@@ -115,6 +151,8 @@ class Feeder:
             self._long.do(attempt)
         except BaseException:  # Ctrl-C, where it is pickled here after all
             self._long_count -= 1
+            self.give_back_unsent(attempt)
+            self._home.post(self._pump)
             raise
 
     def _on_packed(self, attempt: Attempt, packing: Packing) -> None:

@@ -25,6 +25,9 @@ class Events(Protocol):
     def on_answer(self, worker: Worker, frame: Frame) -> None:
         """The worker answered a task."""
 
+    def on_row(self, worker: Worker, frames: list[Frame]) -> None:
+        """The worker answered several tasks, each with a value that is marked as plain and nothing else."""
+
     def on_heavy(self, worker: Worker) -> None:
         """The worker is over its memory limit and takes no further task."""
 

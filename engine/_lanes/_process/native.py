@@ -10,7 +10,6 @@ Guarantees
 
 import collections
 import contextlib
-import math
 import socket
 import struct
 import threading
@@ -65,31 +64,43 @@ class NativeWorker(Worker):
 
     def send(self, attempt: Attempt, encoded: Encoded) -> bool:
         """Send ``attempt``; what the socket does not take goes out when it does. False: it was recalled meanwhile."""
-        function = encoded.function
-        if function is not None and function.number not in self.known:
-            self.known.add(function.number)
-            self.outbox.push(definition_frame(function))
+        return bool(self.send_row([(attempt, encoded)]))
+
+    def send_row(self, row: list[tuple[Attempt, Encoded]]) -> int:
+        """Send attempts of one call, as ``send`` each; return how many were not recalled meanwhile."""
+        if not row:
+            return 0
+        function = None
+        for _, (function, _, _) in row:  # of one call all the same, but it may have got a new number in between
+            if function is not None and function.number not in self.known:
+                self.known.add(function.number)
+                self.outbox.push(definition_frame(function))
+        sent: list[int] = []
+        bulks: list[tuple[int, list[Any]]] = []
         with self._lock:
-            self._last = number = self._last + 1
-            packet, bulk = header(attempt, encoded, number)
-            sent = (self, number)
-            with self._claim_lock:
-                if attempt.lane_data is not None:
-                    return False
-                attempt.lane_data = sent
-            self._in_flight[number] = attempt
-            attempt.worker = self.label
-            if self._is_holding or self._backlog or not self._put(packet):
-                self._backlog.append(packet)
-        self.last_cost = math.inf
-        if function is not None and not encoded.flags & CHUNK:  # a chunk takes as long as its owner saw fit
-            self._functions[number] = function
-            self.last_cost = function.seconds
-        if bulk:
+            for attempt, encoded in row:
+                number = self._last + 1
+                packet, bulk = header(attempt, encoded, number)
+                with self._claim_lock:
+                    if attempt.lane_data is not None:
+                        continue
+                    attempt.lane_data = (self, number)
+                self._last = number
+                self._in_flight[number] = attempt
+                attempt.worker = self.label
+                sent.append(number)
+                if self._is_holding or self._backlog or not self._put(packet):
+                    self._backlog.append(packet)
+                if bulk:
+                    bulks.append((number, bulk))
+        for number, bulk in bulks:
             self.outbox.push(bulk_frame(number, bulk), *bulk)
+        if function is not None and not row[0][1].flags & CHUNK:
+            self._functions.update(dict.fromkeys(sent, function))
+        self.last_cost = self._cost(self._last, row[-1][0])
         if self._backlog and not self._is_holding:
             self._watch()
-        return True
+        return len(sent)
 
     def hold(self) -> None:
         """Collect what is sent until ``flush``, for as few packets as it fits: each costs as much as a task."""

@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..._wire.frames import CONTROL, CONTROL_BYTES, HELLO, SPOKE, FrameError
+from ..._wire.frames import CONTROL, CONTROL_BYTES, HELLO, PLAIN, SPOKE, VALUE, FrameError
 from .child import is_pidfd_of
 from .crash import Stderr
 from .hearing import Events, Hearing
@@ -108,7 +108,11 @@ class Watcher:
         self._unreported.extend(frames)
         try:
             while self._unreported and not self.worker.failure:
-                frame = self._unreported.popleft()
+                row = self._take_row()
+                if len(row) > 1:
+                    self._events.on_row(self.worker, row)
+                    continue
+                frame = row[0] if row else self._unreported.popleft()
                 if frame.flags & SPOKE:
                     self._drain_control()
                 if not self.worker.failure:
@@ -116,6 +120,14 @@ class Watcher:
         finally:
             if self._unreported and not self.worker.failure:
                 self._loop.call_soon(self._report, context=contextvars.Context())
+
+    def _take_row(self) -> list[Frame]:
+        """Take the frames that come next as far as they are plain values of tasks, and nothing else."""
+        row: list[Frame] = []
+        unreported = self._unreported
+        while unreported and unreported[0].flags == PLAIN and unreported[0].kind == VALUE:
+            row.append(unreported.popleft())
+        return row
 
     def _break_off(self, problem: str) -> None:
         """Believe nothing more of a worker that broke the protocol, and have it replaced."""

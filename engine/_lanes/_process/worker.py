@@ -22,6 +22,7 @@ from ..chunk import Chunk
 from .child import ExitStatus
 from .encoder import Encoded
 from .functions import Function
+from .reader import Frame
 from .usage import UNKNOWN, MemoryUse, usage_of
 
 __all__ = ["OVER", "Worker"]
@@ -79,8 +80,18 @@ class Worker(ABC):
         """Return the seconds that what is in flight is expected to take; infinite where one is not known."""
         if len(self._functions) > 64:  # those of recalled tasks stay behind
             self._functions = {n: f for n, f in self._functions.items() if n in self._in_flight}
-        known = self._functions
-        return sum([known[n].seconds if n in known else math.inf for n in list(self._in_flight)])
+        return sum([self._cost(number, attempt) for number, attempt in list(self._in_flight.items())])
+
+    def _cost(self, number: int, attempt: Attempt) -> float:
+        if type(attempt.args) is Chunk:
+            return attempt.args.expected_seconds
+        function = self._functions.get(number)
+        return function.seconds if function is not None else math.inf
+
+    def is_at_chunk(self) -> bool:
+        """Say whether the first task in line is a chunk."""
+        attempt = self._in_flight.get(next(iter(self._in_flight), 0))
+        return attempt is not None and type(attempt.args) is Chunk
 
     def unbegun(self) -> int:
         """Return the number of the first task in line if it has not begun, 0 if it has or if there is none."""
@@ -118,6 +129,27 @@ class Worker(ABC):
             function.measure(seconds)
         attempt.lane_data = OVER
         return attempt
+
+    def take_row(self, frames: list[Frame]) -> list[Attempt]:
+        """Take out the attempts that ``frames`` answer, as ``take`` does, up to the first that is not its turn.
+
+        A chunk is not taken either: what ends one is no answer of a task.
+        """
+        taken: list[Attempt] = []
+        with self._lock:
+            begun = self.last_begun()
+            for frame, (number, attempt) in zip(frames, list(self._in_flight.items()), strict=False):
+                if frame.number != number or number > begun or type(attempt.args) is Chunk:
+                    break
+                del self._in_flight[number]
+                taken.append(attempt)
+        self.is_heavy = False
+        for frame, attempt in zip(frames, taken, strict=False):
+            function = self._functions.pop(frame.number, None)
+            if function is not None:
+                function.measure(frame.ended - frame.started)
+            attempt.lane_data = OVER
+        return taken
 
     def running_chunk(self, number: int) -> tuple[Attempt, Chunk] | None:
         """Return the chunk behind a sequence number, if it has begun and is unanswered."""
@@ -209,6 +241,10 @@ class Worker(ABC):
     @abstractmethod
     def send(self, attempt: Attempt, encoded: Encoded) -> bool:
         """Send ``attempt``. False: it was recalled meanwhile."""
+
+    def send_row(self, row: list[tuple[Attempt, Encoded]]) -> int:
+        """Send attempts of one call, as ``send`` each; return how many were not recalled meanwhile."""
+        return sum([self.send(attempt, encoded) for attempt, encoded in row])
 
     @abstractmethod
     def forget_functions(self, numbers: Iterable[int]) -> None:
