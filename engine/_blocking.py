@@ -18,7 +18,7 @@ from collections.abc import Coroutine
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from . import _checks
+from . import _checks, _current
 from ._abort import silence
 from ._blocking_calls import BlockingCalls
 from ._lanes import loop as loop_lane
@@ -290,7 +290,7 @@ def _is_inside() -> bool:
         frame = frame.f_back
     while frame is not None:
         if frame.f_code in _DOORS:  # user code that the engine called in the ordinary way, and holds no lock around
-            return False
+            return frame.f_code is _THREAD_DOOR and _current.running.get() is None  # or it broke into the door itself
         if frame.f_globals.get("__name__", "").startswith("engine._"):
             return True
         frame = frame.f_back
@@ -298,7 +298,8 @@ def _is_inside() -> bool:
 
 
 _FACES = frozenset({"engine._blocking", "engine._engine"})
-_DOORS = frozenset({thread_lane._call.__code__, loop_lane._drive.__code__})
+_THREAD_DOOR = thread_lane._call.__code__
+_DOORS = frozenset({_THREAD_DOOR, loop_lane._drive.__code__})
 
 
 def run_on(core: Core, coroutine: Coroutine[Any, Any, T]) -> T:

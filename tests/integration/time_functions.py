@@ -200,7 +200,7 @@ def leave_a_thread_with_the_gil(said: str, go: str, gate: str) -> int:
     def is_idle() -> bool:
         top = sys._current_frames()[main or 0]
         state = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[0]
-        return top.f_code.co_name == "serve" and state == "S" and Path(go).exists()
+        return top.f_code.co_name == "receive" and state == "S" and Path(go).exists()
 
     def hold() -> None:
         idle_looks = 0

@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
-from engine import Engine, EngineClosed, Task
+from engine import BlockingEngine, Engine, EngineClosed, ShutdownReport, Task
 from engine._blocking_task_map import BlockingTaskMap
+from engine._lanes import threads
+from engine._lanes.base import Outcome
 from engine._task_map import TaskMap
 from tests.race.together import STUCK
 from tests.support import eventually, eventually_async
@@ -297,3 +299,22 @@ def test_a_signal_handler_may_call_us_inside_a_critical_section() -> None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
     assert handled
+
+
+def test_the_collector_may_stop_an_engine_between_the_end_of_its_task_and_the_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """E67: on the thread that has run the task: to wait there for the engine's work would be to wait for itself."""
+    reports: list[ShutdownReport] = []
+
+    def collected_here(**outcome: Any) -> Outcome:
+        if threading.current_thread() is not threading.main_thread() and not reports:
+            reports.append(engine.stop())  # as a __del__ does that the making of the Outcome sets off
+        return Outcome(**outcome)
+
+    monkeypatch.setattr(threads, "Outcome", collected_here)
+    engine = BlockingEngine(threads=1, default_lane="thread").start()
+    task = engine.submit(abs, -1)
+    assert task.result(STUCK) == 1
+    assert engine.stop().completed == 1
+    assert [report.completed for report in reports] == [0]
