@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, Task
-from engine._lanes._process import decoder_threads
+from engine._lanes._process import ahead, decoder_threads
 from engine.errors import PickleError, RemoteError, RemoteTraceback, ResultDecodeError
 from tests.contracts import functions
 from tests.integration import hostile_data as data
@@ -158,6 +158,7 @@ async def test_a_result_that_is_rebuilt_for_ever_fails_alone_while_others_flow(
 async def test_results_that_wait_to_be_rebuilt_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """S6 in great number: workers get nothing new to do while much waits, and all of it arrives."""
     monkeypatch.setattr(decoder_threads, "WAITING_BYTES", 4 << 20)
+    monkeypatch.setattr(ahead, "AHEAD_SECONDS", -1.0)  # nothing is sent ahead: how much would depend on how quick it is
     most = 0
     async with Engine(processes=2) as engine:
         await within(engine.submit(functions.give, 1))
