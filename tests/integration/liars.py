@@ -35,7 +35,7 @@ def lie(function: Any) -> Any:
     return function
 
 
-def _runner() -> Any:
+def runner() -> Any:
     """Find the worker's main loop among the callers."""
     frame = sys._getframe()
     while frame.f_back is not None:
@@ -47,15 +47,15 @@ def _runner() -> Any:
 
 
 def number() -> int:
-    return int(_runner()._stream.current)
+    return int(runner()._stream.current)
 
 
 def stream() -> Any:
-    return _runner()._outlet._sock
+    return runner()._outlet._sock
 
 
 def control() -> Any:
-    return _runner()._voice._control
+    return runner()._voice._control
 
 
 def result(
@@ -374,5 +374,5 @@ def hello_with_a_pipe() -> None:
 
 def read_nothing_more() -> None:
     """Have the worker never read the stream again."""
-    runner = _runner()
-    runner._stream._next = lambda: time.sleep(60)
+    running = runner()
+    running._stream._next = lambda: time.sleep(60)

@@ -1,4 +1,4 @@
-"""Workers that die when exactly so many bytes have gone out, or come in. They import this, so it imports little."""
+"""Workers that die when exactly so many bytes have gone out, or come in."""
 
 import fcntl
 import os
@@ -8,22 +8,13 @@ import termios
 import time
 from typing import Any
 
+from tests.integration.chunk_functions import Plain
+from tests.integration.liars import runner
+
 __all__ = [
     "Plain", "cut_the_next", "die_when_it_has_arrived", "item", "kinds", "note", "read_so_much", "take",
     "watch_the_stream",
 ]  # fmt: skip
-
-
-class Plain:
-    """A class of the user's: what is of it is rebuilt on a thread."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Plain) and other.number == self.number
-
-    __hash__ = None  # type: ignore[assignment]  # it is only compared
 
 
 class Cut:
@@ -92,23 +83,12 @@ def die(how: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _runner() -> Any:
-    """Find the worker's main loop among the callers."""
-    frame = sys._getframe()
-    while frame.f_back is not None:
-        frame = frame.f_back
-        found = frame.f_locals.get("self")
-        if type(found).__name__ == "PacketRunner":
-            return found
-    raise LookupError("this is no worker")
-
-
 # -- what goes out
 
 
 def watch_the_stream(*, keeps: bool, copy: str = "") -> int:
     """Put a Cut before the stream."""
-    outlet = _runner()._outlet
+    outlet = runner()._outlet
     outlet._sock = outlet._parts._sock = Cut(outlet._sock, keeps=keeps, copy=copy)
     return os.getpid()
 
@@ -127,7 +107,7 @@ def kinds(name: str) -> Any:
 def cut_the_next(runs: str, number: int, name: str, count: int, how: str) -> Any:
     """Have ``count`` bytes of our own answer go out, and no more."""
     note(runs, number)
-    _runner()._outlet._sock.cut(count, how)
+    runner()._outlet._sock.cut(count, how)
     return kinds(name)
 
 
@@ -148,7 +128,7 @@ def item(number: int, runs: str, count: int, copy: str, gate: str) -> Any:
     if number == 0:
         watch_the_stream(keeps=not copy, copy=copy)
         if not copy:
-            _runner()._outlet._sock.cut(count, "kill")
+            runner()._outlet._sock.cut(count, "kill")
     if number == 2:
         return "x" * 60_000  # this, and what is held with it, goes out at once
     if number == 3:
@@ -168,7 +148,7 @@ def item(number: int, runs: str, count: int, copy: str, gate: str) -> Any:
 
 def read_so_much(count: int, how: str) -> int:
     """Have the worker read ``count`` bytes more of its stream, and die."""
-    stream = _runner()._stream
+    stream = runner()._stream
     stream._sock = Deaf(stream._sock, count, how)
     return os.getpid()
 
@@ -176,7 +156,7 @@ def read_so_much(count: int, how: str) -> int:
 def die_when_it_has_arrived(runs: str, number: int, count: int, how: str) -> None:
     """Die when ``count`` bytes lie in the stream, unread."""
     note(runs, number)
-    sock, found = _runner()._stream._sock, bytearray(4)
+    sock, found = runner()._stream._sock, bytearray(4)
     end = time.monotonic() + 60
     while int.from_bytes(found, sys.byteorder) < count and time.monotonic() < end:
         fcntl.ioctl(sock.fileno(), termios.FIONREAD, found)

@@ -70,12 +70,11 @@ class NativeWorker(Worker):
         """Send attempts of one call, as ``send`` each; return how many were not recalled meanwhile."""
         if not row:
             return 0
-        function = None
         for _, (function, _, _) in row:  # of one call all the same, but it may have got a new number in between
             if function is not None and function.number not in self.known:
                 self.known.add(function.number)
                 self.outbox.push(definition_frame(function))
-        sent: list[int] = []
+        sent = 0
         bulks: list[tuple[int, list[Any]]] = []
         with self._lock:
             for attempt, encoded in row:
@@ -88,19 +87,19 @@ class NativeWorker(Worker):
                 self._last = number
                 self._in_flight[number] = attempt
                 attempt.worker = self.label
-                sent.append(number)
+                sent += 1
+                if encoded.function is not None and not encoded.flags & CHUNK:
+                    self._functions[number] = encoded.function
                 if self._is_holding or self._backlog or not self._put(packet):
                     self._backlog.append(packet)
                 if bulk:
                     bulks.append((number, bulk))
         for number, bulk in bulks:
             self.outbox.push(bulk_frame(number, bulk), *bulk)
-        if function is not None and not row[0][1].flags & CHUNK:
-            self._functions.update(dict.fromkeys(sent, function))
         self.last_cost = self._cost(self._last, row[-1][0])
         if self._backlog and not self._is_holding:
             self._watch()
-        return len(sent)
+        return sent
 
     def hold(self) -> None:
         """Collect what is sent until ``flush``, for as few packets as it fits: each costs as much as a task."""
