@@ -9,18 +9,16 @@ Guarantees
 from __future__ import annotations
 
 import contextvars
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import _sigint
-from ._clock import now
 from ._lanes.chunk import Chunk
 from ._records import Call
 from ._routing import is_fleeting
 from ._states import TERMINAL
 from ._states import Lane as LaneName
-from ._task import Task
+from ._task import Task, Waiter
 from .errors import EngineClosed, EngineForked
 
 if TYPE_CHECKING:
@@ -38,18 +36,26 @@ class Admission:
     def __init__(self, scheduler: Scheduler, exported: tuple[tuple[str, Any], ...]) -> None:
         self._scheduler = scheduler
         self._registry = scheduler.registry
-        self.snapshot_function: Callable[[Callable[..., Any]], object]  #: the process lane's; set by Core
+        self.snapshot_function: Callable[[Callable[..., Any]], bool]  #: the process lane's; set by Core
         self._exported = exported
         self._prepared: set[Call] = set()
 
-    def submit(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Task[Any]:
+    def submit(
+        self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any] | None, *,
+        at_home: bool = False, waiter: Waiter | None = None,
+    ) -> Task[Any]:  # fmt: skip
         """Accept one call; never waits.
+
+        ``at_home``: a coroutine runs on the engine's loop, whichever runs here. ``waiter`` is there before anything can
+        happen to the task.
 
         Raises:
             EngineFull: max_pending tasks wait already.
             EngineClosed, EngineForked: the engine does not run here.
         """
-        task: Task[Any] = Task(self._scheduler, 0, call, args, kwargs, now(), time.time())
+        task: Task[Any] = Task(self._scheduler, 0, call, args, kwargs, self._scheduler.now(), self._scheduler.wall())
+        if waiter is not None:
+            task._waiters = [waiter]
         lane = call.lane
         if lane is LaneName.PROCESS:
             if type(args) is Chunk:  # type: ignore[comparison-overlap]  # its lane knows what it is
@@ -61,7 +67,7 @@ class Admission:
         else:
             task._context = contextvars.copy_context()
             if lane is LaneName.LOOP:
-                task._loop = self._scheduler.waiters.mailbox()
+                task._loop = self._scheduler.home if at_home else self._scheduler.waiters.mailbox()
         registry = self._registry
         if self._scheduler.forked or self._scheduler.home.loop.is_closed():
             self.check_open()
@@ -92,7 +98,8 @@ class Admission:
         Raises:
             EngineClosed: the engine has ended.
         """
-        task: Task[Any] = Task(self._scheduler, 0, like._call, chunk, None, now(), time.time())  # type: ignore[arg-type]  # args, for its lane
+        created, wall = self._scheduler.now(), self._scheduler.wall()
+        task: Task[Any] = Task(self._scheduler, 0, like._call, chunk, None, created, wall)  # type: ignore[arg-type]  # args, for its lane
         chunk.task = task
         with self._registry.lock:
             if like._state in TERMINAL:
@@ -128,11 +135,11 @@ class Admission:
             wake()
 
     def _prepare(self, call: Call) -> None:
-        """Let the process lane take its snapshot of the function, at its first submit."""
+        """Let the process lane take its snapshot of the function, or see whether the one that it has still holds."""
         if len(self._prepared) >= _PREPARED_MOST:
             self._prepared.clear()
-        self.snapshot_function(call.fn)
-        if not is_fleeting(call.fn):  # not before: a Ctrl-C may have come instead of a snapshot
+        is_final = self.snapshot_function(call.fn)
+        if is_final and not is_fleeting(call.fn):  # not before: a Ctrl-C may have come instead of a snapshot
             self._prepared.add(call)
 
     def check_open(self) -> None:

@@ -12,6 +12,7 @@ Guarantees
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import threading
 from collections.abc import Coroutine
@@ -40,6 +41,8 @@ __all__ = ["BlockingEngine"]
 
 T = TypeVar("T")
 
+log = logging.getLogger("engine")
+
 _LAST_SECONDS = 0.2  #: in which coroutines may still end that the engine had to abandon
 _LEEWAY = 1.5  #: seconds past ``timeout + grace`` after which a private loop that does not turn is given up
 
@@ -61,8 +64,9 @@ class BlockingEngine(BlockingCalls):
         """Start the engine on a private loop. ``with`` does it for you, and stops it; else call ``stop``.
 
         Raises:
-            RuntimeError: the engine was started before; an engine lives once.
+            RuntimeError: the engine was started before; an engine lives once. Or the interpreter exits.
         """
+        from . import _exit
         from ._core import process_lane
 
         engine = self._engine
@@ -70,6 +74,7 @@ class BlockingEngine(BlockingCalls):
             from ._engine import started_before
 
             raise started_before(engine._running)
+        _exit.check_open()  # before the thread: some versions of Python say of it merely that it cannot start
         process_lane(engine._settings)  # imported here: after a Ctrl-C the private loop must not be in the middle of it
         name = f"{engine._settings.name}-loop"
         start = _Start(engine)
@@ -79,7 +84,7 @@ class BlockingEngine(BlockingCalls):
             thread.start()
             start.is_over.wait()
         except BaseException as error:
-            if thread.ident is None:  # no thread can be had
+            if start.is_first():  # no thread can be had; or Ctrl-C, and one that is on its way finds nothing to do
                 engine._thread = None
                 start.is_over.set()
             elif not isinstance(error, Exception):  # Ctrl-C while it starts: nobody will have it
@@ -128,6 +133,12 @@ class BlockingEngine(BlockingCalls):
         if thread is threading.current_thread() or _is_inside():
             ended = core.stopper.ended
             return ended.result() if ended.done() else core.stopper.report_so_far()
+        loop = asyncio._get_running_loop()
+        if loop is not None and (held := core.scheduler.endings.end_on(loop)):
+            log.warning(
+                "expected the coroutines of this thread's loop to have ended before the engine is stopped here, which"
+                " holds up the loop, got %s that had not; they were cancelled. Await them first, or use run", held,
+            )  # fmt: skip
         return _wait_for_the_end(core, thread, timeout)
 
     def __exit__(
@@ -207,8 +218,17 @@ class _Start:
         self._engine: Engine | None = engine
         self._owner = threading.current_thread()
         self._is_cancelled = False
+        self._ticket = [None]
         self.error: BaseException | None = None
         self.is_over = Latch()  #: it has started, or could not
+
+    def is_first(self) -> bool:
+        """Say whether nobody has asked this before: the thread as it begins, or who gives the thread up."""
+        try:
+            self._ticket.pop()
+        except IndexError:
+            return False
+        return True
 
     def cancel(self) -> None:
         """Stop the engine as soon as it has started; nobody wants it."""
@@ -220,6 +240,8 @@ class _Start:
 
     def run(self) -> None:
         """Do all that."""
+        if not self.is_first():
+            return
         try:
             fill_standard_descriptors()
             with asyncio.Runner() as runner:
@@ -321,7 +343,7 @@ def run_on(core: Core, coroutine: Coroutine[Any, Any, T]) -> T:
     ended.add_done_callback(over.set)
     try:
         core.loop.call_soon_threadsafe(begin)
-        over.wait()
+        core.scheduler.wait(over)
         if not tasks or not tasks[0].done() or tasks[0].cancelled():
             raise ended_meanwhile()
         return tasks[0].result()

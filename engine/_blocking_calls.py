@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._core import Core
     from ._scheduler import Scheduler
     from ._shared import Shared
+    from .futures import EngineExecutor
 
 __all__ = ["BlockingCalls", "refuse_to_block", "wait_anywhere", "wait_for_room"]
 
@@ -59,7 +60,7 @@ class BlockingCalls:
     def _submit_when_room(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
         while True:
             try:
-                return self._inner.submit(fn, *args, **kwargs)
+                return self._inner._submit_at_home(fn, args, kwargs)
             except EngineFull:
                 pass
             wait_for_room(self._inner._core)
@@ -116,6 +117,12 @@ class BlockingCalls:
         """Put ``obj`` into memory that any number of tasks read without a copy, as ``Engine.share`` does."""
         return self._inner.share(obj)
 
+    def executor(self, lane: Lane | str = Lane.PROCESS) -> EngineExecutor:
+        """Return a ``concurrent.futures.Executor`` over ``lane`` of this engine, as ``Engine.executor`` does."""
+        from .futures._executor import executor_of
+
+        return executor_of(self, lane)
+
     def group(self) -> BlockingTaskGroup:
         """Return a structured group for a plain ``with``; see ``Engine.group``."""
         from ._blocking_group import BlockingTaskGroup
@@ -124,6 +131,11 @@ class BlockingCalls:
 
     def __repr__(self) -> str:
         return f"<Blocking{repr(self._inner)[1:]}"
+
+    def _repr_html_(self) -> str:
+        from ._html import html_of_engine
+
+        return html_of_engine(self, self._inner)
 
 
 def wait_for_room(core: Core) -> None:
@@ -135,7 +147,7 @@ def wait_for_room(core: Core) -> None:
         core.registry.room_waiters[opened.set] = None
     try:
         core.pass_room_on()  # room may have opened between the refusal and our registration
-        opened.wait()
+        core.scheduler.wait(opened)
     except BaseException:
         core.no_room_for(opened.set)
         if opened.is_set():

@@ -39,7 +39,7 @@ class BlockingTaskGroup(GroupCalls):
                 raise RuntimeError("expected the group to be open, got one that was left; submit inside its block")
             if self._failed:
                 raise RuntimeError("expected the group to be healthy, got one that cancels its tasks after a failure")
-        task: Task[Any] = engine.submit(fn, *args, **kwargs)
+        task = engine._submit_at_home(fn, args, kwargs)
         with self._lock:
             self._tasks.append(task)
             failed = self._failed
@@ -95,7 +95,7 @@ class BlockingTaskGroup(GroupCalls):
             wait_anywhere(task, lends=False)
             over = Latch()
             if self._engine._core.scheduler.when_over(task, over.set):
-                over.wait()
+                self._engine._core.scheduler.wait(over)
             if task._state is TaskState.FAILED:
                 failure = task.exception()
                 assert failure is not None

@@ -83,7 +83,8 @@ class BlockingTaskMap(BlockingMap[T]):
         waiters = self._core.scheduler.waiters
         lender = waiters.lend()
         try:
-            return self._finished.get()
+            task: Task[Any] = self._core.scheduler.next_in(self._finished)
+            return task
         finally:
             waiters.reclaim(lender)
 
@@ -96,7 +97,7 @@ class BlockingTaskMap(BlockingMap[T]):
                 self._exhausted = True
                 return
             try:
-                task = self._engine.submit(self._fn, *row)
+                task = self._engine._inner._submit_at_home(self._fn, row, {})
             except EngineFull:
                 if self._tasks:
                     self._kept.append(row)

@@ -9,10 +9,11 @@ Guarantees
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ._clock import now
+from . import _current
 from ._lanes.base import Attempt
 from ._records import describe_error
 from ._states import TERMINAL, Lane, TaskState
@@ -65,6 +66,75 @@ class Endings:
             return True
         return self._end_early(task, None, message)
 
+    def cancel_unstarted(self, task: Task[Any]) -> bool:
+        """Cancel ``task`` unless an attempt of it has begun. True: it is CANCELLED, and no attempt runs.
+
+        Between two attempts of a retry none runs. From inside a section (the collector, a signal handler) nothing is
+        cancelled.
+        """
+        if self._scheduler.forked or self._registry.is_entered():
+            return False
+        self._scheduler.observe(task)
+        waiters: list[Waiter] | None = None
+        _held = task._args, task._kwargs, task._context  # as in _end_early
+        with self._registry.lock:
+            if task._state is not TaskState.PENDING:
+                return task._state is TaskState.CANCELLED
+            attempt = task._attempt
+            if attempt is not None and (attempt.started_at is not None or attempt.recalling):
+                return False  # it has begun; or somebody else ends it this instant
+            in_socket = attempt is not None and attempt.lane is Lane.PROCESS
+            if in_socket and attempt is not None:
+                attempt.recalling = True  # not marked as cancelled: if it has begun, it goes on
+            else:
+                task._note_cancel(None)
+                waiters = self._registry.settle_locked(task, TaskState.CANCELLED, self._scheduler.now())
+        if not in_socket or attempt is None:
+            self._leave_unstarted(task, attempt, waiters)
+            return True
+        return self._recall_unstarted(task, attempt)
+
+    def _recall_unstarted(self, task: Task[Any], attempt: Attempt) -> bool:
+        """Take ``attempt`` back from its worker and cancel its task; let it go on if it has begun."""
+        recalled = self._scheduler.lanes[attempt.lane].recall(attempt)
+        waiters: list[Waiter] | None = None
+        with self._registry.lock:
+            attempt.recalling = False
+            given_back = task._state not in TERMINAL and task._attempt is not attempt
+            if recalled and task._state not in TERMINAL and not given_back:
+                task._note_cancel(None)
+                waiters = self._registry.settle_locked(task, TaskState.CANCELLED, self._scheduler.now())
+            asked = task._state not in TERMINAL and (task._cancel_requested or task._rare.timed_out is not None)
+        if asked:  # by somebody who left it to us
+            error = task._rare.timed_out
+            assert error is None or isinstance(error, TaskTimeout)
+            self._end_early(task, error, task._rare.cancel_message)
+        elif given_back:  # its worker died meanwhile: it is in the queue, or another attempt of it was claimed
+            return self.cancel_unstarted(task)
+        elif recalled:
+            self._leave_unstarted(task, attempt, waiters)
+        return task._state is TaskState.CANCELLED and recalled
+
+    def end_on(self, loop: asyncio.AbstractEventLoop) -> int:
+        """Cancel and abandon the coroutines of ``loop``, but the one that calls; return how many there were.
+
+        For a thread that is going to hold up ``loop`` until the engine has ended. Once it turns again, they see that
+        they were cancelled.
+        """
+        caller = _current.running.get()
+        with self._registry.lock:
+            live = list(self._registry.live.values())
+        tasks = [
+            task for task in live
+            if (mailbox := task._loop) is not None and mailbox.loop is loop and (caller is None or task.id != caller.id)
+        ]  # fmt: skip
+        for task in tasks:
+            self.cancel(task, "the thread of its loop waits for the end of its engine")
+            attempt = task._attempt
+            if attempt is not None:
+                self._scheduler.abandon(attempt)
+        return len(tasks)
+
     def expire_total(self, task: Task[Any]) -> None:
         """End ``task``, whose total_timeout is over."""
         call = task._call
@@ -93,7 +163,7 @@ class Endings:
         started = attempt.started_at if attempt.started_at is not None else lane.started(attempt)
         if attempt.timeout is None:
             return
-        left = attempt.timeout - (now() - started) if started is not None else attempt.timeout
+        left = attempt.timeout - (self._scheduler.now() - started) if started is not None else attempt.timeout
         if started is None or left > 0:
             self._scheduler.deadlines.watch(attempt, left)
             return
@@ -113,7 +183,8 @@ class Endings:
             retry = task._call.retry
             if lane.name is not Lane.LOOP and not (retry is not None and retry.wants(error, attempt.number)):
                 task._own_rare().last_error = text
-                waiters = self._registry.settle_locked(task, TaskState.FAILED, now(), error=error, error_text=text)
+                at = self._scheduler.now()
+                waiters = self._registry.settle_locked(task, TaskState.FAILED, at, error=error, error_text=text)
         self._interrupt(attempt)
         self._scheduler.tell(task, waiters, None, None)
 
@@ -139,7 +210,8 @@ class Endings:
             elif begun and task._call.lane is Lane.LOOP:
                 pass  # it settles when the coroutine ends
             else:
-                waiters = self._registry.settle_locked(task, _ended(error), now(), error=error, error_text=text)
+                at = self._scheduler.now()
+                waiters = self._registry.settle_locked(task, _ended(error), at, error=error, error_text=text)
         if in_socket and attempt is not None:
             return self._recall(task, attempt, error, text, message)
         if attempt is not None and begun:
@@ -155,14 +227,15 @@ class Endings:
         """Take ``attempt`` back from its worker, or treat it as started: the lane says which."""
         lane = self._scheduler.lanes[attempt.lane]
         recalled = lane.recall(attempt)
-        started = None if recalled else (lane.started(attempt) or now())
+        started = None if recalled else (lane.started(attempt) or self._scheduler.now())
         waiters = None
         with self._registry.lock:
             given_back = task._state not in TERMINAL and task._attempt is not attempt
             if task._state not in TERMINAL and not given_back:
                 if started is not None and task._state is TaskState.PENDING:
                     self._registry.start_locked(task, attempt, started)
-                waiters = self._registry.settle_locked(task, _ended(error), now(), error=error, error_text=text)
+                at = self._scheduler.now()
+                waiters = self._registry.settle_locked(task, _ended(error), at, error=error, error_text=text)
             completed = task._state is TaskState.COMPLETED
         if given_back:  # its worker died meanwhile: it is in the queue, or another attempt of it was claimed
             return self._end_early(task, error, message)

@@ -13,7 +13,7 @@ from ._core import Core
 from ._latch import Latch
 from ._options import DEFAULT, TaskOptions
 from ._settings import EngineSettings
-from ._states import Lane, TaskState
+from ._states import Lane, TaskState, state_of
 from ._stop import ShutdownReport
 from ._submit import Calls, EngineView, Submitter, not_started
 from .errors import EngineForked, PickleError
@@ -39,9 +39,9 @@ class Engine(Submitter):
         max_pending: how many accepted tasks may wait for a slot; None for no bound. Retries are not counted.
         default_lane: "process" or "thread", for plain functions that say nothing themselves.
         initializer, initargs: called once in every worker process before its first task. Functions of ``__main__``,
-            closures and lambdas are snapshots taken at their first submit: they see no later change of the globals
-            they use and share none in the worker, so put an initializer and the functions that use what it loads
-            into a module.
+            closures and lambdas are snapshots: they share no globals in the worker, and a new one is taken at the
+            first submit after a global name was bound anew, so put an initializer and the functions that use what it
+            loads into a module.
         max_tasks_per_worker: replace a worker after that many tasks; None for never.
         worker_memory_limit: bytes that a worker process may hold for itself (RssAnon: without shared memory and mapped
             files); None for no bound. One that holds more between two tasks is replaced. A task that takes more than
@@ -184,7 +184,7 @@ class Engine(Submitter):
 
     def tasks(self, *, state: TaskState | str | None = None, name: str | None = None) -> list[TaskInfo]:
         """Return pictures of the remembered finished tasks, as they finished, then of the live ones, oldest first."""
-        wanted = _state(state)
+        wanted = None if state is None else state_of(state)
         name = _name(name)
         return [
             info
@@ -285,9 +285,3 @@ def started_before(core: Core | None) -> RuntimeError:
 def _name(value: str | None) -> str | None:
     """Refuse what can be no name."""
     return None if value is None else _checks.string(_checks.instance("name", value, str, "a string"))
-
-
-def _state(value: TaskState | str | None) -> TaskState | None:
-    if value is None or type(value) is TaskState:
-        return value
-    return TaskState(_checks.member("state", value, tuple(state.value for state in TaskState)))

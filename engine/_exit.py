@@ -27,7 +27,7 @@ from typing import Protocol
 from ._clock import now
 from .errors import EngineClosed
 
-__all__ = ["forget", "keep", "register", "when_the_main_thread_is_done"]
+__all__ = ["check_open", "forget", "keep", "register", "when_the_main_thread_is_done"]
 
 EXIT_SECONDS = 3.5  #: for all engines together; the interpreter itself takes the rest of the promised five
 DRAIN_SECONDS = 2.0  #: of these, in which accepted work may still end by itself
@@ -68,10 +68,15 @@ def register(engine: Living) -> None:
         EngineClosed: the interpreter is past the point at which engines are ended.
     """
     with _lock:
-        if _is_over:
-            raise EngineClosed("expected the interpreter to run, got one that exits: cannot schedule new futures after "
-                               "interpreter shutdown")  # fmt: skip
+        check_open()
         _living.add(engine)
+
+
+def check_open() -> None:
+    """Raise EngineClosed if no engine may begin any more: the interpreter exits, and starts no thread either."""
+    if _is_over:
+        raise EngineClosed("expected the interpreter to run, got one that exits: cannot schedule new futures after "
+                           "interpreter shutdown")  # fmt: skip
 
 
 def keep(engine: Living) -> None:

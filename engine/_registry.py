@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,26 @@ class Registry:
         self.quiet_waiters: list[Callable[[], object]] = []
         self.last_id = 0
         self.exempt: set[int] = set()  #: tasks from which the engine is being stopped
+
+    # -- the section of pool threads ----------------------------------------------------------------------------
+
+    def enter(self) -> threading.RLock:
+        """Take the lock as a pool thread does, which never waits for it while it could run (design/0002); return it.
+
+        To be released in a ``finally``. What another thread throws in between, so that it is not, finds ``free``.
+        """
+        lock = self.lock
+        for _ in range(_MOST_TRIES):
+            if lock.acquire(False):
+                return lock
+            time.sleep(0)
+        lock.acquire()
+        return lock
+
+    def free(self) -> None:
+        """Give back what ``enter`` took on this thread, which is in no section any more, if it is still held."""
+        while self.is_entered():
+            self.lock.release()
 
     # -- coming in ----------------------------------------------------------------------------------------------
 
@@ -299,6 +320,7 @@ def _never() -> bool:
     return False
 
 
+_MOST_TRIES = 100  #: of some 0.07 ms each; whoever is in the section for so long is worth a wait
 _NONE: list[Waiter] = []
 _TRACEBACK: Any = BaseException.__dict__["__traceback__"]
 

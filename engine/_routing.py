@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from types import CoroutineType
+from types import CoroutineType, ModuleType
 from typing import Any
 
 from . import _checks
@@ -83,5 +83,6 @@ def _call_of(fn: Callable[..., Any]) -> Any:
 
 
 def is_fleeting(fn: Callable[..., Any]) -> bool:
-    """Say whether ``fn`` was made while the program ran (a closure, a lambda): remembering it keeps what it holds."""
-    return "<" in getattr(fn, "__qualname__", "<")
+    """Say whether remembering ``fn`` keeps what it holds: it is a closure, a lambda, or bound to an object."""
+    owner = getattr(fn, "__self__", None)
+    return "<" in getattr(fn, "__qualname__", "<") or not (owner is None or isinstance(owner, ModuleType | type))

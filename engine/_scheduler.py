@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import copy
 import logging
+import queue
 import random
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ._admission import Admission
-from ._clock import now
+from ._clock import Monotonic, now
 from ._deadlines import Deadlines
 from ._endings import Endings, attempt_timeout
 from ._lanes.base import Attempt, Lane, Outcome, Taker
 from ._lanes.chunk import Chunk
+from ._latch import Wait, next_of, wait_for
 from ._mailbox import Mailbox
 from ._records import Progress, describe_error
 from ._registry import Registry
@@ -61,6 +64,11 @@ class Scheduler:
         self.endings = Endings(self)
         self.deadlines = Deadlines(home, self.endings.expire, self.endings.expire_total, self.retry_due)
         self.rng: Callable[[], float] = random.random
+        self.now: Monotonic = now
+        self.wall: Callable[[], float] = time.time
+        self.is_inline = False  #: whoever waits does the work, on the one thread that there is
+        self.wait: Wait = wait_for
+        self.next_in: Callable[[queue.SimpleQueue[Any]], Any] = next_of
         self.phase = "running"  #: then "draining", then "closed"; guarded by the registry's lock
         self.forked = False
         self.is_leaving = False  #: the program ends, by Ctrl-C or because it is over: what is left behind is no news
@@ -99,6 +107,29 @@ class Scheduler:
             self.deadlines.watch(attempt)
         return attempt
 
+    def take(self, lane: LaneName, taker: Taker) -> Attempt | None:
+        """Claim and begin the next attempt of ``lane`` in one section, on a thread of its own; None parks it."""
+        registry = self.registry
+        attempt = opened = None
+        lock = registry.enter()
+        try:
+            task = registry.next_locked(lane)
+            if task is not None:
+                taker.claimed = attempt = _attempt_of(task)
+                registry.claim_locked(attempt)
+                opened = registry.room_opened_locked() if registry.room_waiters else None
+                attempt.worker = taker.name
+                registry.start_locked(task, attempt, self.now())
+        finally:
+            lock.release()
+        if registry.dropped:
+            registry.let_go()
+        if opened is not None:
+            opened()
+        if attempt is not None and attempt.timeout is not None:
+            self.deadlines.watch(attempt)
+        return attempt
+
     def claim_like(self, attempt: Attempt, most: int) -> list[Attempt]:
         """Take up to ``most`` further attempts of the call of ``attempt``, while no other task comes first."""
         registry = self.registry
@@ -127,6 +158,7 @@ class Scheduler:
 
         Once it is over, those who wait for it are told, if they had not been.
         """
+        self.registry.free()
         with self.registry.lock:
             self.registry.mend_taker_locked(lane, attempt)
             quiet = self.registry.quiet_locked()
@@ -139,6 +171,10 @@ class Scheduler:
             self._conclude(attempt, quiet)
         elif attempt.started_at is None:
             self.give_back(attempt)
+
+    def free(self) -> None:
+        """Leave the section that an exception thrown into this taker's thread may have left it in."""
+        self.registry.free()
 
     def has_ready(self, lane: LaneName) -> int:
         """Count what waits for ``lane``; none parks it."""
@@ -168,6 +204,25 @@ class Scheduler:
             attempt.args.ending(outcome)
         self.end_row([(attempt, outcome)])
 
+    def end_taken(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Record how an ``attempt`` that ``take`` gave ended: as ``end``, at less cost."""
+        registry = self.registry
+        error_text = None if outcome.error is None else describe_error(outcome.error)
+        _held = attempt.task._rare.failure if attempt.number > 1 else None  # as in end_row
+        lock = registry.enter()
+        try:
+            if attempt.over:
+                return
+            self._end_locked(attempt, outcome, error_text)
+            quiet = registry.quiet_locked() if registry.quiet_waiters else None
+        finally:
+            lock.release()
+        delay = attempt.ending[0] if attempt.ending is not None else None
+        is_news = delay is not None or attempt.abandoned
+        self._conclude(attempt, quiet)
+        if is_news:
+            self._log_end(attempt, outcome, delay)
+
     def end_row(self, row: list[tuple[Attempt, Outcome]]) -> None:
         """Record how several attempts ended, in that order: one section for all, and one look who waits for quiet."""
         registry = self.registry
@@ -190,10 +245,13 @@ class Scheduler:
         for fn in quiet or ():
             fn()
         for attempt, outcome, delay in news:  # last: a filter of the program's that raises costs nobody an end
-            if attempt.abandoned:
-                log.info("task %d (%s), which was abandoned, has ended", attempt.task_id, attempt.name)
-            if delay is not None:
-                self._log_retry(attempt, outcome.error, delay)
+            self._log_end(attempt, outcome, delay)
+
+    def _log_end(self, attempt: Attempt, outcome: Outcome, delay: float | None) -> None:
+        if attempt.abandoned:
+            log.info("task %d (%s), which was abandoned, has ended", attempt.task_id, attempt.name)
+        if delay is not None:
+            self._log_retry(attempt, outcome.error, delay)
 
     def _end_locked(self, attempt: Attempt, outcome: Outcome, error_text: str | None) -> None:
         registry, task = self.registry, attempt.task
@@ -237,7 +295,7 @@ class Scheduler:
         if timeout is None and attempt.expired:
             timeout = attempt_timeout(attempt)
         if outcome.error is None and not (outcome.cancelled or timeout or task._cancel_requested):
-            at = outcome.completed_at or now()
+            at = outcome.completed_at or self.now()
             return None, self.registry.settle_locked(task, TaskState.COMPLETED, at, value=outcome.value)
         verdict = decide(
             Facts(
@@ -258,7 +316,7 @@ class Scheduler:
             self.registry.move_locked(task, TaskState.PENDING)
             return verdict.delay, None
         return None, self.registry.settle_locked(
-            task, verdict.state, outcome.completed_at or now(), error=verdict.error, error_text=error_text
+            task, verdict.state, outcome.completed_at or self.now(), error=verdict.error, error_text=error_text
         )
 
     def give_back(self, attempt: Attempt) -> None:
@@ -302,7 +360,7 @@ class Scheduler:
                 if error is not None and error is timeout:
                     task._own_rare().last_error = error_text
                 state = TaskState.FAILED if error is not None else TaskState.CANCELLED
-                waiters = self.registry.settle_locked(task, state, now(), error=error, error_text=error_text)
+                waiters = self.registry.settle_locked(task, state, self.now(), error=error, error_text=error_text)
             if self.registry.ready[attempt.lane]:
                 wake = slots.to_wake()
             quiet = self.registry.quiet_locked()
@@ -345,7 +403,7 @@ class Scheduler:
                     self.registry.waiting -= 1
                 mine = copy.copy(error)
                 mine.__cause__ = error.__cause__
-                at = now()
+                at = self.now()
                 settled.append(
                     (task, self.registry.settle_locked(task, TaskState.FAILED, at, error=mine, error_text=text))
                 )

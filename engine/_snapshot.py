@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ._lanes.base import WorkerInfo
 from ._records import one_line
-from ._states import Lane, TaskState
+from ._states import Lane, TaskState, state_of
 
 if TYPE_CHECKING:
     from ._core import Core
@@ -58,9 +58,13 @@ class Snapshot:
     shared_bytes: int  #: the memory that they take
     phase: str  #: "running", "draining" or "closed"
 
-    def count(self, state: TaskState) -> int:
-        """Return how many tasks are in ``state``, over all lanes."""
-        return sum(getattr(lane, state.value) for lane in self.lanes.values())
+    def count(self, state: TaskState | str) -> int:
+        """Return how many tasks are in ``state``, over all lanes.
+
+        Raises:
+            ValueError: there is no such state.
+        """
+        return sum(getattr(lane, state_of(state).value) for lane in self.lanes.values())
 
     def __str__(self) -> str:
         rows = [f"{'lane':8} {'pending':>8} {'running':>8} {'completed':>10} {'failed':>7} {'cancelled':>10}"]
@@ -85,6 +89,11 @@ class Snapshot:
         if self.last_start_error is not None:
             rows.append(f"failed starts {self.start_failures}, the last one: {one_line(self.last_start_error, 300)}")
         return "\n".join(rows)
+
+    def _repr_html_(self) -> str:
+        from ._html import html_of_snapshot
+
+        return html_of_snapshot(self)
 
     def _workers_by_lane(self) -> str:
         """Say how many workers of each lane are in which state: "process 3 (1 busy, 2 idle)"."""

@@ -6,7 +6,9 @@ one cannot happen silently.
 
 import enum
 
-__all__ = ["MOVES", "TERMINAL", "Lane", "Priority", "TaskState", "check_move"]
+from . import _checks
+
+__all__ = ["MOVES", "TERMINAL", "Lane", "Priority", "TaskState", "check_move", "state_of"]
 
 
 class TaskState(enum.StrEnum):
@@ -54,3 +56,14 @@ def check_move(old: TaskState, new: TaskState) -> None:
     """Raise AssertionError unless a task may go from ``old`` to ``new``: an illegal move is a bug of ours."""
     if new not in MOVES[old]:
         raise AssertionError(f"expected a legal move from {old.value}, got {new.value}")
+
+
+def state_of(value: TaskState | str) -> TaskState:
+    """Return the state that ``value`` names.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if type(value) is TaskState:
+        return value
+    return TaskState(_checks.member("state", value, tuple(state.value for state in TaskState)))

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import _current, _sigint
-from ._clock import now
 from ._latch import Latch
 from ._states import Lane, TaskState
 
@@ -145,7 +144,7 @@ class Stopper:
         if self.ended.done():
             return
         if self._began is None:
-            self._began = now()
+            self._began = self._core.scheduler.now()
             self._killed_before = core.processes.counters.killed
         running = _current.running.get()
         with core.registry.lock:
@@ -157,8 +156,8 @@ class Stopper:
         if grace is not None and grace < self._grace:
             self._grace = grace
             _set(self._awake)
-        if timeout is not None and (self._deadline is None or now() + timeout < self._deadline):
-            self._deadline = now() + timeout
+        if timeout is not None and (self._deadline is None or self._core.scheduler.now() + timeout < self._deadline):
+            self._deadline = self._core.scheduler.now() + timeout
             _set(self._awake)
         if cancel_pending:
             self._cancel(TaskState.PENDING)
@@ -173,7 +172,7 @@ class Stopper:
     def _check(self, task: asyncio.Task[None]) -> None:
         """Begin anew, in a hurry, if the task was cancelled before its first step; mend what broke off its last."""
         if task.cancelled() and not self.ended.done():
-            self._deadline, self._grace = now(), 0.0
+            self._deadline, self._grace = self._core.scheduler.now(), 0.0
             self._start()
         elif not task.cancelled() and task.exception() is not None:
             self._core.abort("the engine was stopped")
@@ -218,9 +217,9 @@ class Stopper:
         grace = self._grace
         while not self._close_if_quiet():
             if self._is_late():
-                ends = now() + self._grace
+                ends = self._core.scheduler.now() + self._grace
                 await self._end_the_rest()
-                grace = max(0.1, ends - now())
+                grace = max(0.1, ends - self._core.scheduler.now())
             else:
                 await self._drain()
         for lane in self._core.lanes.values():
@@ -237,7 +236,7 @@ class Stopper:
             await lane.close(0.05)
 
     def _is_late(self) -> bool:
-        return self._deadline is not None and now() >= self._deadline
+        return self._deadline is not None and self._core.scheduler.now() >= self._deadline
 
     async def _end_the_rest(self) -> None:
         """Refuse everybody and cancel all; wait out the grace, then force."""
@@ -271,7 +270,7 @@ class Stopper:
 
     async def _drain(self) -> None:
         while not self._quiet():
-            left = None if self._deadline is None else self._deadline - now()
+            left = None if self._deadline is None else self._deadline - self._core.scheduler.now()
             if left is not None and left <= 0:
                 return
             await self._until_quiet(left)
@@ -332,7 +331,7 @@ class Stopper:
                 cancelled_by_stop=self.by_stop,
                 abandoned=core.scheduler.counters.abandoned,
                 killed=core.processes.counters.killed - self._killed_before,
-                seconds=0.0 if self._began is None else now() - self._began,
+                seconds=0.0 if self._began is None else self._core.scheduler.now() - self._began,
             )
 
 

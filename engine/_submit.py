@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ._group import TaskGroup
     from ._map import MapResults
     from ._shared import Shared
+    from .futures import EngineExecutor
 
 __all__ = ["Calls", "Submitter"]
 
@@ -118,6 +119,10 @@ class Submitter:
             TypeError: ``fn`` is not callable, or the lane asked for cannot run it.
         """
         return self._core.scheduler.admission.submit(self._call(fn), args, kwargs or None)
+
+    def _submit_at_home(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
+        """Submit what this thread is going to wait for: a loop that runs here, as in a notebook, turns no more."""
+        return self._core.scheduler.admission.submit(self._call(fn), args, kwargs or None, at_home=True)
 
     @overload
     async def run(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
@@ -246,6 +251,23 @@ class Submitter:
         core.scheduler.admission.check_open()
         return share(obj, core.shared)
 
+    def executor(self, lane: Lane | str = Lane.PROCESS) -> EngineExecutor:
+        """Return a ``concurrent.futures.Executor`` over ``lane`` of this engine, with the options of this view.
+
+        For code that takes an executor: its futures are those of ``concurrent.futures``. Several executors may stand
+        before one engine; ``shutdown`` of one ends that one only. ``engine.futures`` has executors with an engine of
+        their own.
+
+        Args:
+            lane: "process", "thread" or "loop".
+
+        Raises:
+            EngineClosed: the engine has not started.
+        """
+        from .futures._executor import executor_of
+
+        return executor_of(self, lane)
+
     def group(self) -> TaskGroup:
         """Return a structured group: ``async with engine.group() as g: g.submit(fn, x)``.
 
@@ -255,6 +277,11 @@ class Submitter:
         from ._group import TaskGroup
 
         return TaskGroup(self)
+
+    def _repr_html_(self) -> str:
+        from ._html import html_of_engine
+
+        return html_of_engine(self, self)
 
 
 class EngineView(Submitter):

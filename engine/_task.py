@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Task", "Waiter"]
 
-_LOOK_EVERY = 1.0  #: seconds between two looks of a thread that waits for a task
-
 T_co = TypeVar("T_co", covariant=True)
 #: What to call, in which context, through which loop's mailbox (None: at once, by who settles; ours only), and the
 #: attempt that lent its slot while it waits.
@@ -184,6 +182,11 @@ class Task(Generic[T_co]):
 
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.name} {self.state.value} in {self.lane.value}>"
+
+    def _repr_html_(self) -> str:
+        from ._html import html_of_task
+
+        return html_of_task(self)
 
     # -- its outcome --------------------------------------------------------------------------------------------
 
@@ -343,13 +346,7 @@ class Task(Generic[T_co]):
 
         Looks at the task itself now and then: a Ctrl-C may have come between its settling and the telling.
         """
-        end = None if timeout is None else _clock.now() + timeout
-        while not done.wait(_LOOK_EVERY if end is None else min(_LOOK_EVERY, max(0.0, end - _clock.now()))):
-            if self._state in TERMINAL:
-                return True
-            if end is not None and _clock.now() >= end:
-                return False
-        return True
+        return self._scheduler.wait(done, timeout, self.done)
 
     def __reduce__(self) -> Any:
         raise TypeError(f"expected picklable arguments, got {self!r}; pass the task's result instead")

@@ -28,7 +28,7 @@ from .errors import EngineForked, NestedDeadlock
 if TYPE_CHECKING:
     from ._scheduler import Scheduler
 
-__all__ = ["Waiters"]
+__all__ = ["Waiters", "is_a_wait", "is_of_asyncio"]
 
 _LENT_PER_SLOT = 10  #: slots of a lane that may be lent for each it has, before one more wait is a NestedDeadlock
 
@@ -72,7 +72,7 @@ class Waiters:
     def add_callback(self, task: Task[Any], fn: Callable[[Any], object], context: contextvars.Context) -> None:
         """Have ``fn(task)`` called in ``context`` on the loop that runs here, once ``task`` is done."""
         mailbox = self.mailbox()
-        if not self.add(task, fn, context, mailbox, waits=_is_of_asyncio(fn)):
+        if not self.add(task, fn, context, mailbox, waits=is_of_asyncio(fn)):
             self.deliver(task, [(fn, context, mailbox, None)])
 
     def add(
@@ -176,14 +176,19 @@ class Waiters:
             if mailbox is None:
                 fn(task)
                 continue
-            call = fn if _wakes_a_task(fn) or _is_of_asyncio(fn) else functools.partial(_call_back, fn)
+            call = fn if is_a_wait(fn) else functools.partial(_call_back, fn)
             if mailbox.loop is here:
                 here.call_soon(call, task, context=context)
             else:
                 mailbox.post(call, task, context=context)
 
 
-def _is_of_asyncio(fn: Callable[[Any], object]) -> bool:
+def is_a_wait(fn: Callable[[Any], object]) -> bool:
+    """Say whether ``fn`` is how asyncio waits for a future: it resumes a coroutine, or is ``gather``'s and the like."""
+    return _wakes_a_task(fn) or is_of_asyncio(fn)
+
+
+def is_of_asyncio(fn: Callable[[Any], object]) -> bool:
     """Say whether ``fn`` is the callback with which ``gather``, ``wait``, ``shield`` and the like wait for a future."""
     inner = fn.func if isinstance(fn, functools.partial) else fn
     module = getattr(inner, "__module__", None)

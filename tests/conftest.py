@@ -3,13 +3,20 @@
 import asyncio
 import importlib.util
 import inspect
+import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import hypothesis
 import pytest
 
-from tests import support
+pytest.register_assert_rewrite("engine.testing._lane")
+
+from tests import support  # noqa: E402  # what it imports is rewritten
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, which they are about.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A deadline per example measures the machine; a failure is printed so that it can be replayed.
 hypothesis.settings.register_profile("engine", deadline=None, print_blob=True)

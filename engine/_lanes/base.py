@@ -89,6 +89,7 @@ class Outcome:
 class Taker(Protocol):
     """Who claims, where an exception may strike at any instant: what it has claimed is in here before it counts."""
 
+    name: str  #: such as "thread-1"
     claimed: Attempt | None
 
 
@@ -98,11 +99,17 @@ class Front(Protocol):
     def claim(self, lane: LaneName, taker: Taker | None = None) -> Attempt | None:
         """Take the next attempt for ``lane``; None parks the lane: its ``wake`` is called once at the next submit."""
 
+    def take(self, lane: LaneName, taker: Taker) -> Attempt | None:
+        """Claim and begin the next attempt for ``lane``, on a thread of the lane's; it ends by ``end_taken``."""
+
     def claim_like(self, attempt: Attempt, most: int) -> list[Attempt]:
         """Take up to ``most`` further attempts of the call of ``attempt``, while no other task comes first."""
 
     def mend(self, lane: LaneName, attempt: Attempt | None) -> None:
         """Put in order what an exception broke off in a taker of ``lane``; give its ``attempt`` back if unbegun."""
+
+    def free(self) -> None:
+        """Leave the section that an exception thrown into this taker's thread may have left it in."""
 
     def has_ready(self, lane: LaneName) -> int:
         """Count the tasks that wait to be claimed by ``lane``; none parks it, as a claim does."""
@@ -115,6 +122,9 @@ class Front(Protocol):
 
     def end(self, attempt: Attempt, outcome: Outcome) -> None:
         """Record how ``attempt`` ended, and free its slot."""
+
+    def end_taken(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Record how an ``attempt`` that ``take`` gave ended: as ``end``, at less cost."""
 
     def end_row(self, row: list[tuple[Attempt, Outcome]]) -> None:
         """Record what several attempts returned: as ``end`` for each, in that order, at less cost."""

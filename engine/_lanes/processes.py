@@ -65,6 +65,7 @@ class ProcessLane:
 
     def __init__(self, front: Front, home: Mailbox, settings: ProcessSettings) -> None:
         self.counters = Counters()
+        self.tags_prints = True
         self._front = front
         self._home = home
         self._settings = settings
@@ -115,13 +116,15 @@ class ProcessLane:
             self._home.post(self._give_back, worker, others)
         return is_back or self._feeder.take_unsent(attempt)  # the latter: it came back along with another one meanwhile
 
-    def snapshot_function(self, fn: Callable[..., Any], name: str = "") -> None:
-        """Pickle ``fn`` now, if that has not been done; what goes wrong is raised on its tasks when they are sent.
+    def snapshot_function(self, fn: Callable[..., Any], name: str = "") -> bool:
+        """Pickle ``fn`` now, if that has not been done, or its global names stand for something else by now; what goes
+        wrong is raised on its tasks when they are sent. Return whether this is done for good.
 
         Raises:
             KeyboardInterrupt: Ctrl-C came meanwhile.
         """
-        self._functions.get(fn, name or getattr(fn, "__qualname__", ""), in_submit=True)
+        entry = self._functions.get(fn, name or getattr(fn, "__qualname__", ""), in_submit=True)
+        return entry is None or not entry.names
 
     @property
     def size(self) -> int:

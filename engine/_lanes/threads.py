@@ -10,6 +10,7 @@ Guarantees
     A wake-up is a token in ``_tokens``; a thread that found nothing takes one before it looks again. The registry
     counts parked threads under its lock in the same step in which it finds its queue empty, so a submit after that
     step sees the parked thread and puts a token, which waits in the queue if the thread is not there yet.
+    A thread claims and begins in one section of the registry, and does not wait for its lock (design/0002).
     A thread that could not be started is not lost to the lane: after a pause its right goes back to the slots. Whether
     it could be is settled under the lock: one that has begun by the time ``Thread.start`` raises is kept, one that
     begins later ends at once.
@@ -41,6 +42,7 @@ __all__ = ["ThreadLane"]
 log = logging.getLogger("engine")
 
 _STOP = object()
+_ENTERED = object()  #: the ``lane_data`` of an attempt whose function was called, or would have been the next moment
 PAUSE_SECONDS = 0.1  #: until a thread that could not be started is tried again
 
 
@@ -148,6 +150,7 @@ class ThreadLane:
                 self._threads.discard(worker)
             self._tokens.put(_STOP)  # for the next: one of them may have been taken by a thread that nobody counted
         except BaseException as error:  # one that came right behind another: a new thread goes on as this worker
+            self._front.free()
             if worker.thread is threading.current_thread():
                 worker.struck = error
                 self._start(worker)
@@ -172,7 +175,7 @@ class ThreadLane:
         """Run one task, or wait for a sign that there is one. False: the thread is to end."""
         if worker.struck is not None:
             self._mend(worker, worker.struck)
-        attempt = self._front.claim(self.name, worker)
+        attempt = self._front.take(self.name, worker)
         if attempt is None:
             return not self._is_closed and self._tokens.get() is not _STOP
         self._run_one(worker, attempt)
@@ -182,6 +185,8 @@ class ThreadLane:
     def _mend(self, worker: _Worker, error: BaseException) -> None:
         """End the attempt that ``error`` left without an end, or give it back unbegun; the thread goes on."""
         attempt = worker.claimed
+        if attempt is not None and attempt.lane_data is None:
+            attempt.started_at = None  # its function was not entered, so it goes back and no attempt is used
         self._front.mend(self.name, attempt)
         if attempt is not None:
             self._front.end(attempt, Outcome(error=arrived(error), started_at=attempt.started_at, worker=worker.name))
@@ -189,17 +194,17 @@ class ThreadLane:
 
     def _run_one(self, worker: _Worker, attempt: Attempt) -> None:
         worker.attempt = attempt
-        attempt.worker = worker.name
-        if self._front.begin(attempt, now()):
-            outcome = in_parent(self._forks, _call(self._front, attempt))
-            outcome.started_at = attempt.started_at
-            outcome.worker = worker.name
-            worker.attempt = None
-            worker.done += 1
-            self._front.end(attempt, outcome)
-            del outcome  # an error's traceback reaches this frame: it must not hold the task that holds the error
-        worker.attempt = worker.claimed = None
-        del attempt
+        attempt.lane_data = _ENTERED
+        outcome = _call(self._front, attempt)
+        if self._forks != _lineage.forks:
+            in_parent(self._forks, outcome)
+        outcome.started_at = attempt.started_at
+        outcome.worker = worker.name
+        worker.attempt = None
+        worker.done += 1
+        self._front.end_taken(attempt, outcome)
+        worker.claimed = None
+        del attempt, outcome  # an error's traceback reaches this frame: it must not hold the task that holds the error
 
     # -- the contract -------------------------------------------------------------------------------------------
 
@@ -208,7 +213,7 @@ class ThreadLane:
         return attempt.started_at
 
     def recall(self, attempt: Attempt) -> bool:
-        """Say whether ``attempt`` has not begun: begin asks the front, which forbids it from now on."""
+        """Say whether ``attempt`` has not begun; it does as it is claimed."""
         return attempt.started_at is None
 
     def has_answered(self, attempt: Attempt) -> bool:

@@ -8,6 +8,7 @@ Guarantees
 """
 
 import faulthandler
+import multiprocessing
 import os
 import pickle
 import signal
@@ -175,6 +176,7 @@ def boot(connection: "Connection[bytes, bytes]", stderr: "Connection[bytes, byte
     if sys.platform != "win32":
         os.set_inheritable(connection.fileno(), False)
     faulthandler.enable(2)
+    multiprocessing.set_start_method(None, force=True)  # loky has set its own, which no child of a task would know
     _never_recycle()
     pipe = Pipe(connection)
     _Here.voice = voice = Voice(pipe)

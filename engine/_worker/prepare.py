@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from .._wire.frames import REFUSED
+from .authkey import take_authkey
 from .failures import describe
 from .voice import Voice
 
@@ -13,9 +14,14 @@ __all__ = ["adopt", "initialize"]
 
 
 def adopt(setup: dict[str, Any]) -> None:
-    """Look like the parent: same path, arguments and directory."""
+    """Look like the parent: same path, arguments, directory and key."""
+    lines = sys.modules.get("linecache")
+    if lines is not None:  # a "<string>" in a traceback is the parent's, not the program that we were started with
+        lines.cache.pop("<string>", None)
     sys.path[:] = setup["path"]
     sys.argv[:] = setup["argv"]
+    if setup["authkey"] is not None:
+        take_authkey(setup["authkey"])
     try:
         os.chdir(setup["cwd"])
     except OSError:  # it was removed; the parent has the same problem

@@ -48,6 +48,9 @@ class FakeFront:
             self.is_parked = True
             return None
 
+    def take(self, lane: Lane, taker: Taker) -> Attempt | None:
+        raise AssertionError("expected the process lane to claim, and to begin later")
+
     def claim_like(self, attempt: Attempt, most: int) -> list[Attempt]:
         with self.lock:
             claimed: list[Attempt] = []
@@ -56,6 +59,9 @@ class FakeFront:
             return claimed
 
     def mend(self, lane: Lane, attempt: Attempt | None) -> None:
+        raise AssertionError("expected the process lane to claim on the loop, where nothing is thrown")
+
+    def free(self) -> None:
         raise AssertionError("expected the process lane to claim on the loop, where nothing is thrown")
 
     def has_ready(self, lane: Lane) -> int:
@@ -74,6 +80,9 @@ class FakeFront:
         with self.lock:
             assert attempt.task_id not in self.outcomes, "an attempt ended twice"
             self.outcomes[attempt.task_id] = outcome
+
+    def end_taken(self, attempt: Attempt, outcome: Outcome) -> None:
+        raise AssertionError("expected the process lane to end what it claimed")
 
     def end_row(self, row: list[tuple[Attempt, Outcome]]) -> None:
         for attempt, outcome in row:

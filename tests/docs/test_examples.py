@@ -1,4 +1,4 @@
-"""Every Python block of the README and the docs is a script that runs."""
+"""Every Python block of the README and the docs is a script that runs; those of docs/ecosystem: tests/ecosystem."""
 
 import importlib.util
 import os
@@ -13,7 +13,9 @@ import pytest
 
 from tests.support import REPOSITORY
 
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "engine" / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "engine" / "README.md"]
+PAGES += sorted(page for page in DOCS.rglob("*.md") if DOCS / "ecosystem" not in page.parents)
 BLOCK = re.compile(
     r"^(?P<indent>[ ]*)```python[ ]*\n(?P<code>.*?)^(?P=indent)```[ ]*$",
     re.MULTILINE | re.DOTALL,

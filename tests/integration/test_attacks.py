@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from engine import Engine, TaskState, TaskTimeout
-from engine._lanes import running, threads
-from engine._lanes.base import Outcome
+from engine._lanes import threads
+from engine._lanes.base import Attempt, Front, Outcome
 from tests.integration import attackers
 from tests.support import REPOSITORY, eventually_async
 
@@ -47,13 +47,16 @@ async def test_an_exception_that_is_thrown_into_a_pool_thread_costs_its_task_alo
     """
     late = [KeyError("late"), KeyError("late")]
 
-    def strike(pid: int, outcome: Outcome) -> Outcome:
+    call = threads._call
+
+    def strike(front: Front, attempt: Attempt) -> Outcome:
+        outcome = call(front, attempt)
         if late:
             raise late.pop()
-        return running.in_parent(pid, outcome)
+        return outcome
 
     async with Engine(threads=2, default_lane="thread") as engine:
-        monkeypatch.setattr(threads, "in_parent", strike)
+        monkeypatch.setattr(threads, "_call", strike)
         for _ in range(2):
             with pytest.raises(KeyError, match="late"):
                 await asyncio.wait_for(engine.submit(abs, -1), STUCK)

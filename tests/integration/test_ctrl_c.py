@@ -4,15 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from engine import Engine, TaskState
+from engine import BlockingEngine, Engine, TaskState
 from tests.support import eventually
+
+STUCK = 30.0  #: seconds
 
 ASYNC = """
 import asyncio, os, sys, time
@@ -97,3 +101,29 @@ def test_a_ctrl_c_while_submit_pickles_a_function_is_the_users() -> None:
             engine.submit(closure)
         assert engine.snapshot().count(TaskState.PENDING) == 0
         assert engine.run(closure) == "calm"
+
+
+WAITS: dict[str, Callable[[BlockingEngine], object]] = {
+    "map": lambda engine: list(engine.map(time.sleep, [STUCK] * 20)),
+    "map in any order": lambda engine: list(engine.options(timeout=2 * STUCK).map(time.sleep, [STUCK], ordered=False)),
+    "stop": lambda engine: (engine.submit(time.sleep, STUCK), engine.stop()),
+}
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_a_ctrl_c_that_wakes_nobody_is_heard_all_the_same(name: str) -> None:
+    """N10: it comes as the main thread goes to sleep, or to another thread: Python raises it when the main one runs."""
+    with BlockingEngine(processes=1) as engine:
+
+        def press() -> None:  # the signal is given to this thread, so that the main one sleeps on
+            eventually(lambda: engine.snapshot().count(TaskState.RUNNING))
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+        presser = threading.Thread(target=press)
+        presser.start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            WAITS[name](engine)
+        assert time.monotonic() - began < STUCK / 2
+        engine.stop(timeout=0)
+        presser.join(STUCK)

@@ -41,16 +41,23 @@ class Watched:
         self._lock = threading.Lock()
         self.holder: int | None = None
 
-    def __enter__(self) -> bool:
-        self._lock.acquire()
+    def acquire(self, blocking: bool = True) -> bool:
+        if not self._lock.acquire(blocking):
+            return False
         self.holder = threading.get_ident()
         return True
+
+    def release(self) -> None:
+        self.holder = None
+        self._lock.release()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.holder = None
-        self._lock.release()
+        self.release()
 
     def is_mine(self) -> bool:
         return self.holder == threading.get_ident()
@@ -104,8 +111,9 @@ async def test_no_argument_is_dropped_under_the_lock(how: str) -> None:
 class Collecting(Watched):
     """A lock in whose critical section the collector runs."""
 
-    def __enter__(self) -> bool:
-        super().__enter__()
+    def acquire(self, blocking: bool = True) -> bool:
+        if not super().acquire(blocking):
+            return False
         gc.collect()
         return True
 

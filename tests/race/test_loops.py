@@ -14,7 +14,8 @@ import pytest
 from engine import BlockingEngine, Engine, EngineClosed, Task, TaskState
 from engine._lanes.base import Attempt
 from engine._lanes.loop import LoopLane
-from tests.contracts import coroutines, functions
+from engine.testing._lane import coroutines
+from tests.contracts import functions
 from tests.race.together import STUCK, together
 from tests.support import eventually
 

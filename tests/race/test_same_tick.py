@@ -34,7 +34,7 @@ def on_fake_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Cor
 
     def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         loop = FakeClockLoop()
-        for module in ("_scheduler", "_endings", "_lanes.loop"):
+        for module in ("_scheduler", "_lanes.loop"):
             monkeypatch.setattr(f"engine.{module}.now", loop.time)
         try:
             loop.run_until_complete(main())

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import assert_type
 
 from engine import BlockingEngine, BlockingTaskGroup, Engine, Lane, Priority, Retry, Shared, Task, cpu, io, task
+from engine.testing import CHECKS, InlineEngine, LaneKit, VirtualClock, check_lane
 
 
 def plain(number: int, text: str = "", *, flag: bool = False) -> list[str]:
@@ -129,3 +130,26 @@ async def a_shared_object_passes_for_what_it_holds(engine: Engine) -> None:
 
 def sum_of(numbers: list[int]) -> int:
     return sum(numbers)
+
+
+def takes_a_blocking_engine(engine: BlockingEngine) -> int:
+    return engine.run(bare, "x")
+
+
+def an_inline_engine_is_one(engine: InlineEngine, clock: VirtualClock) -> None:
+    assert_type(engine.submit(plain, 1), Task[list[str]])
+    assert_type(engine.run(coroutine, 1), bytes)
+    assert_type(list(engine.map(decorated, [1])), list[float])
+    assert_type(engine.clock, VirtualClock)
+    assert_type(clock.now(), float)
+    assert_type(takes_a_blocking_engine(engine), int)
+    with InlineEngine(clock=clock, autorun=False, processes=1) as another:
+        assert_type(another, InlineEngine)
+        another.run_next()
+
+
+def a_lane_is_checked() -> None:
+    check_lane(Lane.THREAD, Engine)
+    kit = LaneKit(Lane.LOOP)
+    assert_type(kit.engine(3), Engine)
+    assert_type(list(CHECKS), list[str])

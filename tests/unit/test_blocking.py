@@ -25,7 +25,7 @@ from engine import (
     TaskTimeout,
     checkpoint,
 )
-from tests.support import eventually
+from tests.support import eventually, eventually_async
 
 
 def small(**settings: Any) -> Engine:
@@ -246,6 +246,40 @@ async def test_it_works_inside_a_running_loops_thread() -> None:
         assert await awaited == 6
         engine.warm_up()
         assert engine.stop().clean
+
+
+async def test_what_it_waits_for_runs_on_its_own_loop() -> None:
+    """E89: in a notebook's cell a coroutine was sent to the loop of the cell, which waits for it: for ever."""
+    with small() as engine:
+        assert engine.run(double, 2) == 4
+        assert list(engine.map(double, range(3))) == [0, 2, 4]
+        assert sorted(engine.map(double, range(3), ordered=False)) == [0, 2, 4]
+        with engine.group() as group:
+            task = group.submit(double, 5)
+        assert task.result() == 10
+        assert await engine.submit(double, 6) == 12  # whoever awaits lets its loop turn
+
+
+async def test_leaving_does_not_wait_for_the_loop_that_it_holds_up(caplog: pytest.LogCaptureFixture) -> None:
+    """E89: coroutines of a cell's loop that are submitted and not awaited end cancelled; a word says so."""
+    seen: list[str] = []
+
+    async def wait() -> None:
+        seen.append("began")
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    with small() as engine:
+        begun = engine.submit(wait)
+        await eventually_async(lambda: seen == ["began"])
+        others = [engine.submit(double, 1), engine.submit(abs, -1)]
+    assert begun.cancelled()
+    assert (others[0].done(), others[1].result()) == (True, 1)
+    assert "which holds up the loop, got 2 that had not; they were cancelled" in caplog.text
+    await eventually_async(lambda: seen == ["began", "cancelled"])
 
 
 def test_its_methods_refuse_to_block_its_own_loop() -> None:

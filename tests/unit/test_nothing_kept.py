@@ -3,10 +3,13 @@
 import asyncio
 import gc
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from engine import (
+    Engine,
     Retry,
     Task,
     TaskState,
@@ -18,6 +21,13 @@ from tests.unit.gates import LANES, Gate, on, small
 
 class Box:
     """Can be watched by a weak reference."""
+
+    def open(self) -> None:
+        """Do nothing."""
+
+
+class Boxes(list[Any]):
+    """As Box; its methods are built in."""
 
 
 @pytest.mark.parametrize("lane", LANES)
@@ -100,6 +110,33 @@ async def test_what_a_task_held_that_never_ended_by_itself_is_freed_too(lane: st
         gate.opened.set()
         if held is not None:
             await held
+
+
+def opener() -> tuple[Callable[[], object], Box]:
+    box = Box()
+    return box.open, box
+
+
+def clearer() -> tuple[Callable[[], object], Boxes]:
+    boxes = Boxes()
+    return boxes.clear, boxes
+
+
+@pytest.mark.parametrize("make", [opener, clearer])
+@pytest.mark.parametrize("lane", ["thread", "process"])
+async def test_the_object_of_a_bound_method_is_freed(lane: str, make: Callable[[], tuple[Any, object]]) -> None:
+    """E76: an engine remembers functions that it has been given, but not the objects that their methods are of."""
+    async with Engine(threads=1, processes=1) as engine:
+        gc.collect()
+        gc.disable()
+        try:
+            method, owner = make()
+            watched = weakref.ref(owner)
+            await engine.options(lane=lane).submit(method)
+            del method, owner
+            await eventually_async(lambda: watched() is None)
+        finally:
+            gc.enable()
 
 
 async def test_loops_that_come_and_go_are_forgotten() -> None:

@@ -153,3 +153,11 @@ async def test_a_snapshot_and_a_picture_of_a_task_become_json() -> None:
         assert read["workers"][0]["lane"] == "thread"
         (info,) = engine.tasks()
         assert json.loads(json.dumps(dataclasses.asdict(info)))["state"] == "completed"
+
+
+def test_a_state_may_be_counted_by_its_name() -> None:
+    with Engine(threads=1, default_lane="thread") as engine:
+        engine.run(abs, -1)
+        assert engine.snapshot().count("completed") == engine.snapshot().count(TaskState.COMPLETED) == 1
+        with pytest.raises(ValueError, match="expected state to be one of 'pending'"):
+            engine.snapshot().count("done")

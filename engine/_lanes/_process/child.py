@@ -263,10 +263,12 @@ def collect_setup(initializer: bytes | None, max_tasks: int | None, memory_limit
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and logger.level:
             levels[name] = logger.level
+    process = sys.modules.get("multiprocessing.process")  # else the program has made nothing that asks for its key
     return {
         "path": [entry or cwd for entry in sys.path],
         "argv": list(sys.argv) if hasattr(sys, "argv") else [],
         "cwd": cwd,
+        "authkey": bytes(process.current_process().authkey) if process is not None else None,
         "levels": levels,
         "initializer": initializer,
         "max_tasks": max_tasks,

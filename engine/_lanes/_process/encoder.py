@@ -86,7 +86,7 @@ class Encoder:
             return None
         function = self._functions.get(fn, attempt.name)
         if function is not None and function.error is not None:
-            raise _pickle_error("function", attempt, function.error)
+            raise _pickle_error("function", attempt, function.error, function.culprit)
         chunk = attempt.args
         args, kwargs = (chunk, {}) if type(chunk) is Chunk else lift_call(chunk, attempt.kwargs)
         self._packing = attempt
@@ -130,11 +130,14 @@ def too_large(what: str, where: str, attempt: Attempt | Item, error: PayloadTooL
     )  # fmt: skip
 
 
-def _pickle_error(what: str, attempt: Attempt, error: BaseException) -> PickleError:
+def _pickle_error(what: str, attempt: Attempt, error: BaseException, culprit: str = "") -> PickleError:
     text = _told(error)
     remedy = "send plain data and open files, locks and connections inside the function"
     if isinstance(error, RecursionError):
         remedy = "send less deeply nested data"
+    elif culprit:
+        text += f", which its global {culprit!r} is or holds"
+        remedy = f"create {culprit} inside the function, or define both in a module, where functions travel by name"
     result = PickleError(
         f"expected the {what} of task {attempt.task_id} ({attempt.name}){_called(attempt)} to be picklable, got {text};"
         f" {remedy}, or use the thread lane",

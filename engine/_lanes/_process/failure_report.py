@@ -4,6 +4,8 @@ The worker sends what any worker can say (type name and those of its bases, mess
 exception if it can travel, else why not. So whatever becomes of the pickle, the first three always arrive.
 """
 
+import linecache
+import re
 from typing import Any
 
 from ..._records import describe_error, named
@@ -25,6 +27,7 @@ from .encoder import too_large
 
 __all__ = ["FailureReport", "decode_error", "read_failure"]
 
+_WITHOUT_SOURCE = re.compile(r'^  File "([^"\n]+)", line (\d+), in .*\n(?!    )', re.MULTILINE)
 _CAUSE: Any = BaseException.__dict__["__cause__"]
 
 
@@ -83,9 +86,11 @@ class FailureReport:
     def _pickle_error(self) -> BaseException:
         attempt, got = self._attempt, f"got {named(self._name, self._text[:1000])}"
         if self._kind == NOT_DECODED:
+            late = self._name in ("ModuleNotFoundError", "ImportError")
+            more = ", and call restart_workers() if sys.path has changed since they started" if late else ""
             return TaskDecodeError(
                 f"expected task {attempt.task_id} ({attempt.name}) to be rebuilt in the worker, {got}; make sure that"
-                " its modules can be imported there, or define the function in the main script",
+                f" its modules can be imported there{more}, or define the function in the main script",
                 what="arguments", where="worker", task_id=attempt.task_id,
             )  # fmt: skip
         remedy = "return less deeply nested data" if self._name == "RecursionError" else "return plain data"
@@ -103,6 +108,7 @@ def read_failure(attempt: Attempt | Item, kind: int, payload: bytes) -> FailureR
         raise TypeError("expected a report of texts")
     if not (pickled is None or type(pickled) is bytes) or any(type(each) is not str for each in type_names):
         raise TypeError("expected a report of texts and a pickle")
+    trace = _WITHOUT_SOURCE.sub(_with_source, trace)
     return FailureReport(attempt, kind, name, text, trace, pickled, is_harmless is True, type_names, reason)
 
 
@@ -115,3 +121,13 @@ def decode_error(attempt: Attempt | Item, error: BaseException) -> ResultDecodeE
     )
     result.__cause__ = error
     return result
+
+
+def _with_source(line: re.Match[str]) -> str:
+    """Add to a line of a traceback its source, if that is known here alone: of a notebook's cell, of ``python -c``.
+
+    What is remembered is asked, not the file system: the worker has done so, and the loop must not wait.
+    """
+    entry, number = linecache.cache.get(line[1]), int(line[2][:9])
+    lines = entry[2] if entry is not None and len(entry) == 4 else []  # else it is to be read yet
+    return f"{line[0]}    {lines[number - 1].strip()}\n" if 0 < number <= len(lines) else line[0]

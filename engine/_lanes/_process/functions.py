@@ -2,8 +2,11 @@
 
 Guarantees
     Shared: ``_entries``, ``_closures``.  Guarded by: ``_lock``, held for a few dict operations, never across pickling,
-    which runs user code. Callers: any thread. Of two snapshots taken at once the first stored wins.
-    The table holds the function itself, so a number can never come to mean another one that got its ``id``.
+    which runs user code. Callers: any thread. Of two snapshots taken at once the first stored wins,
+    unless a name of it has changed since.
+    The table holds the function itself, so a number can never come to mean another one that got its ``id``. A snapshot
+    whose global names stand for something else at a later submit is replaced, under a new number; tasks of the same
+    function that have not been sent are sent with the new one.
 """
 
 import math
@@ -18,6 +21,7 @@ from typing import Any
 from ..._routing import is_fleeting
 from ..._sigint import came_by_signal
 from ..._wire.pickling import Cached, dumps_by_value
+from .names import Names, culprit_in, is_as_it_was, names_in
 
 __all__ = ["Function", "Functions", "is_importable"]
 
@@ -28,14 +32,16 @@ MAX_CLOSURES = 16  #: the same for closures and lambdas: the table keeps alive, 
 class Function:
     """One function, ready to be sent."""
 
-    __slots__ = ("definition", "error", "fn", "name", "number", "seconds")
+    __slots__ = ("culprit", "definition", "error", "fn", "name", "names", "number", "seconds")
 
     def __init__(self, number: int, fn: Callable[..., Any]) -> None:
         self.number = number
         self.fn = fn  # held, so that the key stays taken
         self.name = ""  #: what its tasks are called unless they say otherwise
         self.definition = b""
+        self.names: Names = ()  #: the global names that the definition was made with, if it travels by value
         self.error: BaseException | None = None  #: why it cannot be pickled
+        self.culprit = ""  #: the global name that it is because of, where that is known
         self.seconds = math.inf  #: what one run takes: the recent peak, infinite until measured
 
     def measure(self, seconds: float) -> None:
@@ -84,32 +90,40 @@ class Functions:
                 ``submit`` nothing was accepted.
         """
         recent, entry = self._recent
-        if recent is fn:
+        if recent is not fn or entry is None:
+            if not is_keyed(fn):
+                return None
+            with self._lock:
+                entries = self._table_of(fn)
+                entry = entries.get(fn)
+                if entry is not None:
+                    entries.move_to_end(fn)
+                    self._recent = fn, entry
+        if entry is not None and not (in_submit and entry.names and not is_as_it_was(entry.names)):
             return entry
-        if not is_keyed(fn):
-            return None
-        with self._lock:
-            entries = self._table_of(fn)
-            entry = entries.get(fn)
-            if entry is not None:
-                entries.move_to_end(fn)
-                self._recent = fn, entry
-                return entry
-        entry = Function(0, fn)
+        stale, entry = entry, Function(0, fn)
         entry.name = name
         try:
-            pickled = pickle.dumps(fn, 5) if is_importable(fn) else dumps_by_value(fn)
+            if is_importable(fn):
+                pickled = pickle.dumps(fn, 5)
+            else:
+                entry.names = names_in(fn, is_importable)  # before they are pickled: what changes meanwhile is seen
+                pickled = dumps_by_value(fn)
             entry.definition = pickle.dumps((name, pickled), 5)
         except BaseException as error:  # user code; it is raised on the task that uses the function
             is_main = threading.current_thread() is threading.main_thread()
             if came_by_signal(error) or (in_submit and is_main and isinstance(error, KeyboardInterrupt)):
                 raise
             entry.error = error
-        return self._store(entry)
+            entry.culprit = culprit_in(entry.names, dumps_by_value)
+        return self._store(entry, stale)
 
-    def _store(self, entry: Function) -> Function:
+    def _store(self, entry: Function, stale: Function | None) -> Function:
         with self._lock:
             entries = self._table_of(entry.fn)
+            known = entries.get(entry.fn)
+            if known is not None and (known is stale or not is_as_it_was(known.names)):  # or came of older names
+                self.forgotten.append(entries.pop(entry.fn).number)
             first = entries.setdefault(entry.fn, entry)
             self._recent = entry.fn, first
             if first is entry:

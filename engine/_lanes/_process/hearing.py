@@ -19,6 +19,8 @@ log = logging.getLogger("engine")
 class Events(Protocol):
     """What those who listen to a worker report."""
 
+    tags_prints: bool  #: whether lines that a worker prints begin with its name, and its task's number
+
     def on_hello(self, worker: Worker) -> None:
         """The worker can take tasks."""
 
@@ -66,7 +68,7 @@ class Hearing:
         elif kind in (PRINT, LOG):
             if kind == PRINT and body[:1] == b"\x02":
                 self._stderr.keep(body[1:])
-            self._forward(lambda: forward_report(kind, number, body, worker.name))
+            self._forward(lambda: forward_report(kind, number, body, worker.name, self._events.tags_prints))
         else:
             return f"it sent a control message of kind {kind} in state {worker.state}"
         return ""
@@ -83,7 +85,8 @@ class Hearing:
 
     def pass_on(self, lines: str) -> None:
         """Pass on what it wrote to descriptor 2."""
-        self._forward(lambda: forward_print(2, lines, f"[{self._worker.name}] "))
+        tag = f"[{self._worker.name}] " if self._events.tags_prints else ""
+        self._forward(lambda: forward_print(2, lines, tag))
 
     @staticmethod
     def _forward(report: Callable[[], None]) -> None:

@@ -10,11 +10,11 @@ from ..._wire.frames import LOG, PRINT
 __all__ = ["forward_print", "forward_report", "read_fields"]
 
 
-def forward_report(kind: int, task_id: int, body: bytes, worker: str) -> None:
+def forward_report(kind: int, task_id: int, body: bytes, worker: str, is_tagged: bool) -> None:
     """Pass on a PRINT or LOG of ``worker``; a broken one is dropped."""
     if kind == PRINT:
         tag = f"[{worker} task {task_id}] " if task_id else f"[{worker}] "
-        forward_print(body[0], body[1:].decode("utf-8", "replace"), tag)
+        forward_print(body[0], body[1:].decode("utf-8", "replace"), tag if is_tagged else "")
     elif kind == LOG:
         fields = read_fields(body)
         if isinstance(fields, dict):

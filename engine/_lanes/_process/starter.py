@@ -6,6 +6,7 @@ import itertools
 import logging
 import pickle
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ... import _sigint
@@ -16,6 +17,8 @@ from .breaker import Breaker
 from .child import Child, ExitStatus, collect_setup
 from .crash import startup_error
 from .encoder import pack_initializer
+from .functions import is_importable
+from .names import shared_by
 from .native import NativeWorker
 from .settings import ProcessSettings, thread_limits
 from .worker import Worker
@@ -116,6 +119,7 @@ class Starter:
         if self._env is None:
             if settings.initializer is not None:
                 self._initializer = pack_initializer(settings.initializer, settings.initargs)
+                _warn_of_an_island(settings.initializer)
             self._env = thread_limits(settings)
         setup = collect_setup(self._initializer, settings.max_tasks_per_worker, settings.worker_memory_limit)
         return pickle.dumps(setup, 5), self._env
@@ -176,3 +180,15 @@ class Starter:
         if breaker.record_failure(now, of_round, before) and not is_exiting():  # then it is nobody's fault
             log.warning("%s (failure %d in a row, next try in %.1f s)", error, breaker.failures, breaker.pause(now))
         self._events.on_start_failure(error, is_final=breaker.is_open or is_hopeless)
+
+
+def _warn_of_an_island(initializer: Callable[..., Any]) -> None:
+    """Say so where the initializer travels by value, and what it sets is therefore seen by no other function."""
+    names = [] if is_importable(initializer) else shared_by(initializer)
+    if names:
+        log.warning(
+            "expected the initializer %s to be in a module, got one of the main program, whose global %s no task will"
+            " see as it leaves it: functions of the main program travel by value, each with globals of its own; put it"
+            " and the functions that use %s into a module", function_name(initializer), " and ".join(map(repr, names)),
+            "it" if len(names) == 1 else "them",
+        )  # fmt: skip

@@ -1,13 +1,13 @@
-"""What tests run as tasks in the loop lane: ``functions.py``, as coroutines."""
+"""What the checks run as tasks in the loop lane: ``functions.py``, as coroutines."""
 
 import asyncio
 import os
 import time
 from typing import Any
 
-from engine import current_task
-from tests.contracts import functions
-from tests.contracts.functions import mark
+from ... import current_task
+from . import functions
+from .functions import mark
 
 
 async def give(value: Any, *, times: int = 1) -> Any:

@@ -1,0 +1,83 @@
+"""The doors by which an attempt leaves a lane; the front is watched while tasks of every kind run."""
+
+import asyncio
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ... import Lane
+from ..._lanes.base import Attempt
+from ..._registry import Registry
+from ..._scheduler import Scheduler
+from .kit import FAST, STUCK, LaneKit, begun
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[dict[Attempt, Counter[str]]]:
+    """Watch the front: by which door each claimed attempt leaves, and how often its slot is freed."""
+    seen: dict[Attempt, Counter[str]] = {}
+    lock = threading.Lock()
+    undo = contextlib.ExitStack()
+
+    def count(attempt: Attempt, what: str) -> None:
+        with lock:
+            seen.setdefault(attempt, Counter())[what] += 1
+
+    def watch(owner: Any, method: str, what: Callable[[Any, Any], str | None]) -> None:
+        true = getattr(owner, method)
+
+        def spy(self: Any, subject: Any, *rest: Any) -> Any:
+            answer = true(self, subject, *rest)
+            attempts = [attempt for attempt, _ in subject] if method == "end_row" else [subject]
+            for attempt in attempts:
+                if said := what(attempt, answer):
+                    count(attempt, said)
+            return answer
+
+        setattr(owner, method, spy)
+        undo.callback(setattr, owner, method, true)
+
+    with undo:
+        watch(Registry, "claim_locked", lambda attempt, answer: "claim")
+        watch(Scheduler, "end_row", lambda attempt, answer: "end")
+        watch(Scheduler, "end_taken", lambda attempt, answer: "end")
+        watch(Scheduler, "give_back", lambda attempt, answer: "give_back")
+        watch(
+            Scheduler,
+            "begin",
+            lambda attempt, answer: "refused" if not answer and attempt.lane is not Lane.PROCESS else None,
+        )
+        watch(Registry, "release_locked", lambda attempt, answer: "release")
+        yield seen
+
+
+async def every_claimed_attempt_leaves_by_one_door(kit: LaneKit, folder: Path) -> None:
+    """``end``, ``give_back``, or taken back before it began; and its slot is freed once."""
+    with watched() as doors:
+        async with kit.engine(3, grace=0.02) as engine:
+            tasks = [kit.submit(engine, "give", number) for number in range(10)]
+            tasks += [kit.submit(engine, "fail", "on purpose") for _ in range(5)]
+            tasks += [
+                kit.submit(engine.options(retry=FAST), "stumble", str(folder / f"runs-{number}"), 1)
+                for number in range(3)
+            ]
+            tasks += [
+                kit.submit(engine.options(timeout=0.01), "hold", str(folder), f"slow-{number}") for number in range(2)
+            ]
+            tasks += [kit.submit(engine, "resist", str(folder), "deaf")]
+            await begun(folder, "deaf")
+            tasks += [kit.submit(engine, "stay", str(folder / "stays"), 0.001) for _ in range(20)]
+            for task in tasks[-21::2]:
+                task.cancel()
+            (folder / "go").touch()
+            await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), STUCK)
+    for attempt, seen in doors.items():
+        assert seen["claim"] == 1, (attempt.name, seen)
+        assert seen["release"] == 1, (attempt.name, seen)
+        assert seen["end"] + seen["give_back"] + seen["refused"] <= 1, (attempt.name, seen)
+        if kit.lane is not Lane.PROCESS:  # there a recall may be the door
+            assert seen["end"] + seen["refused"] == 1, (attempt.name, seen)
+    assert len(doors) >= 20
