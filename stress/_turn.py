@@ -77,12 +77,18 @@ def _has_ended(run: subprocess.Popen[bytes], end: float, is_over: Callable[[], b
 
 
 def _end(run: subprocess.Popen[bytes]) -> None:
-    """End the process and whatever of its session and of its children is left."""
+    """End the process and whatever of its session and of its children is left.
+
+    A resource tracker ends by itself when nobody is left who could use it, and takes away the semaphores that the
+    others were killed with; it is killed only if it does not.
+    """
     end = time.monotonic() + _RESTS
     while (left := _of_turn(run)) and time.monotonic() < end:
+        may_tidy_up = time.monotonic() < end - _RESTS / 2
         for process in left:
             with contextlib.suppress(psutil.Error):
-                process.kill()
+                if not (may_tidy_up and any("resource_tracker" in each for each in process.cmdline())):
+                    process.kill()
         run.poll()
         time.sleep(0.01)
     run.wait()

@@ -14,7 +14,16 @@ FINISHES = {
     "not waited for": "executor.submit(abs, -7).add_done_callback(say); executor.shutdown(wait=False)",
     "dropped": "executor.submit(abs, -7).add_done_callback(say); del executor",
     "just cancelled": "executor.submit(abs, -7).add_done_callback(say); executor.submit(int).cancel()",
-    "in a thread": "threading.Thread(target=lambda: say(executor.submit(time.sleep, 0.3).result())).start()",
+    "in a thread": """
+def work():
+    executor.submit(abs, -7).result()  # Python 3.12 starts no thread any more once the main one is done
+    ready.set()
+    main.join()
+    say(executor.submit(time.sleep, 0.3).result())
+main, ready = threading.main_thread(), threading.Event()
+threading.Thread(target=work).start()
+ready.wait()
+""",
     "over an engine": (
         "engine = Engine(processes=1).__enter__(); executor = engine.executor();"
         "executor.submit(time.sleep, 0.1).add_done_callback(say)"
