@@ -30,7 +30,10 @@ CHILD_SIDE = frozenset({"_worker", "_wire", "errors", "_current", "_checks", "_c
 PRIVATE_FOR_ALL = frozenset({"_checks"})
 #: Those that one public face may use besides: ``testing`` gives out the inline engine, and its contract of a lane
 #: watches the front as the lanes see it.
-PRIVATE_FOR = {"testing": frozenset({"_inline", "_lanes", "_registry", "_scheduler"})}
+PRIVATE_FOR = {
+    "testing": frozenset({"_inline", "_lanes", "_registry", "_scheduler"}),
+    "jobs": frozenset({"_latch"}),  # a wait that Ctrl-C cannot break
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,169 @@
+"""The answer of a store, for coroutines and for threads alike.
+
+Guarantees
+    Shared: ``_value``, ``_error``, ``_waiters``.  Guarded by: ``_lock``, held for a few attribute operations.
+    ``settle`` is called once, by the store; asking, on any thread and any loop, any number of times.
+    A waiter is either told by ``_add`` that the answer is there, or is among those that ``settle`` returns to be woken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Generic, TypeVar
+
+from .. import _checks
+from .._latch import Latch
+
+__all__ = ["Reply", "wake"]
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+#: Who waits: the future of a loop, or the latch of a thread.
+Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"] | tuple[None, Latch]
+
+_PENDING = object()
+_logger = logging.getLogger("engine.jobs")
+
+
+class Reply(Generic[T]):
+    """What a store answers: ``await`` it on a loop, or call ``result(timeout)`` on a thread that has none.
+
+    What was asked is under way already: it is done whether anybody waits for it or not. A failure that nobody asked
+    for is logged.
+    """
+
+    __slots__ = ("__weakref__", "_error", "_is_told", "_lock", "_value", "_waiters")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._value: Any = _PENDING
+        self._error: BaseException | None = None
+        self._waiters: list[Waiter] = []
+        self._is_told = False
+
+    @classmethod
+    def of(cls, value: U) -> Reply[U]:
+        """Give a reply that is there already."""
+        reply: Reply[U] = Reply()
+        reply.settle(value)
+        return reply
+
+    @classmethod
+    def failed(cls, error: BaseException) -> Reply[Any]:
+        """Give a reply that has failed already."""
+        reply: Reply[Any] = Reply()
+        reply.settle(None, error)
+        return reply
+
+    def convert(self, fn: Callable[[T], U]) -> Reply[U]:
+        """Give a reply that answers ``fn(answer)``; ``fn`` is called by whoever asks, each time, and must be pure."""
+        return _Converted(self, fn)
+
+    def done(self) -> bool:
+        """Say whether the answer is there."""
+        return self._value is not _PENDING
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the answer, at most ``timeout`` seconds, and return it, or raise what went wrong.
+
+        Raises:
+            TimeoutError: it did not come in time; what was asked goes on.
+            RuntimeError: a loop runs on this thread, which the wait would hold up; await the reply there.
+        """
+        if timeout is not None:
+            timeout = _checks.seconds("timeout", timeout, zero=True)
+        if not self.done():
+            if asyncio._get_running_loop() is not None:
+                raise RuntimeError(
+                    "expected a thread without a running loop to call result(), got one that runs; await the reply"
+                )
+            done = Latch()
+            if not self._add((None, done)) and not done.wait(timeout):
+                raise TimeoutError(f"expected the store to answer within {timeout} s, got nothing yet; it goes on")
+        return self._outcome()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if not self.done():
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[None] = loop.create_future()
+            if not self._add((loop, future)):
+                yield from future
+        return self._outcome()
+
+    def settle(self, value: Any, error: BaseException | None = None) -> list[Waiter]:
+        """Record the answer, once; return whom to ``wake``."""
+        with self._lock:
+            self._error = error
+            self._value = value
+            waiters, self._waiters = self._waiters, []
+        return waiters
+
+    def _add(self, waiter: Waiter) -> bool:
+        """Have ``waiter`` woken; True if there is nothing to wait for."""
+        with self._lock:
+            if self._value is not _PENDING:
+                return True
+            self._waiters.append(waiter)
+            return False
+
+    def _outcome(self) -> T:
+        self._is_told = True
+        if self._error is None:
+            return self._value  # type: ignore[no-any-return]  # what the operation returned
+        try:
+            raise self._error
+        finally:
+            del self  # or the traceback, through this frame, would hold the reply that holds it
+
+    def __del__(self) -> None:
+        if self._error is not None and not self._is_told:
+            _logger.error("nobody asked how it went: %s: %s", type(self._error).__name__, self._error)
+
+    def __repr__(self) -> str:
+        state = "waiting" if not self.done() else "failed" if self._error is not None else "done"
+        return f"<Reply {state}>"
+
+
+class _Converted(Reply[U]):
+    """The answer of another reply in another shape."""
+
+    __slots__ = ("_fn", "_inner")
+
+    def __init__(self, inner: Reply[T], fn: Callable[[T], U]) -> None:
+        super().__init__()
+        self._inner: Reply[Any] = inner
+        self._fn: Callable[[Any], U] = fn
+
+    def done(self) -> bool:
+        return self._inner.done()
+
+    def _add(self, waiter: Waiter) -> bool:
+        return self._inner._add(waiter)
+
+    def _outcome(self) -> U:
+        return self._fn(self._inner._outcome())
+
+
+def wake(waiters: Iterable[Waiter]) -> None:
+    """Wake everybody, each loop once."""
+    of_loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for loop, waiter in waiters:
+        if loop is None:
+            waiter.set()
+        else:
+            of_loops.setdefault(loop, []).append(waiter)
+    for loop, futures in of_loops.items():
+        try:
+            loop.call_soon_threadsafe(_wake_on_loop, futures)
+        except RuntimeError:  # the loop is closed: nobody waits there any more
+            pass
+
+
+def _wake_on_loop(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():  # cancelled meanwhile
+            future.set_result(None)
