@@ -60,7 +60,8 @@ class Book(Protocol):
     def rescue(self, now: Moment, is_dead: Callable[[HolderInfo], bool]) -> list[Rescued]:
         """Take everything from the holders whose lease is over, of another boot, or of which ``is_dead`` is true.
 
-        Their jobs become suspects, PENDING and ALONE, with their attempt given back and a Failure of kind "lost"; those that ran alone
+        Their jobs become suspects, PENDING and ALONE, with their attempt given back and a Failure of kind "lost"; those that
+        ran alone
         and have reached ``max_crashes`` are FAILED, those whose cancel was asked CANCELLED. The holders are forgotten.
         """
 
@@ -75,7 +76,7 @@ class Book(Protocol):
         """
 
     def end(self, endings: Sequence[Ending], now: Moment) -> list[TaskState | None]:
-        """Record how runs ended; return the state that each row has now, None where the token was not the row's: fenced.
+        """Record how runs ended; return the state of each row then, None where the token was not the row's: fenced.
 
         An ending that is fenced changes nothing but the counter. Where a cancel was asked, all but COMPLETED gives
         CANCELLED. COMPLETED enqueues the follow-ups. CRASH at ``max_crashes`` gives FAILED. What ran alone and ends

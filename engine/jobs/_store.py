@@ -52,13 +52,13 @@ class Store(Protocol):
         """Have ``operation``, which changes nothing, done on the book as it is after all writes that were answered."""
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have ``listener()`` called, on any thread, soon after anything was changed by whomever; return how to stop it.
+        """Have ``listener()`` called, on any thread, soon after anybody changed anything; return how to stop it.
 
         Called once for many changes. It must not wait, and not raise.
         """
 
     def hold(self, holder: NewHolder, on_lost: Callable[[], None]) -> Reply[int]:
-        """Add a holder and keep its lease until ``let_go``; ``on_lost()`` is called on a thread of the store's when it was lost.
+        """Add a holder and keep its lease until ``let_go``; ``on_lost()`` is called when it was lost, on the store's thread.
 
         While anyone holds, the store also rescues (``on_rescue`` of its constructor hears of it).
         """
