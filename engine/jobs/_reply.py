@@ -22,8 +22,8 @@ __all__ = ["Reply", "wake"]
 T = TypeVar("T")
 U = TypeVar("U")
 
-#: Who waits: the future of a loop, or the latch of a thread.
-Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"] | tuple[None, Latch]
+#: Who waits: a coroutine by a future of its loop, or a thread.
+Waiter = asyncio.Future[None] | Latch
 
 _PENDING = object()
 _logger = logging.getLogger("engine.jobs")
@@ -82,15 +82,14 @@ class Reply(Generic[T]):
                     "expected a thread without a running loop to call result(), got one that runs; await the reply"
                 )
             done = Latch()
-            if not self._add((None, done)) and not done.wait(timeout):
+            if not self._add(done) and not done.wait(timeout):
                 raise TimeoutError(f"expected the store to answer within {timeout} s, got nothing yet; it goes on")
         return self._outcome()
 
     def __await__(self) -> Generator[Any, None, T]:
         if not self.done():
-            loop = asyncio.get_running_loop()
-            future: asyncio.Future[None] = loop.create_future()
-            if not self._add((loop, future)):
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            if not self._add(future):
                 yield from future
         return self._outcome()
 
@@ -151,11 +150,11 @@ class _Converted(Reply[U]):
 def wake(waiters: Iterable[Waiter]) -> None:
     """Wake everybody, each loop once."""
     of_loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-    for loop, waiter in waiters:
-        if loop is None:
+    for waiter in waiters:
+        if isinstance(waiter, Latch):
             waiter.set()
         else:
-            of_loops.setdefault(loop, []).append(waiter)
+            of_loops.setdefault(waiter.get_loop(), []).append(waiter)
     for loop, futures in of_loops.items():
         try:
             loop.call_soon_threadsafe(_wake_on_loop, futures)

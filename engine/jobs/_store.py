@@ -58,7 +58,7 @@ class Store(Protocol):
         """
 
     def hold(self, holder: NewHolder, on_lost: Callable[[], None]) -> Reply[int]:
-        """Add a holder and keep its lease until ``let_go``; ``on_lost()`` is called when it was lost, on the store's thread.
+        """Add a holder and keep its lease until ``let_go``; when it is lost ``on_lost()`` is called, on any thread.
 
         While anyone holds, the store also rescues (``on_rescue`` of its constructor hears of it).
         """
