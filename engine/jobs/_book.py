@@ -61,7 +61,8 @@ class Book(Protocol):
         """Take everything from the holders whose lease is over, of another boot, or of which ``is_dead`` is true.
 
         Their jobs become suspects, PENDING and ALONE, with their attempt given back and a Failure of kind "lost";
-        those that ran alone and have reached ``max_crashes`` are FAILED, those whose cancel was asked CANCELLED. The holders are forgotten.
+        those that ran alone and have reached ``max_crashes`` are FAILED, those whose cancel was asked
+        CANCELLED. The holders are forgotten.
         """
 
     # -- running
