@@ -108,6 +108,8 @@ class Claimed:
     created_at: float
     lock: str | None
     alone: bool
+    max_crashes: int = 3
+    then: str | None = None  #: as in NewJob: what its worker hands back as ``Ending.follow_ups``
 
 
 @dataclass(frozen=True, slots=True)
