@@ -29,15 +29,23 @@ __all__ = ["Book"]
 
 
 class Book(Protocol):
-    """Rows of jobs, holders, schedules and queues."""
+    """Rows of jobs, holders, schedules and queues.
+
+    When a row with a lock leaves RUNNING, or is cancelled or expires while it is READY or ALONE, then the best LOCKED
+    row of that lock *in each queue* is opened: one queue's pause is not another's. (Of many that expire at once, all
+    are cancelled first, and each lock opens once.) An id that cannot be one is that of a job that is not there.
+    """
 
     # -- into the queue
 
     def enqueue(self, jobs: Sequence[NewJob], now: Moment) -> list[int]:
         """Add PENDING rows; return their ids, ascending in the order of ``jobs``.
 
+        They are READY, or LATER where ``delay`` or ``at`` is ahead. A row that has expired does not hold its queueing
+        lock any more: it is cancelled for the new one.
+
         Raises:
-            AlreadyEnqueued: a ``queueing_lock`` is taken; none of ``jobs`` is added.
+            AlreadyEnqueued: a ``queueing_lock`` is taken (``job_id`` is None if by another of ``jobs``); none is added.
         """
 
     def enqueue_many(self, like: NewJob, args: Sequence[str], now: Moment) -> range:
@@ -55,39 +63,49 @@ class Book(Protocol):
         """
 
     def let_go(self, holder: int, now: Moment) -> int:
-        """Forget a holder and give back what it still holds, as End.GIVE_BACK does; return how many jobs that were."""
+        """Forget a holder and give back what it still holds, as End.GIVE_BACK does; return how many jobs that were.
+
+        A holder that is not there (any more) gives 0.
+        """
 
     def rescue(self, now: Moment, is_dead: Callable[[HolderInfo], bool]) -> list[Rescued]:
         """Take everything from the holders whose lease is over, of another boot, or of which ``is_dead`` is true.
 
         Their jobs become suspects, PENDING and ALONE, with their attempt given back and a Failure of kind "lost";
         those that ran alone and have reached ``max_crashes`` are FAILED, those whose cancel was asked
-        CANCELLED. The holders are forgotten.
+        CANCELLED. The holders are forgotten. The answer is in the order of ids; a lease is over at ``lease_until``.
         """
 
     # -- running
 
     def claim(self, claim: Claim, now: Moment) -> Claims:
-        """Open what is due, cancel what has expired, then move the most urgent READY rows to RUNNING.
+        """Cancel what has expired, in any queue; open what is due; then move the most urgent READY rows to RUNNING.
 
-        Order: priority, highest first, then id; queues compete by the same order, each within its own room. Paused
-        queues give nothing. A row whose lock is held, by a RUNNING row or by one claimed just now, becomes LOCKED. A
-        holder that does not exist (any more) gets nothing.
+        Order: priority, highest first, then id; queues compete by the same order, each within its own room. Rows are
+        met in that order until ``limit`` are claimed; those of a queue without room (left) are not met. One that is
+        passed over stays READY; after ``look_ahead`` of those no more of its queue are met. One whose lock is held, by
+        a RUNNING row or by one claimed just now, becomes LOCKED.
+
+        ``alone`` meets ALONE rows instead, whatever their names, and claims one. Paused queues are as if not asked
+        for, in all parts of the answer. A holder that does not exist (any more) gets ``Claims((), False, None)``, and
+        changes nothing. A book may cancel, open and lock a bounded number of rows a claim, and answers ``next_due`` 0
+        when there is more; else all that was due is open.
         """
 
     def end(self, endings: Sequence[Ending], now: Moment) -> list[TaskState | None]:
         """Record how runs ended; return the state of each row then, None where the token was not the row's: fenced.
 
         An ending that is fenced changes nothing but the counter. Where a cancel was asked, all but COMPLETED gives
-        CANCELLED. COMPLETED enqueues the follow-ups. CRASH at ``max_crashes`` gives FAILED. What ran alone and ends
-        is no suspect any more, and the crash that was counted before the run is taken back (CRASH counts it again).
+        CANCELLED. COMPLETED enqueues the follow-ups, but those whose queueing lock is taken. CRASH at ``max_crashes``
+        gives FAILED. What ran alone and ends is no suspect any more, and the crash that was counted before the run is
+        taken back (CRASH counts it again).
         """
 
     def report(self, job_id: int, token: int, progress: str) -> bool:
         """Record the progress of a run; False where it is fenced."""
 
     def cancels_asked(self, holders: Iterable[int]) -> list[tuple[int, int]]:
-        """Return (id, token) of the RUNNING rows of ``holders`` whose cancel was asked."""
+        """Return (id, token) of the RUNNING rows of ``holders`` whose cancel was asked, in the order of ids."""
 
     # -- from outside
 
@@ -97,14 +115,15 @@ class Book(Protocol):
     def requeue(self, job_id: int, now: Moment) -> bool:
         """Make a terminal row PENDING and READY, with attempt and crashes 0; False if it is not terminal or not there.
 
-        Its token goes on, its result goes, its history stays.
+        Its token goes up by one: so a queueing lock cannot keep it out, nor has it expired. Its result and progress go,
+        its history stays.
         """
 
     def prune(self, states: Sequence[TaskState], completed_before: float, limit: int) -> int:
         """Delete at most ``limit`` terminal rows that ended before the wall's ``completed_before``; return how many."""
 
     def pause(self, queue: str, paused: bool) -> None:
-        """Have claims give nothing from ``queue``, or give again."""
+        """Have claims give nothing from ``queue``, or give again (and forget it, where it has no rows)."""
 
     # -- periods
 
@@ -130,4 +149,4 @@ class Book(Protocol):
         """Return the states of those of ``job_ids`` that are there."""
 
     def statistics(self, now: Moment) -> Statistics:
-        """Count everything."""
+        """Count everything: queues that have rows or are paused, by name; holders by id; every counter, also at 0."""

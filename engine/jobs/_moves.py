@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 
 from engine import TaskState
 
-from ._records import End, Gate
+from ._moment import Moment
+from ._records import End, Failure, Gate
 
-__all__ = ["Standing", "after_end", "after_rescue", "before_run"]
+__all__ = ["Standing", "after_end", "after_rescue", "before_run", "lost"]
 
 _TERMINAL_OF = {
     End.COMPLETED: TaskState.COMPLETED,
@@ -63,6 +64,12 @@ def after_rescue(row: Standing) -> Standing:
     if was_alone and row.crashes >= row.max_crashes:
         return _ended(row, TaskState.FAILED)
     return replace(row, state=TaskState.PENDING, gate=Gate.ALONE, attempt=row.attempt - 1, suspect=True)
+
+
+def lost(attempt: int, token: int, worker: str, now: Moment) -> Failure:
+    """Return what the history says of a run whose holder died or lost its lease."""
+    error = f"the worker {worker} died or lost its lease"
+    return Failure(at=now.wall, attempt=attempt, token=token, kind="lost", error=error, worker=worker)
 
 
 def _ended(row: Standing, state: TaskState) -> Standing:

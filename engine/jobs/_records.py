@@ -118,9 +118,7 @@ class Claims:
 
     jobs: tuple[Claimed, ...]
     suspects: bool  #: suspects wait in these queues (those of ``jobs`` not counted)
-    next_due: (
-        float | None
-    )  #: seconds until the next job that is LATER in these queues may be due; None if there is none
+    next_due: float | None  #: seconds until a job that is LATER in these queues may be due; 0 to claim again at once
 
 
 class End(enum.StrEnum):
@@ -201,7 +199,7 @@ class JobInfo:
     lock: str | None
     queueing_lock: str | None
     created_at: float  #: UTC, as the next three
-    due_at: float | None  #: from when it may run; None for at once
+    due_at: float | None  #: from when it may run, of a LATER one; UTC, or as UTC as a duration can be told
     started_at: float | None  #: the last claim
     completed_at: float | None  #: of a terminal state
     expires_at: float | None  #: UTC, or as UTC as a duration can be told
@@ -241,7 +239,7 @@ class QueueStatistics:
     completed: int = 0
     failed: int = 0
     cancelled: int = 0
-    oldest_ready: float | None = None  #: seconds that the oldest READY job exists
+    oldest_ready: float | None = None  #: seconds since the READY job with the lowest id was enqueued, at least 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
