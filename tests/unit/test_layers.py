@@ -32,7 +32,8 @@ PRIVATE_FOR_ALL = frozenset({"_checks"})
 #: watches the front as the lanes see it.
 PRIVATE_FOR = {
     "testing": frozenset({"_inline", "_lanes", "_registry", "_scheduler"}),
-    "jobs": frozenset({"_latch"}),  # a wait that Ctrl-C cannot break
+    #: A wait that Ctrl-C cannot break; what ``@cpu`` and the like said of a function that becomes a job.
+    "jobs": frozenset({"_latch", "_options"}),
 }
 
 

@@ -1,0 +1,175 @@
+"""What a Jobs knows by name: tasks, hooks, routes, queues. The only place where a row's name finds code.
+
+Guarantees
+    Shared: ``_tasks``, ``_hooks``, ``_writers``.  Guarded by: ``_lock``, held for a few dict operations. Readers
+    take none: both are replaced, never changed.  Callers: any thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from types import CodeType, FrameType, MappingProxyType
+from typing import Any, TypeVar
+
+from .. import _checks
+from ._job_task import JobTask
+from ._names import check_name, check_pattern
+from .errors import UnknownTask
+
+__all__ = ["HOOKS", "Catalog", "Hook"]
+
+#: ``before_run(job)``, ``after_run(job, result)``, ``on_attempt_failed(job, error)``, ``on_failed(job, error)``.
+HOOKS = ("before_run", "after_run", "on_attempt_failed", "on_failed")
+
+Hook = Callable[..., Any]
+H = TypeVar("H", bound=Hook)
+T = TypeVar("T", bound="JobTask[..., Any]")
+
+
+class Catalog:
+    """Tasks by name, and what is said of all of them."""
+
+    def __init__(
+        self, *, routes: Mapping[str, str] | None = None, queues: Iterable[str] | Mapping[str, int | None] | None = None
+    ) -> None:
+        self._lock = threading.Lock()
+        self._tasks: dict[str, JobTask[..., Any]] = {}
+        self._writers: dict[str, CodeType | None] = {}  #: under which execution of its module each was defined
+        self._hooks: dict[str, tuple[Hook, ...]] = dict.fromkeys(HOOKS, ())
+        self._declared = _checked_queues(queues)
+        self.routes = _checked_routes(routes)  #: pattern of task names -> queue; the first that matches counts
+        for queue in self.routes.values():
+            self.check_queue("a queue in routes", queue)
+
+    # -- tasks
+
+    @property
+    def tasks(self) -> Mapping[str, JobTask[..., Any]]:
+        """Give the tasks by name, as they are now."""
+        return MappingProxyType(self._tasks)
+
+    def add(self, task: T) -> T:
+        """Register ``task``, in the place of one of the same function if its module or notebook cell is run again.
+
+        Raises:
+            ValueError: the name is another function's.
+        """
+        writer = _execution_of(task.fn)
+        with self._lock:
+            old = self._tasks.get(task.name)
+            if old is not None and not (_same_def(old, task) and writer not in (None, self._writers[task.name])):
+                raise _checks.wrong(
+                    "the name of a task", f"unique, and {_place(old)} has it already", task.name,
+                    f"say name=... for {_place(task)}",
+                )  # fmt: skip
+            self._tasks = {**self._tasks, task.name: task}
+            self._writers[task.name] = writer
+        return task
+
+    def task(self, name: str) -> JobTask[..., Any]:
+        """Return the task of this name.
+
+        Raises:
+            UnknownTask: there is none.
+        """
+        found = self._tasks.get(name)
+        if found is None:
+            raise UnknownTask(
+                f"expected a registered task, got {_checks.shown(name)}; import the module that defines it, or name it "
+                "as it was when the job was enqueued"
+            )
+        return found
+
+    # -- queues
+
+    @property
+    def queues(self) -> Mapping[str, int | None]:
+        """Give each queue with its bound of runs at once per worker (None: none): the declared ones, else all named."""
+        if self._declared is not None:
+            return MappingProxyType(self._declared)
+        named = {self.queue_of(task): None for task in self._tasks.values()}
+        return MappingProxyType({**named, **dict.fromkeys(self.routes.values())})
+
+    def check_queue(self, what: str, value: Any) -> str:
+        """Return ``value`` if it may be the name of a queue here.
+
+        Raises:
+            ValueError: it is no name, or queues were declared and it is none of them.
+        """
+        queue = check_name(what, value)
+        if self._declared is not None and queue not in self._declared:
+            known = ", ".join(repr(each) for each in sorted(self._declared))
+            raise _checks.wrong(what, f"one of the declared queues ({known})", queue, "add it to Jobs(queues=...)")
+        return queue
+
+    def queue_of(self, task: JobTask[..., Any]) -> str:
+        """Return where jobs of ``task`` go unless ``options(queue=...)`` says so: the first route, else its own."""
+        for pattern, queue in self.routes.items():
+            if fnmatchcase(task.name, pattern):
+                return queue
+        return task.queue
+
+    # -- hooks
+
+    def add_hook(self, event: str, hook: H) -> H:
+        """Have ``hook`` called at ``event``, after those that were added before."""
+        _checks.member("event", event, HOOKS)
+        if not callable(hook):
+            raise TypeError(f"expected a hook to be a function, got {_checks.shown(hook)}")
+        with self._lock:
+            self._hooks = {**self._hooks, event: (*self._hooks[event], hook)}
+        return hook
+
+    def hooks(self, event: str) -> tuple[Hook, ...]:
+        """Return what is to be called at ``event``, in order."""
+        return self._hooks[event]
+
+
+def _same_def(old: JobTask[..., Any], new: JobTask[..., Any]) -> bool:
+    return (old.fn.__module__, old.fn.__qualname__) == (new.fn.__module__, new.fn.__qualname__)
+
+
+def _place(task: JobTask[..., Any]) -> str:
+    code = getattr(task.fn, "__code__", None)
+    where = "" if code is None else f" ({code.co_filename}:{code.co_firstlineno})"
+    return f"{task.fn.__module__}.{task.fn.__qualname__}{where}"
+
+
+def _execution_of(fn: Callable[..., Any]) -> CodeType | None:
+    """Return the code of the outermost call under way in the module of ``fn``: another each time the module is run.
+
+    Two functions of one name in one file have the same; a reloaded module and a cell run again have another one.
+    """
+    found: CodeType | None = None
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals is getattr(fn, "__globals__", None):
+            found = frame.f_code
+        frame = frame.f_back
+    return found
+
+
+def _checked_queues(value: Any) -> dict[str, int | None] | None:
+    if value is None:
+        return None
+    if _checks.is_a(value, str) or not isinstance(value, Iterable):
+        raise _checks.wrong("queues", "names of queues, or their names with their bounds", value, 'use queues=["mail"]')
+    pairs = value.items() if isinstance(value, Mapping) else ((name, None) for name in value)
+    return {
+        check_name("a queue in queues", name): None if most is None else _checks.positive_int(f"queues[{name!r}]", most)
+        for name, most in pairs
+    }
+
+
+def _checked_routes(value: Any) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise _checks.wrong("routes", "a mapping of patterns to queues", value, 'use routes={"reports.*": "slow"}')
+    return {
+        check_pattern("a pattern in routes", pattern): check_name(f"routes[{pattern!r}]", queue)
+        for pattern, queue in value.items()
+    }

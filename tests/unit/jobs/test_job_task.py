@@ -1,0 +1,108 @@
+"""What ``@jobs.task`` makes of a function."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from engine import Lane, Priority, Retry, cpu
+from engine.jobs._jobs import Jobs
+from engine.jobs._store import Store
+from engine.jobs.errors import UnknownTask
+
+
+@pytest.fixture
+def jobs() -> Jobs:
+    return Jobs(cast(Store, object()))
+
+
+def test_a_task_is_called_as_its_function(jobs: Jobs) -> None:
+    @jobs.task
+    def double(number: int) -> int:
+        """Double it."""
+        return 2 * number
+
+    assert double(4) == 8
+    assert double.__doc__ == "Double it."
+    assert str(inspect.signature(double)) == "(number: int) -> int"
+    assert jobs.tasks[double.name] is double
+    assert double.name.endswith("test_a_task_is_called_as_its_function.<locals>.double")
+
+
+async def test_a_task_of_a_coroutine_function_is_awaited_as_one(jobs: Jobs) -> None:
+    @jobs.task(name="it")
+    async def double(number: int) -> int:
+        return 2 * number
+
+    assert await double(number=4) == 8
+    assert inspect.iscoroutinefunction(type(double).__call__)
+
+
+def test_settings_are_attributes(jobs: Jobs) -> None:
+    retry = Retry(max_attempts=5)
+
+    @jobs.task(name="mail.send", queue="mail", lane="thread", timeout=30, retry=retry, priority="high", max_crashes=2)
+    def send() -> None: ...
+
+    assert (send.name, send.queue, send.lane, send.timeout) == ("mail.send", "mail", Lane.THREAD, 30.0)
+    assert (send.retry, send.priority, send.max_crashes) == (retry, Priority.HIGH, 2)
+
+
+def test_what_cpu_says_counts_where_the_task_says_nothing(jobs: Jobs) -> None:
+    @jobs.task(timeout=5)
+    @cpu(timeout=30, priority=7)
+    def burn() -> None: ...
+
+    assert (burn.lane, burn.timeout, burn.priority) == (Lane.PROCESS, 5.0, 7)
+
+
+def test_a_generator_function_is_refused(jobs: Jobs) -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    with pytest.raises(TypeError, match="got the generator function"):
+        jobs.task(numbers)
+    assert not jobs.tasks
+
+
+def test_a_second_function_of_a_name_is_refused(jobs: Jobs) -> None:
+    jobs.task(name="a")(lambda: None)
+    with pytest.raises(ValueError, match=r"expected the name of a task to be unique, and .*test_job_task.py.* got 'a'"):
+        jobs.task(name="a")(lambda: None)
+
+
+def test_two_functions_of_one_name_in_one_module_are_refused(jobs: Jobs) -> None:
+    source = "@jobs.task\ndef send(): ...\n" * 2
+    with pytest.raises(ValueError, match="unique"):
+        exec(source, {"jobs": jobs, "__name__": "mail"})
+
+
+def test_a_cell_that_is_run_again_replaces_its_task(jobs: Jobs) -> None:
+    cell: dict[str, Any] = {"jobs": jobs, "__name__": "mail"}
+    for number in range(3):
+        exec(f"@jobs.task\ndef send(): return {number}\n", cell)
+    assert jobs.tasks["mail.send"]() == 2
+
+
+def test_an_unknown_name_says_what_to_do(jobs: Jobs) -> None:
+    with pytest.raises(UnknownTask, match="got 'nobody'; import the module"):
+        jobs.catalog.task("nobody")
+
+
+def test_routes_win_over_the_queue_of_a_task(jobs: Jobs) -> None:
+    jobs = Jobs(cast(Store, object()), routes={"reports.daily": "fast", "reports.*": "slow", "*": "rest"})
+    names = ["reports.daily", "reports.weekly", "mail.send"]
+    tasks = [jobs.task(name=name, queue="own")(lambda: None) for name in names]
+    assert [jobs.catalog.queue_of(each) for each in tasks] == ["fast", "slow", "rest"]
+
+
+def test_hooks_are_called_in_their_order(jobs: Jobs) -> None:
+    @jobs.before_run
+    def first(job: object) -> None: ...
+
+    @jobs.before_run
+    async def second(job: object) -> None: ...
+
+    assert jobs.catalog.hooks("before_run") == (first, second)
+    assert jobs.catalog.hooks("on_failed") == ()
