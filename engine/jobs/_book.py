@@ -31,9 +31,10 @@ __all__ = ["Book"]
 class Book(Protocol):
     """Rows of jobs, holders, schedules and queues.
 
-    When a row with a lock leaves RUNNING, or is cancelled or expires while it is READY or ALONE, then the best LOCKED
-    row of that lock *in each queue* is opened: one queue's pause is not another's. (Of many that expire at once, all
-    are cancelled first, and each lock opens once.) An id that cannot be one is that of a job that is not there.
+    When a row with a lock leaves RUNNING, or is cancelled or expires while it is READY or ALONE, and nobody holds the
+    lock then, the best LOCKED row of that lock *in each queue* is opened: one queue's pause is not another's. (Of many
+    that expire at once, all are cancelled first, and each lock opens once.) An id that cannot be one is that of a job
+    that is not there.
     """
 
     # -- into the queue
@@ -79,7 +80,7 @@ class Book(Protocol):
     # -- running
 
     def claim(self, claim: Claim, now: Moment) -> Claims:
-        """Cancel what has expired, in any queue; open what is due; then move the most urgent READY rows to RUNNING.
+        """Cancel what has expired in any queue; open what is due in these; move the most urgent READY rows to RUNNING.
 
         Order: priority, highest first, then id; queues compete by the same order, each within its own room. Rows are
         met in that order until ``limit`` are claimed; those of a queue without room (left) are not met. One that is
@@ -120,7 +121,10 @@ class Book(Protocol):
         """
 
     def prune(self, states: Sequence[TaskState], completed_before: float, limit: int) -> int:
-        """Delete at most ``limit`` terminal rows that ended before the wall's ``completed_before``; return how many."""
+        """Delete at most ``limit`` terminal rows that ended before the wall's ``completed_before``; return how many.
+
+        One state after the other, as ``states`` says; of each those that ended first, by id where they ended together.
+        """
 
     def pause(self, queue: str, paused: bool) -> None:
         """Have claims give nothing from ``queue``, or give again (and forget it, where it has no rows)."""
