@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from tests.support import REPOSITORY
 
-ROW = re.compile(r"\b[WSNARTE]\d{1,2}\b")
+ROW = re.compile(r"\b[WSNARTQJXE]\d{1,3}\b")
 
 
 def rows_of_the_list() -> list[str]:
