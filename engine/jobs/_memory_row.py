@@ -7,12 +7,10 @@ from typing import Any
 from engine import TaskState
 
 from ._moment import Moment
-from ._moves import Standing
+from ._moves import FAILURES_KEPT, Standing
 from ._records import Claimed, Failure, Filter, Gate, HolderInfo, JobInfo, NewJob
 
-__all__ = ["FAILURES_KEPT", "Row"]
-
-FAILURES_KEPT = 100
+__all__ = ["Row"]
 
 
 @dataclass(slots=True)

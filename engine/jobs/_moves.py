@@ -7,7 +7,16 @@ from engine import TaskState
 from ._moment import Moment
 from ._records import End, Failure, Gate
 
-__all__ = ["TERMINAL", "WRONG_CLOCK_SECONDS", "Standing", "after_end", "after_rescue", "before_run", "lost"]
+__all__ = [
+    "FAILURES_KEPT",
+    "TERMINAL",
+    "WRONG_CLOCK_SECONDS",
+    "Standing",
+    "after_end",
+    "after_rescue",
+    "before_run",
+    "lost",
+]
 
 _TERMINAL_OF = {
     End.COMPLETED: TaskState.COMPLETED,
@@ -16,6 +25,7 @@ _TERMINAL_OF = {
 }
 TERMINAL = frozenset(_TERMINAL_OF.values())
 
+FAILURES_KEPT = 100  #: of each job, the last
 WRONG_CLOCK_SECONDS = 86_400.0  #: a period that was noted so far in the future comes from a clock that was wrong
 
 

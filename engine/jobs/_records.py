@@ -36,7 +36,7 @@ class Gate(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """What becomes a row. Everything in it has been checked."""
+    """What becomes a row. Everything in it has been checked; of ``delay`` and ``at`` one is None at least."""
 
     queue: str
     name: str

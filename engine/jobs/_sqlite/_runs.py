@@ -1,0 +1,122 @@
+"""RUNNING rows: finding them, and how they leave that state. The one place where a run's end changes a row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine import TaskState
+
+from .._moment import Moment
+from .._moves import FAILURES_KEPT, Standing
+from .._records import Failure, Gate
+from ._locks import open_next
+
+if TYPE_CHECKING:
+    import apsw
+
+__all__ = ["Change", "Run", "add_failures", "leave", "runs_of_holders", "runs_of_ids"]
+
+_COLUMNS = (
+    "SELECT id, token, name, lock, attempt, crashes, max_crashes, suspect, alone, cancel_requested FROM jobs"
+    " WHERE state = 'running' AND "
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A RUNNING row."""
+
+    id: int
+    token: int
+    name: str
+    lock: str | None
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a run leaves RUNNING."""
+
+    run: Run
+    after: Standing
+    delay: float = 0.0
+    result: str | None = None
+
+
+def runs_of_ids(connection: apsw.Connection, ids: Iterable[int]) -> dict[int, Run]:
+    """Return those of ``ids`` that run."""
+    rows = connection.execute(_COLUMNS + "id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),))
+    return {row[0]: _run(*row) for row in rows}
+
+
+def runs_of_holders(connection: apsw.Connection, holders: Iterable[int]) -> list[Run]:
+    """Return what runs for ``holders``, in the order of ids."""
+    rows = connection.execute(_COLUMNS + "holder IN (SELECT value FROM json_each(?))", (json.dumps(list(holders)),))
+    return [_run(*row) for row in sorted(rows)]
+
+
+def _run(
+    id: int, token: int, name: str, lock: str | None, attempt: int, crashes: int, max_crashes: int,
+    suspect: int, alone: int, cancel_requested: int,
+) -> Run:  # fmt: skip
+    standing = Standing(
+        TaskState.RUNNING, None, attempt, crashes, max_crashes, bool(suspect), bool(alone), bool(cancel_requested)
+    )
+    return Run(id, token, name, lock, standing)
+
+
+def leave(connection: apsw.Connection, changes: Sequence[Change], now: Moment) -> None:
+    """Take rows out of RUNNING, and open those that waited for their locks."""
+    connection.executemany(
+        "UPDATE jobs SET state = ?, gate = ?, attempt = ?, crashes = ?, suspect = ?, alone = 0, cancel_requested = ?,"
+        " due_steady = ?, completed_at = ?, result = ?, holder = NULL WHERE id = ?",
+        [_values(change, now) for change in changes],
+    )
+    for change in changes:
+        if change.run.lock is not None:
+            open_next(connection, change.run.lock)
+
+
+def _values(change: Change, now: Moment) -> tuple[Any, ...]:
+    after = change.after
+    due = now.steady + change.delay if after.gate is Gate.LATER else None
+    ended = None if after.state is TaskState.PENDING else now.wall
+    return (
+        after.state.value, after.gate, after.attempt, after.crashes, after.suspect, after.cancel_requested,
+        due, ended, change.result, change.run.id,
+    )  # fmt: skip
+
+
+def add_failures(connection: apsw.Connection, failures: Sequence[tuple[int, Failure]]) -> None:
+    """Add to the histories of jobs, and forget what is older than their last ``FAILURES_KEPT``."""
+    for job, failure in failures:
+        connection.execute(
+            "INSERT INTO failures (job, at, attempt, token, kind, error, worker, traceback)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (job, failure.at, failure.attempt, failure.token, *map(_encodable, _texts(failure))),
+        )
+        if failure.token > FAILURES_KEPT:  # a run adds one at most
+            connection.execute(
+                "DELETE FROM failures WHERE job = ?1 AND id <="
+                " (SELECT id FROM failures WHERE job = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                (job, FAILURES_KEPT),
+            )
+
+
+def _texts(failure: Failure) -> tuple[str, str, str, str]:
+    return (failure.kind, failure.error, failure.worker, failure.traceback)
+
+
+def _encodable(text: str) -> str:
+    """Return ``text`` without lone surrogates: an error's message may carry a file's name that is no Unicode.
+
+    The end of a run must not fail because of what an error says.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace").decode()
+    return text
