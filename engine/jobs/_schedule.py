@@ -41,7 +41,7 @@ class Schedule:
             yield datetime.fromtimestamp(instant, self.zone)
 
     def due(self, seen: float, now: float) -> float | None:
-        """Return the period to enqueue of those in (seen, now]: the latest or none, so there is never a flood of them."""
+        """Return the period to enqueue of those in (seen, now]: the latest or none, so that they come in no flood."""
         at = last_in(self.timetable, seen, now)
         return at if at is not None and (self.catch_up == "last" or now - at <= ON_TIME) else None
 
