@@ -1,0 +1,179 @@
+"""Connections to the file of a store, each for one use, all with the same settings."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..errors import StoreError
+from . import _guard
+from ._faults import Fault, fault_of, told
+from ._library import apsw, is_wal_safe, version
+from ._patience import Patience, for_seconds, in_pieces
+
+__all__ = ["CallersConnection", "Database"]
+
+C = TypeVar("C", bound=apsw.Connection)
+
+_BUSY_SECONDS = 30.0  #: that a connection without patience of its own waits for another process
+_WAL_BYTES = 8 << 20  #: to which a WAL that had to grow larger is cut back when it begins anew
+_SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
+#: A journal that was deleted stays so when its directory is written, which only EXTRA does.
+_SYNCHRONOUS_OF_DELETE = {"full": "EXTRA", "normal": "FULL"}
+
+_logger = logging.getLogger("engine.jobs")
+
+
+class CallersConnection(apsw.Connection):
+    """A connection that somebody outside uses; ``on_close`` is called once when it closes."""
+
+    on_close: Callable[[], None] | None = None
+
+    def close(self, force: bool = False) -> None:
+        """Close it."""
+        super().close(force)
+        self._closed()
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether it was not closed yet."""
+        return self.on_close is not None
+
+    def _closed(self) -> None:
+        on_close, self.on_close = self.on_close, None
+        if on_close is not None:
+            on_close()
+
+    def __del__(self) -> None:
+        self._closed()
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where the file is, and how it is opened."""
+
+    path: str
+    key: _guard.Key
+    synchronous: str = "full"
+    vfs: str | None = None
+    sqlite: str = apsw.sqlite_lib_version()
+    max_bytes: int | None = None  #: what the file may grow to, its WAL not counted
+
+    def connect(self, patience: Patience | None = None) -> apsw.Connection:
+        """Open a connection that may write.
+
+        Raises:
+            StoreError: it cannot be opened; the message says why.
+        """
+        connection = self._opened(apsw.Connection, patience)
+        # A file that came from elsewhere may hold code of its own, which would run when we write.
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
+        return connection
+
+    def connect_caller(self) -> CallersConnection:
+        """Open a connection for somebody outside."""
+        connection = self._opened(CallersConnection, None)
+        connection.transaction_mode = "IMMEDIATE"  # of ``with connection:``; a lock that is asked for later may fail
+        key = self.key
+        connection.on_close = lambda: _guard.release(key)
+        return connection
+
+    def close(self, connection: apsw.Connection) -> None:
+        """Close a connection of ``connect`` whose work is done, whatever becomes of the last checkpoint."""
+        try:
+            connection.close()
+        except apsw.Error:
+            _logger.debug("closing a connection failed", exc_info=True)
+        _guard.release(self.key)
+
+    def _opened(self, kind: type[C], patience: Patience | None) -> C:
+        try:
+            connection = kind(self.path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=self.vfs)
+        except apsw.Error as error:
+            raise told(error, self.path) from error
+        try:
+            self._check_same()
+            connection.set_busy_handler(in_pieces(patience) if patience else for_seconds(_BUSY_SECONDS))
+            self._set_up(connection)
+        except BaseException as error:
+            system_errno = connection.system_errno
+            connection.close()
+            raise told(error, self.path, system_errno) from error
+        _guard.protect(self.key, self.path)
+        return connection
+
+    def _check_same(self) -> None:
+        """Refuse a file that somebody has put into the place of the one that was looked at."""
+        if self.vfs is None and _guard.key_of(self.path) != self.key:
+            raise StoreError(f"expected {self.path} to stay the same file, got another in its place", path=self.path)
+
+    def _set_up(self, connection: apsw.Connection) -> None:
+        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+        connection.pragma("mmap_size", 0)  # a damaged page would end the process with SIGBUS
+        connection.pragma("cell_size_check", 1)
+        connection.pragma("temp_store", "MEMORY")
+        connection.pragma("journal_size_limit", _WAL_BYTES)
+        if connection.pragma("journal_mode") != "wal" or not is_wal_safe(version(self.sqlite)):
+            self._set_journal(connection)
+        is_wal = connection.pragma("journal_mode") == "wal"
+        connection.pragma("synchronous", (_SYNCHRONOUS if is_wal else _SYNCHRONOUS_OF_DELETE)[self.synchronous])
+        if self.max_bytes is not None:
+            connection.pragma("max_page_count", max(1, self.max_bytes // int(connection.pragma("page_size"))))
+
+    # -- the journal
+
+    def _set_journal(self, connection: apsw.Connection) -> None:
+        if is_wal_safe(version(self.sqlite)):
+            if _has_wal(connection):
+                return
+            why = "its file system cannot share memory between processes"
+        else:
+            why = f"SQLite {self.sqlite} can lose what was committed to a WAL; apsw with SQLite 3.51.3 or later cannot"
+        if not _has_delete(connection):
+            raise StoreError(
+                f"expected {self.path} to do without a WAL, which cannot be used here ({why}), got one that others "
+                "use; stop them, and open it again", path=self.path,
+            )  # fmt: skip
+        _logger.warning("%s is used with a rollback journal, which is slower than a WAL: %s", self.path, why)
+
+
+def _has_wal(connection: apsw.Connection) -> bool:
+    """Turn the WAL on; False where there can be none."""
+    try:
+        if _journal_mode(connection, "WAL") != "wal":
+            return False
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get  # noqa: B018  # the first look shares memory
+    except (apsw.IOError, apsw.CantOpenError) as error:
+        if fault_of(error, connection.system_errno) is Fault.FULL:
+            raise
+        return False
+    return True
+
+
+def _has_delete(connection: apsw.Connection) -> bool:
+    """Turn the WAL off, which needs the file for us alone; False if others use it."""
+    connection.pragma("locking_mode", "EXCLUSIVE")  # so that a WAL that is there is read without shared memory
+    try:
+        is_off = _journal_mode(connection, "DELETE") == "delete"
+        connection.pragma("locking_mode", "NORMAL")
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get  # noqa: B018  # gives the lock back
+    except apsw.BusyError:
+        return False
+    return is_off
+
+
+def _journal_mode(connection: apsw.Connection, mode: str) -> str:
+    """Change the journal; SQLite asks no busy handler while another connection does the same."""
+    end = time.monotonic() + _BUSY_SECONDS
+    handler = for_seconds(_BUSY_SECONDS)
+    while True:
+        try:
+            return str(connection.pragma("journal_mode", mode))
+        except apsw.BusyError:
+            if time.monotonic() >= end or not handler(0):
+                raise
