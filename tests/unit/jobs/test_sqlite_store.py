@@ -1,0 +1,260 @@
+"""A store in a file: what is asked is done, committed and answered."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.jobs._book import Book
+from engine.jobs._moment import Moment
+from engine.jobs._records import Filter, NewHolder, NewJob
+from engine.jobs._sqlite import _boot
+from engine.jobs._sqlite._store import SQLiteStore
+from engine.jobs.errors import AlreadyEnqueued, StoreClosed, StoreError, StoreFull
+
+PATIENCE = 20.0
+JOB = NewJob(queue="q", name="job", args="{}")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SQLiteStore]:
+    opened = SQLiteStore(tmp_path / "jobs.db")
+    yield opened
+    opened.close()
+
+
+def enqueue(book: Book, now: Moment) -> int:
+    return book.enqueue([JOB], now)[0]
+
+
+def ids_in(store: SQLiteStore) -> list[int]:
+    found = store.read(lambda book, now: book.find(Filter(limit=100_000, oldest_first=True)))
+    return [job.id for job in found.result(PATIENCE)]
+
+
+def holder(lease: float = 30.0) -> NewHolder:
+    me = _boot.this_process()
+    return NewHolder(name="test", pid=me.pid, pid_started=me.started, namespace=me.namespace, lease=lease)
+
+
+def test_what_is_answered_is_read_by_another_store(store: SQLiteStore, tmp_path: Path) -> None:
+    job_id = store.write(enqueue).result(PATIENCE)
+    other = SQLiteStore(tmp_path / "jobs.db")
+    try:
+        assert ids_in(other) == [job_id]
+    finally:
+        other.close()
+
+
+async def test_many_coroutines_await_each_its_own_commit(store: SQLiteStore) -> None:
+    async def ask() -> int:
+        return await store.write(enqueue)
+
+    ids = await asyncio.gather(*[ask() for _ in range(500)])
+    found = await store.read(lambda book, now: book.find(Filter(limit=1000)))
+    assert sorted(ids, reverse=True) == [job.id for job in found]
+    assert len(set(ids)) == 500
+
+
+def test_an_operation_that_raises_answers_itself_only(store: SQLiteStore) -> None:
+    locked = NewJob(queue="q", name="job", args="{}", queueing_lock="one")
+    replies = [store.write(lambda book, now: book.enqueue([locked], now)) for _ in range(20)]
+    replies += [store.write(lambda book, now: book.enqueue([JOB], now)) for _ in range(5)]
+    kinds: list[type] = []
+    for reply in replies:
+        try:
+            kinds.append(type(reply.result(PATIENCE)))
+        except AlreadyEnqueued:
+            kinds.append(AlreadyEnqueued)
+    assert sorted(kind.__name__ for kind in kinds) == ["AlreadyEnqueued"] * 19 + ["list"] * 6
+    assert len(ids_in(store)) == 6
+
+
+def test_an_operation_that_raises_half_way_has_changed_nothing_and_spoils_no_other(store: SQLiteStore) -> None:
+    def half(book: Book, now: Moment) -> None:
+        book.enqueue([JOB], now)
+        raise ArithmeticError("half way")
+
+    gate = threading.Event()
+    store.write(lambda book, now: gate.wait(PATIENCE))  # the others make one transaction behind it
+    good = [store.write(enqueue) for _ in range(3)]
+    bad = [store.write(half) for _ in range(3)]
+    good += [store.write(enqueue) for _ in range(3)]
+    gate.set()
+    ids = [reply.result(PATIENCE) for reply in good]
+    for reply in bad:
+        with pytest.raises(ArithmeticError):
+            reply.result(PATIENCE)
+    assert ids_in(store) == ids
+
+
+def test_operations_of_one_thread_are_done_in_their_order(store: SQLiteStore) -> None:
+    seen: list[int] = []
+
+    def noted(number: int, book: Book, now: Moment) -> None:
+        seen.append(number)
+
+    replies = [store.write(partial(noted, n)) for n in range(3000)]
+    replies[-1].result(PATIENCE)
+    assert seen == list(range(3000))
+
+
+def test_a_listener_hears_own_commits_and_those_of_others(
+    store: SQLiteStore, tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    heard = threading.Event()
+    stop = store.listen(heard.set)
+    other = SQLiteStore(tmp_path / "jobs.db")
+    try:
+        eventually(heard.is_set)  # it looks once when somebody begins to listen
+        for writer in (store, other, store):
+            heard.clear()
+            writer.write(enqueue).result(PATIENCE)
+            assert heard.wait(PATIENCE)
+    finally:
+        stop()
+        other.close()
+
+
+def test_a_transaction_that_changed_nothing_tells_nobody(store: SQLiteStore) -> None:
+    called: list[int] = []
+    store.listen(lambda: called.append(1))
+    store.write(enqueue).result(PATIENCE)
+    store.write(lambda book, now: None).result(PATIENCE)  # by now the listener has heard of the first
+    before = len(called)
+    for _ in range(20):
+        store.write(lambda book, now: book.cancels_asked([1])).result(PATIENCE)
+    assert len(called) <= before + 1  # the first look for others' commits may come in between
+
+
+def test_close_finishes_what_waits_and_then_refuses(store: SQLiteStore, tmp_path: Path) -> None:
+    replies = [store.write(enqueue) for _ in range(500)]
+    store.close()
+    assert len({reply.result(0) for reply in replies}) == 500
+    for ask in (lambda: store.write(enqueue), lambda: store.read(enqueue), lambda: store.query("SELECT 1"), store.open):
+        with pytest.raises(StoreClosed, match=r"jobs\.db after close"):
+            ask()
+    store.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["jobs.db"]
+
+
+def test_a_store_that_was_never_used_makes_no_file(tmp_path: Path) -> None:
+    SQLiteStore(tmp_path / "jobs.db").close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_queue_refuses_a_loop_and_has_a_thread_wait(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "jobs.db", max_waiting=10)
+    gate = threading.Event()
+    began = threading.Event()
+
+    def block(book: Book, now: Moment) -> None:
+        began.set()
+        gate.wait(PATIENCE)
+
+    async def flood() -> None:
+        for _ in range(20):
+            store.write(enqueue)
+
+    try:
+        store.write(block)
+        assert began.wait(PATIENCE)
+        with pytest.raises(StoreFull, match="expected fewer than 10 operations to wait"):
+            asyncio.run(flood())
+        store.write(enqueue, keep=True)  # an end of a run is let in
+        waiting = threading.Thread(target=lambda: store.write(enqueue).result(PATIENCE))
+        waiting.start()
+        gate.set()
+        waiting.join(PATIENCE)
+        assert not waiting.is_alive()
+        assert len(ids_in(store)) == 12
+    finally:
+        gate.set()
+        store.close()
+
+
+def test_close_gives_back_what_is_held(store: SQLiteStore, tmp_path: Path) -> None:
+    store.hold(holder(), lambda: None).result(PATIENCE)
+    store.close()
+    other = SQLiteStore(tmp_path / "jobs.db")
+    try:
+        assert other.read(lambda book, now: book.statistics(now)).result(PATIENCE).holders == ()
+    finally:
+        other.close()
+
+
+def test_a_callers_transaction_is_all_or_nothing_and_is_noticed(store: SQLiteStore) -> None:
+    heard = threading.Event()
+    store.listen(heard.set)
+    connection = store.connect()
+    connection.execute("CREATE TABLE mine (a)")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO mine VALUES (1)")
+    store.write_in(connection, enqueue)
+    connection.execute("ROLLBACK")
+    assert ids_in(store) == []
+    store.write(lambda book, now: None).result(PATIENCE)
+    heard.clear()
+    with connection:
+        connection.execute("INSERT INTO mine VALUES (2)")
+        job_id = store.write_in(connection, enqueue)
+    assert heard.wait(PATIENCE)
+    assert ids_in(store) == [job_id]
+    assert store.query("SELECT a FROM mine").result(PATIENCE) == [{"a": 2}]
+    connection.close()
+
+
+def test_a_strange_connection_and_one_without_a_transaction_are_refused(store: SQLiteStore) -> None:
+    connection = store.connect()
+    with pytest.raises(ValueError, match="expected connection to be inside a transaction"):
+        store.write_in(connection, enqueue)
+    connection.close()
+    for strange in (connection, object(), None):
+        with pytest.raises(ValueError, match=r"expected connection to be one that connect\(\) of this store gave"):
+            store.write_in(strange, enqueue)
+
+
+WRITES = [
+    "DELETE FROM jobs",
+    "INSERT INTO queues VALUES ('x')",
+    "CREATE TABLE x (a)",
+    "ATTACH 'other.db' AS other",
+    "PRAGMA user_version = 7",
+    "PRAGMA journal_mode = DELETE",
+    "BEGIN IMMEDIATE",
+    "CREATE TEMP TABLE x (a)",
+]
+
+
+@pytest.mark.parametrize("sql", WRITES)
+def test_a_query_that_writes_is_refused(store: SQLiteStore, sql: str) -> None:
+    with pytest.raises(StoreError, match="expected a query that only reads"):
+        store.query(sql).result(PATIENCE)
+    assert store.query("SELECT count(*) AS n FROM jobs").result(PATIENCE) == [{"n": 0}]
+
+
+def test_a_query_that_is_wrong_or_takes_for_ever_says_so(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "jobs.db", query_seconds=0.05)
+    endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
+    try:
+        for sql, said in (
+            ("SELEKT 1", "expected a query that SQLite understands"),
+            ("SELECT 1; SELECT 2", "expected one statement"),
+            ("SELECT 1 AS a, 2 AS a", "expected columns of different names, got a, a"),
+            (endless, r"expected the query to end within 0\.05 s"),
+        ):
+            with pytest.raises(StoreError, match=said):
+                store.query(sql).result(PATIENCE)
+        assert store.query("SELECT ? AS a", (5,)).result(PATIENCE) == [{"a": 5}]
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("path", ["", ":memory:", "file:jobs.db", "a\0b", 7, None])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(ValueError, match="expected path to be the path of a file"):
+        SQLiteStore(path)
