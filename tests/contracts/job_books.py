@@ -74,9 +74,9 @@ def sqlite(folder: Path) -> Iterator[Transaction]:
         finally:
             connection.execute("COMMIT")
 
-    yield transaction
-    assert connection.pragma("integrity_check") == "ok"
-    connection.close()
+    with contextlib.closing(connection):
+        yield transaction
+        assert connection.pragma("integrity_check") == "ok"
 
 
 KITS: dict[str, Kit] = {"memory": memory, "sqlite": sqlite}
