@@ -164,6 +164,24 @@ class Books(RuleBasedStateMachine):
     def claim(self, holder: int, drawn: dict[str, Any]) -> MultipleResults[Claimed]:
         return multiple(*self._claim_it(Claim(holder=holder, **drawn)))
 
+    @rule(target=runs, alone=st.booleans())
+    def claim_all(self, alone: bool) -> MultipleResults[Claimed]:
+        """Claim by a holder that lives, whatever becomes of the others."""
+        return multiple(*self._claim_it(Claim(holder=self._hold(40.0), queues=ALL_ROOMS, limit=9, alone=alone)))
+
+    @rule(end=ends, delay=delays, asks_to_cancel=st.booleans())
+    def end_one_that_runs(self, end: End, delay: float, asks_to_cancel: bool) -> None:
+        """End the run of the oldest job that runs."""
+        run = next((job for job in self.seen.values() if job.state is TaskState.RUNNING), None)
+        if run is None:
+            return
+        if asks_to_cancel:
+            assert self.do(lambda book, now: book.cancel(run.id, now)) is Cancelled.ASKED
+        ending = Ending(run.id, run.token, end, delay=delay)
+        (state,) = self.do(lambda book, now: book.end([ending], now))
+        if asks_to_cancel:
+            assert state is (TaskState.COMPLETED if end is End.COMPLETED else TaskState.CANCELLED)
+
     @rule(
         first=runs, second=st.one_of(st.none(), runs), end=ends, delay=delays, has_failure=st.booleans(),
         follow_ups=st.lists(new_jobs(), max_size=1),
@@ -344,7 +362,7 @@ def _answer(desk: Desk, operation: Callable[[Book, Moment], Any]) -> Any:
 
 Books.TestCase.settings = settings(
     max_examples=2000 if LONG else 60,
-    stateful_step_count=60 if LONG else 30,
+    stateful_step_count=60 if LONG else 40,
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
