@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from engine import TaskState
 
@@ -47,6 +48,7 @@ class MemoryBook:
         self._paused: set[str] = set()
         self._counters = {"fenced": 0, "rescued": 0, "lost_holders": 0}
         self._last_id = self._last_holder = 0
+        self.changes = 0  #: grows with whatever is changed, leases apart
 
     # -- into the queue
 
@@ -85,6 +87,7 @@ class MemoryBook:
         return next(rows, None)
 
     def _add(self, job: NewJob, now: Moment) -> int:
+        self.changes += 1
         self._last_id += 1
         row = Row.of(self._last_id, job, now)
         self._rows[row.id] = self._pending[row.id] = row
@@ -94,6 +97,7 @@ class MemoryBook:
 
     def hold(self, holder: NewHolder, now: Moment) -> int:
         """Add a holder."""
+        self.changes += 1
         self._last_holder += 1
         self._holders[self._last_holder] = HolderInfo(
             id=self._last_holder, name=holder.name, pid=holder.pid, pid_started=holder.pid_started,
@@ -115,6 +119,7 @@ class MemoryBook:
         rows = self._held_by(holder)
         for row in rows:
             self._end_run(row, Ending(row.id, row.token, End.GIVE_BACK), now)
+        self.changes += holder in self._holders
         self._holders.pop(holder, None)
         return len(rows)
 
@@ -125,6 +130,7 @@ class MemoryBook:
         rescued.sort(key=lambda job: job.id)
         for info in lost_holders:
             del self._holders[info.id]
+        self.changes += len(lost_holders)
         self._counters["lost_holders"] += len(lost_holders)
         self._counters["rescued"] += len(rescued)
         return rescued
@@ -151,7 +157,7 @@ class MemoryBook:
         self._cancel_pending([row for row in self._pending.values() if row.has_expired(now)], now)
         for row in self._waiting(Gate.LATER, rooms):
             if row.is_due(now):
-                row.set(gate=Gate.READY)
+                self._set(row, gate=Gate.READY)
         claimed = (self._claim_alone if claim.alone else self._claim_ready)(rooms, claim, now)
         return Claims(
             tuple(row.claimed() for row in claimed),
@@ -171,7 +177,7 @@ class MemoryBook:
             if row.new.name in claim.passed_over:
                 looks[queue] -= 1
             elif row.new.lock in self._locks:
-                row.set(gate=Gate.LOCKED)
+                self._set(row, gate=Gate.LOCKED)
             else:
                 rooms[queue] -= 1
                 claimed.append(self._start(row, claim, now))
@@ -181,8 +187,12 @@ class MemoryBook:
         for row in self._waiting(Gate.ALONE, rooms):
             if row.new.lock not in self._locks:
                 return [self._start(row, claim, now)]
-            row.set(gate=Gate.LOCKED)
+            self._set(row, gate=Gate.LOCKED)
         return []
+
+    def _set(self, row: Row, **changes: Any) -> None:
+        self.changes += 1
+        row.set(**changes)
 
     def _waiting(self, gate: Gate, queues: Iterable[str]) -> list[Row]:
         """Return the rows of ``queues`` that wait for ``gate``, the most urgent first."""
@@ -192,6 +202,7 @@ class MemoryBook:
         )
 
     def _start(self, row: Row, claim: Claim, now: Moment) -> Row:
+        self.changes += 1
         row.standing = before_run(row.standing, alone=claim.alone)
         row.token += 1
         row.holder, row.started_at = claim.holder, now.wall
@@ -207,6 +218,7 @@ class MemoryBook:
     def _end(self, ending: Ending, now: Moment) -> TaskState | None:
         row = self._running.get(ending.id)
         if row is None or row.token != ending.token:
+            self.changes += 1
             self._counters["fenced"] += 1
             return None
         self._end_run(row, ending, now)
@@ -225,6 +237,7 @@ class MemoryBook:
 
     def _leave(self, row: Row, standing: Standing, now: Moment) -> None:
         """Let a row leave RUNNING, and the next with its lock have its turn."""
+        self.changes += 1
         row.standing = standing
         del self._running[row.id]
         if row.state is TaskState.PENDING:
@@ -253,13 +266,14 @@ class MemoryBook:
         for row in sorted(self._pending.values(), key=lambda row: row.order):
             if row.new.lock == lock and row.gate is Gate.LOCKED and row.new.queue not in opened:
                 opened.add(row.new.queue)
-                row.set(gate=Gate.ALONE if row.standing.suspect else Gate.READY)
+                self._set(row, gate=Gate.ALONE if row.standing.suspect else Gate.READY)
 
     def report(self, job_id: int, token: int, progress: str) -> bool:
         """Record progress."""
         row = self._running.get(job_id)
         if row is None or row.token != token:
             return False
+        self.changes += 1
         row.progress = progress
         return True
 
@@ -277,7 +291,7 @@ class MemoryBook:
         if row is None:
             return Cancelled.UNKNOWN
         if row.state is TaskState.RUNNING:
-            row.set(cancel_requested=True)
+            self._set(row, cancel_requested=True)
             return Cancelled.ASKED
         if row.state is TaskState.PENDING:
             self._cancel_pending([row], now)
@@ -289,7 +303,7 @@ class MemoryBook:
         locks = {row.new.lock for row in rows if row.gate in (Gate.READY, Gate.ALONE)}
         for row in rows:
             del self._pending[row.id]
-            row.set(state=TaskState.CANCELLED, gate=None, suspect=False)
+            self._set(row, state=TaskState.CANCELLED, gate=None, suspect=False)
             row.completed_at = now.wall
         for lock in locks:
             self._open_waiters(lock)
@@ -299,7 +313,7 @@ class MemoryBook:
         row = self._rows.get(job_id)
         if row is None or row.state not in TERMINAL:
             return False
-        row.set(state=TaskState.PENDING, gate=Gate.READY, attempt=0, crashes=0)
+        self._set(row, state=TaskState.PENDING, gate=Gate.READY, attempt=0, crashes=0)
         row.token += 1
         row.result = row.progress = row.completed_at = None
         row.wait()
@@ -314,12 +328,14 @@ class MemoryBook:
             if row.state in states and row.completed_at is not None and row.completed_at < completed_before
         ]
         pruned = sorted(ended)[:limit]
+        self.changes += len(pruned)
         for _, _, job_id in pruned:
             del self._rows[job_id]
         return len(pruned)
 
     def pause(self, queue: str, paused: bool) -> None:
         """Have a queue wait, or go on."""
+        self.changes += paused != (queue in self._paused)
         (self._paused.add if paused else self._paused.discard)(queue)
 
     # -- periods
@@ -329,6 +345,7 @@ class MemoryBook:
         last = self._ticks.get(schedule)
         if last is not None and at <= last <= now.wall + WRONG_CLOCK_SECONDS:
             return None
+        self.changes += 1
         self._ticks[schedule] = at
         return None if job is None else self._follow(job, now)
 

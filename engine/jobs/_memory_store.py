@@ -100,9 +100,7 @@ class MemoryStore:
 
     def write(self, operation: Callable[[Book, Moment], T], *, keep: bool = False) -> Reply[T]:
         """Do ``operation`` here and now. Memory is never full, so ``keep`` changes nothing."""
-        reply = self._do(operation)
-        self._tell()
-        return reply
+        return self._do(operation)
 
     def read(self, operation: Callable[[Book, Moment], T]) -> Reply[T]:
         """Do ``operation``, which changes nothing, here and now."""
@@ -112,14 +110,15 @@ class MemoryStore:
         self._check_process()
         with self._lock:
             self._check_open()
-            now = self.now()
+            now, before = self.now(), self._book.changes
             rescued = self._keep_leases(now)
             reply = _done(operation, self._book, now)
-            lost = [self._held.pop(each) for each in self._book.renew(self._held, now)]
-        if rescued:
-            _call([partial(self._on_rescue, rescued)])
-            self._tell()
-        _call(lost)
+            concerned = [self._held.pop(each) for each in self._book.renew(self._held, now)]
+            if rescued:
+                concerned.append(partial(self._on_rescue, rescued))
+            if self._book.changes != before:  # else a claim that finds nothing would call for the next one
+                concerned += self._listeners.values()
+        _call(concerned)
         return reply
 
     def _keep_leases(self, now: Moment) -> list[Rescued]:
@@ -133,7 +132,7 @@ class MemoryStore:
     # -- listeners
 
     def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
-        """Have ``listener`` called after each write, on the thread that wrote; return how to stop it."""
+        """Have ``listener`` called when anything has changed, on the thread that did it; return how to stop it."""
         key = object()
         self._check_process()
         with self._lock:
@@ -144,11 +143,6 @@ class MemoryStore:
     def _forget(self, key: object) -> None:
         with self._lock:
             self._listeners.pop(key, None)
-
-    def _tell(self) -> None:
-        with self._lock:
-            listeners = list(self._listeners.values())
-        _call(listeners)
 
     # -- holders
 
