@@ -100,6 +100,7 @@ class Row:
             and (not wanted.states or self.state in wanted.states)
             and (not wanted.queues or self.new.queue in wanted.queues)
             and (not wanted.names or self.new.name in wanted.names)
+            and (wanted.parent is None or self.new.parent == wanted.parent)
         )
 
     def claimed(self) -> Claimed:

@@ -220,6 +220,7 @@ class Filter:
     states: tuple[TaskState, ...] = ()
     queues: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    parent: int | None = None  #: those that follow this job
     below: int | None = None  #: ids below this one (above it, where ``oldest_first``): the next page
     limit: int = 100
     oldest_first: bool = False

@@ -548,6 +548,14 @@ def test_pages_follow_each_other_in_both_directions(desk: Desk) -> None:
     assert desk.find(limit=0) == []
 
 
+def test_jobs_are_found_by_the_one_that_they_follow(desk: Desk) -> None:
+    first, second = desk.add(), desk.add()
+    a, _, b = desk.add(parent=first), desk.add(parent=second), desk.add(parent=first)
+    assert [each.id for each in desk.find(parent=first)] == [a, b]
+    assert [each.id for each in desk.find(parent=first, below=b, oldest_first=False)] == [a]
+    assert desk.find(parent=2**70) == []
+
+
 def test_states_are_told_of_those_that_are_there(desk: Desk) -> None:
     holder = desk.hold()
     done, waiting = desk.add(), desk.add()

@@ -54,6 +54,8 @@ def _conditions(wanted: Filter) -> Iterator[tuple[str, Sequence[Any]]]:
         yield f"queue IN ({_marks(wanted.queues)})", wanted.queues
     if wanted.names:
         yield f"name IN ({_marks(wanted.names)})", wanted.names
+    if wanted.parent is not None:
+        yield "parent = ?", [max(-MOST, min(wanted.parent, MOST))]
     if wanted.below is not None:
         edge = max(-MOST, min(wanted.below, MOST))
         yield ("id > ?" if wanted.oldest_first else "id < ?"), [edge]

@@ -123,6 +123,7 @@ _INDEXES = (
     # rescue, prune, looks
     "CREATE INDEX jobs_running ON jobs (holder, queue) WHERE state = 'running'",
     "CREATE INDEX jobs_ended ON jobs (state, completed_at, id, queue) WHERE completed_at IS NOT NULL",
+    "CREATE INDEX jobs_parent ON jobs (parent) WHERE parent IS NOT NULL",
     "CREATE INDEX jobs_failed ON jobs (id) WHERE state = 'failed'",
     "CREATE INDEX failures_job ON failures (job)",
 )
