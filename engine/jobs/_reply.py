@@ -63,9 +63,17 @@ class Reply(Generic[T]):
         """Give a reply that answers ``fn(answer)``; ``fn`` is called by whoever asks, each time, and must be pure."""
         return _Converted(self, fn)
 
+    def within(self, timeout: float | None) -> Reply[T]:
+        """Give a reply that waits for this one for ``timeout`` seconds at most, each time that somebody asks."""
+        return self if timeout is None else _InTime(self, _checks.seconds("timeout", timeout, zero=True))
+
     def done(self) -> bool:
         """Say whether the answer is there."""
         return self._value is not _PENDING
+
+    def tell(self, listener: Callable[[], object]) -> bool:
+        """Have ``listener()`` called once the answer is there, on the store's thread; False if it is there already."""
+        return not self._add(_Listener(listener))
 
     def result(self, timeout: float | None = None) -> T:
         """Wait for the answer, at most ``timeout`` seconds, and return it, or raise what went wrong.
@@ -145,6 +153,54 @@ class _Converted(Reply[U]):
 
     def _outcome(self) -> U:
         return self._fn(self._inner._outcome())
+
+
+class _InTime(Reply[T]):
+    """The answer of another reply, unless it takes too long."""
+
+    __slots__ = ("_inner", "_timeout")
+
+    def __init__(self, inner: Reply[T], timeout: float) -> None:
+        super().__init__()
+        self._inner = inner
+        self._timeout = timeout
+
+    def done(self) -> bool:
+        return self._inner.done()
+
+    def result(self, timeout: float | None = None) -> T:
+        return self._inner.result(self._timeout if timeout is None else min(timeout, self._timeout))
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return (yield from self._wait().__await__())
+
+    async def _wait(self) -> T:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._inner
+        except TimeoutError as error:
+            if self._inner.done():  # what was answered is one
+                raise
+            raise TimeoutError(f"expected an answer within {self._timeout} s, got nothing yet; it goes on") from error
+
+    def _add(self, waiter: Waiter) -> bool:
+        return self._inner._add(waiter)
+
+    def _outcome(self) -> T:
+        return self._inner._outcome()
+
+
+class _Listener(Latch):
+    """Who does not wait, but is called."""
+
+    __slots__ = ("_listener",)
+
+    def __init__(self, listener: Callable[[], object]) -> None:
+        super().__init__()
+        self._listener = listener
+
+    def set(self, *_: object) -> None:
+        self._listener()
 
 
 def wake(waiters: Iterable[Waiter]) -> None:
