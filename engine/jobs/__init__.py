@@ -1,1 +1,82 @@
-"""Durable jobs: calls that a file of SQLite keeps until they are done."""
+"""Durable jobs: calls that a file of SQLite keeps until they are done. Start with ``Jobs``.
+
+Names are found when they are first used (PEP 562): what enqueues does not import what runs.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._job import Job as Job
+    from ._job_call import JobCall as JobCall
+    from ._job_task import JobTask as JobTask
+    from ._jobs import Jobs as Jobs
+    from ._memory_store import MemoryStore as MemoryStore
+    from ._records import Cancelled as Cancelled
+    from ._records import Failure as Failure
+    from ._records import Gate as Gate
+    from ._records import HolderInfo as HolderInfo
+    from ._records import QueueStatistics as QueueStatistics
+    from ._records import Statistics as Statistics
+    from ._reply import Reply as Reply
+    from ._sqlite._store import SQLiteStore as SQLiteStore
+    from ._store import Store as Store
+    from .errors import AlreadyEnqueued as AlreadyEnqueued
+    from .errors import CorruptStore as CorruptStore
+    from .errors import JobCancelled as JobCancelled
+    from .errors import JobFailed as JobFailed
+    from .errors import JobNotFound as JobNotFound
+    from .errors import JobRefused as JobRefused
+    from .errors import JobsError as JobsError
+    from .errors import PayloadRefused as PayloadRefused
+    from .errors import ResultNotSerializable as ResultNotSerializable
+    from .errors import StoreClosed as StoreClosed
+    from .errors import StoreError as StoreError
+    from .errors import StoreFull as StoreFull
+    from .errors import UnknownTask as UnknownTask
+
+_HOMES = {
+    "AlreadyEnqueued": "errors",
+    "Cancelled": "_records",
+    "CorruptStore": "errors",
+    "Failure": "_records",
+    "Gate": "_records",
+    "HolderInfo": "_records",
+    "Job": "_job",
+    "JobCall": "_job_call",
+    "JobCancelled": "errors",
+    "JobFailed": "errors",
+    "JobNotFound": "errors",
+    "JobRefused": "errors",
+    "JobTask": "_job_task",
+    "Jobs": "_jobs",
+    "JobsError": "errors",
+    "MemoryStore": "_memory_store",
+    "PayloadRefused": "errors",
+    "QueueStatistics": "_records",
+    "Reply": "_reply",
+    "ResultNotSerializable": "errors",
+    "SQLiteStore": "_sqlite._store",
+    "Statistics": "_records",
+    "Store": "_store",
+    "StoreClosed": "errors",
+    "StoreError": "errors",
+    "StoreFull": "errors",
+    "UnknownTask": "errors",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'engine.jobs' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"engine.jobs.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from types import CodeType, FrameType, MappingProxyType
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from .. import _checks
 from ._job_task import JobTask
 from ._names import check_name, check_pattern
+from ._settings import TaskSettings
 from .errors import UnknownTask
 
 __all__ = ["HOOKS", "Catalog", "Hook"]
@@ -90,7 +92,7 @@ class Catalog:
         """Give each queue with its bound of runs at once per worker (None: none): the declared ones, else all named."""
         if self._declared is not None:
             return MappingProxyType(self._declared)
-        named = {self.queue_of(task): None for task in self._tasks.values()}
+        named = {task.queue: None for task in self._tasks.values()}
         return MappingProxyType({**named, **dict.fromkeys(self.routes.values())})
 
     def check_queue(self, what: str, value: Any) -> str:
@@ -105,12 +107,17 @@ class Catalog:
             raise _checks.wrong(what, f"one of the declared queues ({known})", queue, "add it to Jobs(queues=...)")
         return queue
 
-    def queue_of(self, task: JobTask[..., Any]) -> str:
-        """Return where jobs of ``task`` go unless ``options(queue=...)`` says so: the first route, else its own."""
+    def routed(self, settings: TaskSettings) -> TaskSettings:
+        """Return ``settings`` with the queue of the first route that names the task, if one does.
+
+        Raises:
+            ValueError: queues were declared, and its queue is none of them.
+        """
         for pattern, queue in self.routes.items():
-            if fnmatchcase(task.name, pattern):
-                return queue
-        return task.queue
+            if fnmatchcase(settings.name, pattern):
+                return replace(settings, queue=queue)
+        self.check_queue("queue", settings.queue)
+        return settings
 
     # -- hooks
 

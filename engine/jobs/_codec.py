@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from ._exact import LEAST_INT, MOST_INT, MOST_LEVELS, TooLarge, Unfit, exact_copy, place_of
 from .errors import PayloadRefused, ResultNotSerializable
 
-__all__ = ["decode_args", "decode_value", "encode_args", "encode_result", "encode_text"]
+__all__ = ["decode_args", "decode_value", "encode_args", "encode_result", "splice"]
 
 _SURE = frozenset([float, bool, type(None)])
 _NUL = "\\u0000"  #: as it stands in a text, where it is not a backslash and letters
@@ -25,7 +25,7 @@ _NUL = "\\u0000"  #: as it stands in a text, where it is not a backslash and let
 # -- out --------------------------------------------------------------------------------------------------------------
 
 
-def encode_args(args: dict[str, Any], limit: int) -> str:
+def encode_args(args: Any, limit: int, root: str = "args") -> str:
     """Return the text of ``args``, at most ``limit`` bytes of UTF-8. 2 µs where they are few and plain.
 
     Raises:
@@ -35,13 +35,13 @@ def encode_args(args: dict[str, Any], limit: int) -> str:
     try:
         return _encode(args, limit)
     except Unfit as error:
-        where = place_of("args", error.path)
+        where = place_of(root, error.path)
         raise PayloadRefused(f"expected {where} to be {error}", where=where) from None
     except TooLarge as error:
         got = "more" if error.size_bytes is None else f"{error.size_bytes:,}"
         raise PayloadRefused(
-            f"expected the arguments to be at most {limit:,} bytes as JSON, got {got}; keep the data elsewhere, and "
-            "pass where it is (or set max_args_bytes)", where="args", size_bytes=error.size_bytes, limit_bytes=limit,
+            f"expected {root} to be at most {limit:,} bytes as JSON, got {got}; keep the data elsewhere, and pass "
+            "where it is (or set max_args_bytes)", where=root, size_bytes=error.size_bytes, limit_bytes=limit,
         ) from None  # fmt: skip
 
 
@@ -64,9 +64,9 @@ def encode_result(value: Any, limit: int) -> str:
         ) from None
 
 
-def encode_text(text: str) -> str:
-    """Return a string as it stands in JSON."""
-    return encode_basestring(text)
+def splice(text: str, key: str, value: str) -> str:
+    """Return the object in ``text`` with one more key, whose value is JSON already."""
+    return f"{text[:-1]}{',' if len(text) > 2 else ''}{encode_basestring(key)}:{value}}}"
 
 
 def _encode(value: Any, limit: int) -> str:

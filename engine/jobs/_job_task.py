@@ -6,10 +6,15 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from .. import _checks
 from .._options import DEFAULT, mark, merge_options
+from ._codec import decode_args
+from ._enqueuing import Enqueuing
+from ._lock_name import LockName
+from ._options import PLAIN
+from ._parameters import Parameters
 from .errors import JobsError
 
 if TYPE_CHECKING:
@@ -21,10 +26,8 @@ __all__ = ["JobTask", "make_job_task"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
 
-
-class JobTask(Generic[P, R]):
+class JobTask(Enqueuing[P, R]):
     """What ``@jobs.task`` makes of a function: called, it still is that function; ``enqueue`` keeps a call for later.
 
     It travels to worker processes: by its name where it is a module's, else with the function in it, and then it can
@@ -39,7 +42,8 @@ class JobTask(Generic[P, R]):
         said = {name: getattr(settings, name) for name in ("lane", "timeout", "retry", "priority")}
         mark(self, merge_options(DEFAULT, said))  # given to an engine by hand it runs alike
         self.fn: Final = fn
-        self.signature: Final = inspect.signature(fn)
+        self.parameters: Final = Parameters(fn)
+        self.signature: Final = self.parameters.signature
         self.settings: Final = settings
         self.name: Final = settings.name
         self.queue: Final = settings.queue
@@ -50,7 +54,10 @@ class JobTask(Generic[P, R]):
         self.max_crashes: Final = settings.max_crashes
         self.lock: Final = settings.lock
         self.expires: Final = settings.expires
+        self.lock_name: Final = None if settings.lock is None else LockName(settings.lock, self.parameters)
         self._jobs = jobs
+        self._task = self
+        self._said = PLAIN
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.fn(*args, **kwargs)
@@ -68,6 +75,15 @@ class JobTask(Generic[P, R]):
                 "travelled by value; define it in a module that the worker can import, not in __main__ or a function"
             )
         return self._jobs
+
+    def lock_of(self, text: str) -> str | None:
+        """Return the lock of a call with the arguments in ``text``; None if its jobs have none.
+
+        Raises:
+            JobRefused: an argument that is part of the lock is not fit for it.
+        """
+        name = self.lock_name
+        return name if name is None else name.fixed or name.of(decode_args(text))
 
     def __reduce__(self) -> Any:
         if self.__module__ != "__main__" and _found(self.__module__, self.__qualname__) is self:
@@ -90,15 +106,10 @@ def make_job_task(fn: Callable[P, R], settings: TaskSettings, jobs: Jobs) -> Job
 
     Raises:
         TypeError: ``fn`` is a generator function, or has parameters that have no names.
+        ValueError: the lock in ``settings`` names what is no parameter.
     """
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise TypeError(f"expected a plain or coroutine function, got the generator function {_checks.shown(fn)}")
-    for parameter in inspect.signature(fn).parameters.values():
-        if parameter.kind not in _BY_NAME:
-            raise TypeError(
-                f"expected parameters that a call can name, for arguments are kept by name, got {str(parameter)!r} of "
-                f"{_checks.shown(fn)}; name them one by one"
-            )
     return (_CoroutineJobTask if inspect.iscoroutinefunction(fn) else JobTask)(fn, settings, jobs)
 
 

@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
-import inspect
+import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec, TypeVar, overload
+from collections.abc import Iterable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
 
-from engine import Lane, Retry
+from engine import TaskState
 
 from .. import _checks
-from ._catalog import Catalog, H
-from ._job_task import JobTask, make_job_task
-from ._settings import checked_settings
+from ._book import Book
+from ._bulk import enqueue_many
+from ._catalog import Catalog
+from ._definitions import Definitions
+from ._enqueuing import Enqueuing
+from ._job import Job, make_job
+from ._job_call import JobCall
+from ._looks import Looks, job_id_of, states_of
+from ._moment import Moment
+from ._names import check_name
+from ._pruning import ENDED, prune
+from ._records import Cancelled, NewJob
+from ._reply import Reply
+from ._rows import fresh, row_of
+from ._series import run_series
 from ._store import Store
-from .errors import StoreError
+from ._watch import Watch
+from .errors import JobRefused, StoreError
 
 __all__ = ["Jobs"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-
-class Jobs:
+class Jobs(Definitions, Looks):
     """Calls that a store keeps until they are done. Any thread, with or without a loop.
 
-    ``store`` is the path of a file of SQLite, or a Store. A lease lasts ``lease`` seconds and is renewed three times
-    in each; ``synchronous`` is what a commit waits for: "full" survives the loss of power, "normal" may lose the last
-    of the commits then, and neither loses anything when processes die.
+    Args:
+        store: the path of a file of SQLite, or a Store.
+        lease: seconds that a worker holds what it claimed; it is renewed three times in each.
+        synchronous: of the file. "full": what is acknowledged survives a power failure. "normal": the last commits
+            before one may be lost. Neither loses anything when processes die.
+        max_args_bytes: of the arguments of one job as JSON, and of what follows it.
+        max_result_bytes: of a result as JSON.
+        routes: patterns of task names with queues, as ``{"reports.*": "slow"}``; the first that matches wins over the
+            task's own, and ``options(queue=...)`` over both.
+        queues: the queues that there are, by default any; a mapping says how many jobs of each a worker runs at once.
     """
 
     def __init__(
@@ -36,81 +55,150 @@ class Jobs:
         queues: Iterable[str] | Mapping[str, int | None] | None = None,
     ) -> None:  # fmt: skip
         self.lease = _checks.seconds("lease", lease)
-        self.max_args_bytes = _checks.size_bytes("max_args_bytes", max_args_bytes)
-        self.max_result_bytes = _checks.size_bytes("max_result_bytes", max_result_bytes)
+        self.max_args_bytes = _checks.size_bytes("max_args_bytes", max_args_bytes, least=2)
+        self.max_result_bytes = _checks.size_bytes("max_result_bytes", max_result_bytes, least=4)
         self.catalog = Catalog(routes=routes, queues=queues)
-        self.store = store if not isinstance(store, (str, os.PathLike)) else _store_at(store, synchronous)
-
-    # -- tasks and hooks
+        self.store = _store_of(store, synchronous)
+        self._watches: dict[int, Watch] = {}  # by process: a forked child has its own
 
     @property
     def name(self) -> str:
         """Give what people see: the path of the file, or "memory"."""
         return self.store.name
 
-    @property
-    def tasks(self) -> Mapping[str, JobTask[..., Any]]:
-        """Give the registered tasks by name."""
-        return self.catalog.tasks
+    # -- from beginning to end
 
-    @property
-    def queues(self) -> Mapping[str, int | None]:
-        """Give each queue with how many of its jobs a worker runs at once (None: as many as it can)."""
-        return self.catalog.queues
-
-    @overload
-    def task(self, fn: Callable[P, R], /) -> JobTask[P, R]: ...
-    @overload
-    def task(
-        self, /, *, name: str | None = ..., queue: str = ..., lane: Lane | str | None = ...,
-        timeout: float | None = ..., retry: Retry | None = ..., priority: int | str = ..., max_crashes: int = ...,
-        lock: str | None = ..., expires: float | None = ...,
-    ) -> Callable[[Callable[P, R]], JobTask[P, R]]: ...  # fmt: skip
-    def task(self, fn: Callable[..., Any] | None = None, /, **given: Any) -> Any:
-        """Register a function, plain or coroutine, so that its calls can be enqueued: ``@jobs.task(queue="mail")``.
+    def open(self) -> None:
+        """Open the store; its first use does it too. Idempotent.
 
         Raises:
-            ValueError: an option is out of range, or another function has the name.
-            TypeError: it is no function whose arguments JSON can name.
+            StoreError: it cannot be opened; the message says why and what to do.
         """
+        self.store.open()
 
-        def register(function: Callable[P, R]) -> JobTask[P, R]:
-            if not inspect.isfunction(function):
-                raise TypeError(f"expected a function to register, got {_checks.shown(function)}; wrap it in a def")
-            return self.catalog.add(make_job_task(function, checked_settings(function, given), self))
+    def close(self) -> None:
+        """Finish what was asked, and let go of the store. Idempotent. Waits."""
+        self.store.close()
 
-        return register if fn is None else register(fn)
+    def __enter__(self) -> Self:
+        self.open()
+        return self
 
-    def before_run(self, hook: H) -> H:
-        """Have ``hook(job)`` called before each run; what it raises fails the attempt."""
-        return self.catalog.add_hook("before_run", hook)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
-    def after_run(self, hook: H) -> H:
-        """Have ``hook(job, result)`` called after each run that completed."""
-        return self.catalog.add_hook("after_run", hook)
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self.open)
+        return self
 
-    def on_attempt_failed(self, hook: H) -> H:
-        """Have ``hook(job, error)`` called after each run that failed."""
-        return self.catalog.add_hook("on_attempt_failed", hook)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
 
-    def on_failed(self, hook: H) -> H:
-        """Have ``hook(job, error)`` called when a job has failed for good."""
-        return self.catalog.add_hook("on_failed", hook)
+    # -- into the queue
+
+    def enqueue(self, call: JobCall) -> Reply[Job]:
+        """Keep a call until it is done: ``jobs.enqueue(send.call(to="x"))``, which is ``send.enqueue(to="x")``.
+
+        Raises:
+            TypeError: an argument is missing.
+            PayloadRefused: what follows is too large.
+            AlreadyEnqueued: a job with this queueing lock waits (in the reply).
+            StoreFull: too many writes wait.
+        """
+        _checks.instance("call", call, JobCall, "a JobCall; make one with task.call(...), or use task.enqueue(...)")
+        if call.task.jobs is not self:
+            raise JobRefused(f"expected a task of {self!r}, got {call.task!r} of {call.task.jobs!r}")
+        if not call.is_whole:
+            call.task.parameters.bind(call.task.name, (), call.args)
+        row = row_of(call, self.max_args_bytes)
+        operation = partial(_enqueue, row)
+        if call.said.connection is None:
+            return self.store.write(operation).convert(partial(self._fresh, row))
+        return Reply.of(self._fresh(row, self.store.write_in(call.said.connection, operation)))
+
+    def enqueue_many(self, task: Enqueuing[..., Any], many: Iterable[Mapping[str, Any]]) -> Reply[list[int]]:
+        """Enqueue a call of ``task`` for each dict of arguments: ``jobs.enqueue_many(send, [{"to": "x"}, ...])``.
+
+        ``task`` may have options. The reply has the ids, in order. All arguments are looked at first, on this thread,
+        in some 3 µs each; up to 5,000 jobs are enqueued together or not at all, more in several such steps.
+
+        Raises:
+            TypeError, PayloadRefused: the function, or JSON, does not take some of the arguments; none are enqueued.
+            JobRefused: the options have a queueing lock.
+        """
+        _checks.instance("task", task, Enqueuing, "a task of this Jobs, as it is or with options")
+        if task._task.jobs is not self:
+            raise JobRefused(f"expected a task of {self!r}, got {task!r} of {task._task.jobs!r}")
+        return enqueue_many(self.store, task, many, self.max_args_bytes)
+
+    def _fresh(self, row: NewJob, enqueued: tuple[int, Moment]) -> Job:
+        return make_job(fresh(row, *enqueued), self)
+
+    # -- what becomes of jobs
+
+    def cancel(self, job_id: int) -> Reply[Cancelled]:
+        """Cancel a job that waits; ask its worker to stop one that runs. The reply says what it found."""
+        exact = job_id_of(job_id)
+        return self.store.write(lambda book, now: book.cancel(exact, now))
+
+    def requeue(self, job_id: int) -> Reply[bool]:
+        """Have a job that has ended run anew, with all its attempts; False if it has not ended, or is not there."""
+        exact = job_id_of(job_id)
+        return self.store.write(lambda book, now: book.requeue(exact, now))
+
+    def prune(
+        self, *, older_than: float, states: TaskState | str | Iterable[TaskState | str] | None = None
+    ) -> Reply[int]:
+        """Delete jobs that ended more than ``older_than`` seconds ago, a thousand at a time; the reply counts them.
+
+        Raises:
+            ValueError: ``states`` has one in which jobs live.
+        """
+        seconds = _checks.seconds("older_than", older_than, zero=True)
+        return run_series(self.store, prune(seconds, states_of(states) or ENDED))
+
+    def pause(self, queue: str) -> Reply[None]:
+        """Have no more jobs of ``queue`` started, by any worker; what runs goes on."""
+        exact = check_name("queue", queue)
+        return self.store.write(lambda book, now: book.pause(exact, True))
+
+    def resume(self, queue: str) -> Reply[None]:
+        """Have jobs of ``queue`` started again."""
+        exact = check_name("queue", queue)
+        return self.store.write(lambda book, now: book.pause(exact, False))
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            f"expected what travels to another process not to hold {self!r}; have the function find it in its own "
-            "module, where the other process imports it and opens the store itself"
+            f"expected what travels to another process to hold no Jobs, got {self!r}; have the function find it in its "
+            "own module, which the other process imports, and where it opens the store itself"
         )
 
     def __repr__(self) -> str:
         return f"<Jobs {self.name!r}, {len(self.tasks)} tasks>"
 
 
-def _store_at(place: str | os.PathLike[str], synchronous: str | None) -> Store:
-    """Make the store that ``place`` names."""
-    path = os.fspath(place)
+def _enqueue(row: NewJob, book: Book, now: Moment) -> tuple[int, Moment]:
+    return book.enqueue((row,), now)[0], now
+
+
+def _store_of(store: Any, synchronous: str | None) -> Store:
+    """Return a store as it is, or the one that a path names."""
+    if not isinstance(store, (str, os.PathLike)):
+        if not hasattr(type(store), "write_in"):
+            raise _checks.wrong("store", "a path or a Store", store, 'use Jobs("jobs.db") or Jobs(MemoryStore())')
+        if synchronous is not None:
+            raise ValueError("expected synchronous to be said to the Store, got one and both")
+        return store  # type: ignore[no-any-return]  # it has what a Store has
+    path = os.fspath(store)
     if path.startswith(("postgresql:", "postgres:")):
-        raise StoreError("expected the path of a file, got the address of a PostgreSQL server, which needs the extra "
-                         "`distributed`, and that is not made yet; use Jobs('jobs.db')", path=path)  # fmt: skip
-    raise StoreError(f"expected a Store, got {_checks.shown(path)}: the store of files is not here yet", path=path)
+        raise StoreError(
+            "expected the path of a file, got the address of a PostgreSQL server: that store will be in the extra "
+            "`distributed`, and is not made yet; use Jobs('jobs.db')"
+        )
+    from ._sqlite._store import SQLiteStore  # here, for it needs apsw
+
+    return SQLiteStore(path, synchronous or "full")

@@ -196,7 +196,9 @@ def test_a_huge_payload_is_refused_without_a_copy_of_it(args: dict[str, Any]) ->
     """J9: 100 MB are refused by their length, with the bound in the error."""
     tracemalloc.start()
     try:
-        with pytest.raises(PayloadRefused, match="at most 1,048,576 bytes as JSON, got more") as caught:
+        with pytest.raises(
+            PayloadRefused, match="expected args to be at most 1,048,576 bytes as JSON, got more"
+        ) as caught:
             encode_args(args, LIMIT)
         assert tracemalloc.get_traced_memory()[1] < 2 * LIMIT
     finally:

@@ -2,19 +2,17 @@
 
 import inspect
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from engine import Lane, Priority, Retry, cpu
-from engine.jobs._jobs import Jobs
-from engine.jobs._store import Store
-from engine.jobs.errors import UnknownTask
+from engine.jobs import Jobs, MemoryStore, UnknownTask
 
 
 @pytest.fixture
 def jobs() -> Jobs:
-    return Jobs(cast(Store, object()))
+    return Jobs(MemoryStore())
 
 
 def test_a_task_is_called_as_its_function(jobs: Jobs) -> None:
@@ -91,10 +89,10 @@ def test_an_unknown_name_says_what_to_do(jobs: Jobs) -> None:
 
 
 def test_routes_win_over_the_queue_of_a_task(jobs: Jobs) -> None:
-    jobs = Jobs(cast(Store, object()), routes={"reports.daily": "fast", "reports.*": "slow", "*": "rest"})
+    jobs = Jobs(MemoryStore(), routes={"reports.daily": "fast", "reports.*": "slow", "*": "rest"})
     names = ["reports.daily", "reports.weekly", "mail.send"]
     tasks = [jobs.task(name=name, queue="own")(lambda: None) for name in names]
-    assert [jobs.catalog.queue_of(each) for each in tasks] == ["fast", "slow", "rest"]
+    assert [each.queue for each in tasks] == ["fast", "slow", "rest"]
 
 
 def test_hooks_are_called_in_their_order(jobs: Jobs) -> None:
