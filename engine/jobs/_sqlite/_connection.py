@@ -13,6 +13,7 @@ from . import _guard
 from ._faults import Fault, fault_of, told
 from ._library import apsw, is_wal_safe, version
 from ._patience import Patience, for_seconds, in_pieces
+from ._schema import check_ours
 
 __all__ = ["CallersConnection", "Database"]
 
@@ -119,6 +120,7 @@ class Database:
         connection.pragma("temp_store", "MEMORY")
         connection.pragma("journal_size_limit", _WAL_BYTES)
         if connection.pragma("journal_mode") != "wal" or not is_wal_safe(version(self.sqlite)):
+            check_ours(connection, self.path)  # another's file stays as it is, its journal too
             self._set_journal(connection)
         is_wal = connection.pragma("journal_mode") == "wal"
         connection.pragma("synchronous", (_SYNCHRONOUS if is_wal else _SYNCHRONOUS_OF_DELETE)[self.synchronous])

@@ -29,7 +29,7 @@ from ..errors import StoreError
 if TYPE_CHECKING:
     import apsw
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "Migration", "migrate", "steady_offset", "version_of"]
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "Migration", "check_ours", "migrate", "steady_offset", "version_of"]
 
 Migration = Callable[["apsw.Connection"], None]
 
@@ -143,6 +143,15 @@ MIGRATIONS: tuple[Migration, ...] = (_create,)
 def version_of(connection: apsw.Connection) -> int:
     """Return the version of the file's tables; 0 if there are none yet."""
     return int(connection.pragma("user_version"))
+
+
+def check_ours(connection: apsw.Connection, path: str) -> None:
+    """Look whether the file is one of jobs, or new, before anything of it is changed.
+
+    Raises:
+        StoreError: it belongs to another application, or is newer than this code.
+    """
+    _checked_version(connection, path, len(MIGRATIONS))
 
 
 def migrate(connection: apsw.Connection, path: str, migrations: Sequence[Migration] = MIGRATIONS) -> None:

@@ -1,12 +1,14 @@
 """A store in a file: what is asked is done, committed and answered."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from engine.jobs._book import Book
@@ -258,3 +260,19 @@ def test_a_query_that_is_wrong_or_takes_for_ever_says_so(tmp_path: Path) -> None
 def test_what_is_no_path_is_refused(path: Any) -> None:
     with pytest.raises(ValueError, match="expected path to be the path of a file"):
         SQLiteStore(path)
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE theirs (x)", "PRAGMA user_version = 99"])
+def test_a_database_of_somebody_else_is_left_as_it_is_to_the_byte(tmp_path: Path, statement: str) -> None:
+    """Q14: another application's file, which has a rollback journal and keeps it."""
+    path = tmp_path / "theirs.db"
+    theirs = apsw.Connection(str(path))
+    theirs.execute(statement)
+    theirs.close()
+    before = path.read_bytes()
+    store = SQLiteStore(path)
+    with pytest.raises(StoreError, match="another application"):
+        store.open()
+    store.close()
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["theirs.db"]
