@@ -1,0 +1,56 @@
+"""What a job may know of itself, in any lane, and how it asks to come again later.
+
+Guarantees
+    ``running`` is a context variable. It is set in the context that a coroutine's run is submitted from, and around the
+    call in a thread or worker process; so no run sees another's.
+"""
+
+import contextvars
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from .. import _checks
+
+__all__ = ["CurrentJob", "Snoozed", "current_job", "running", "snooze"]
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentJob:
+    """The job whose run this is; what hooks are given, too."""
+
+    id: int
+    token: int  #: grows with each claim: what you write elsewhere under it, a stale run cannot overwrite
+    attempt: int  #: this one's number, from 1
+    name: str
+    queue: str
+    priority: int
+    created_at: float  #: UTC
+    args: Mapping[str, Any]  #: what the function is called with
+
+
+class Snoozed(BaseException):
+    """The job asks to come again in ``seconds``. Raised by ``snooze``; no Exception, so that no handler takes it."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+#: The job that runs here.
+running: contextvars.ContextVar[CurrentJob | None] = contextvars.ContextVar("engine_job", default=None)
+
+
+def current_job() -> CurrentJob | None:
+    """Return the job that runs here, in any lane; None outside one, so that its function can be called as it is."""
+    return running.get()
+
+
+def snooze(seconds: float) -> NoReturn:
+    """End this run of the job here, and have it run again in ``seconds``. That uses no attempt.
+
+    Raises:
+        Snoozed: always; that is how it ends the run.
+        ValueError: ``seconds`` is no duration.
+    """
+    raise Snoozed(_checks.seconds("seconds", seconds, zero=True))
