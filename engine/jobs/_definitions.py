@@ -81,7 +81,11 @@ class Definitions:
         return jobs.catalog.add(make_job_task(function, settings, jobs))
 
     def before_run(self, hook: H) -> H:
-        """Have ``hook(job)`` called before each run; it may be a coroutine function, as all hooks may."""
+        """Have ``hook(job)`` called before each run.
+
+        ``job`` is a CurrentJob, as for all hooks. They are plain or coroutine functions, which the worker's engine
+        calls, and a run keeps its room until they are through. What one raises is logged, and changes nothing.
+        """
         return self.catalog.add_hook("before_run", hook)
 
     def after_run(self, hook: H) -> H:

@@ -29,12 +29,13 @@ from ._rows import fresh, row_of
 from ._series import run_series
 from ._store import Store
 from ._watch import Watch
+from ._working import Working
 from .errors import JobRefused, StoreError
 
 __all__ = ["Jobs"]
 
 
-class Jobs(Definitions, Looks):
+class Jobs(Definitions, Looks, Working):
     """Calls that a store keeps until they are done. Any thread, with or without a loop.
 
     Args:

@@ -14,7 +14,9 @@ from .. import _checks
 from .._options import decorated_options, value_of
 from ._names import check_name
 
-__all__ = ["TaskSettings", "check_priority", "checked_settings"]
+__all__ = ["DRAIN_TIMEOUT", "TaskSettings", "check_priority", "checked_settings"]
+
+DRAIN_TIMEOUT = 30.0  #: seconds that leaving a worker waits, where nobody says otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
