@@ -16,12 +16,13 @@ from typing import Any
 from engine import EngineError, __version__
 
 from . import INTERRUPTED, report
-from .demo_run import DemoRun, Refused, Work
+from .demo_run import DemoRun, Work
 from .progress import is_live
+from .refusals import Refused
 from .result_file import ResultFile
 from .units import count, plain
 
-__all__ = ["Refused", "run_demo"]
+__all__ = ["run_demo"]
 
 _PIPED_WIDTH = 80
 #: Other people's packages may lie inside the library's own directory; they are not what was asked for.

@@ -16,18 +16,15 @@ from . import INTERRUPTED
 from .comparison import Comparison, run_in_sequence, take_sample
 from .lane_times import LaneTimes
 from .progress import Progress
+from .refusals import Refused
 from .sources import find_sources
 from .survey import Survey
 from .totals import Totals
 from .units import count, plain
 
-__all__ = ["DemoRun", "Refused", "Work"]
+__all__ = ["DemoRun", "Work"]
 
 _LOOK_EVERY = 2000  #: files between two looks at the history: three tasks each, and it remembers 10,000
-
-
-class Refused(Exception):
-    """The command cannot do what was asked; its text is the one line that says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from engine import __version__
+
+from .arguments import Parser, not_negative, positive
+from .jobs.parser import add_jobs
+from .refusals import obeyed
 
 __all__ = ["build_parser", "run_command"]
 
@@ -25,28 +28,22 @@ exit codes: 0 done; 1 failed; 2 wrong usage; 130 Ctrl-C
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see: {self.prog} --help\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the ``engine`` command."""
-    parser = _Parser(
+    parser = Parser(
         prog="engine",
         description="One awaitable API in front of event loop, threads and worker processes.",
         epilog="try: engine demo",
     )
     parser.add_argument("--version", action="version", version=f"engine {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     _add_demo(commands)
     _add_doctor(commands)
+    add_jobs(commands, _run_jobs)
     return parser
 
 
-def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_demo(commands: "argparse._SubParsersAction[Parser]") -> None:
     from .result_file import SCHEMA
     from .totals import ORDERS
 
@@ -60,17 +57,17 @@ def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
     demo.set_defaults(run=_run_demo, parser=demo)
     demo.add_argument("path", metavar="PATH", nargs="?", help="directory or .py file; default: Python's own library")
     demo.add_argument("--by", choices=sorted(ORDERS), default="branches", help="order of the top files (%(default)s)")
-    demo.add_argument("--top", metavar="N", type=_positive, default=10, help="how many files to show (%(default)s)")
-    demo.add_argument("--limit", metavar="N", type=_positive, help="measure the first N files only")
-    demo.add_argument("--processes", metavar="N", type=_positive, help="worker processes; default: what we may use")
+    demo.add_argument("--top", metavar="N", type=positive, default=10, help="how many files to show (%(default)s)")
+    demo.add_argument("--limit", metavar="N", type=positive, help="measure the first N files only")
+    demo.add_argument("--processes", metavar="N", type=positive, help="worker processes; default: what we may use")
     demo.add_argument(
-        "--sample", metavar="N", type=_not_negative, default=300,
+        "--sample", metavar="N", type=not_negative, default=300,
         help="measure the speed-up on at most N files, 0 for not at all (%(default)s)",
     )  # fmt: skip
     demo.add_argument("--json", metavar="FILE", help="write the result to FILE; see below")
 
 
-def _add_doctor(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_doctor(commands: "argparse._SubParsersAction[Parser]") -> None:
     doctor = commands.add_parser(
         "doctor",
         help="print what this machine offers the engine and what it lacks",
@@ -94,21 +91,16 @@ def run_command(argv: Sequence[str] | None) -> int:
     except SystemExit as leaving:  # --help, --version and wrong usage end here
         return int(leaving.code or 0)
     if not hasattr(arguments, "run"):
-        parser.print_help(sys.stderr)
+        getattr(arguments, "parser", parser).print_help(sys.stderr)
         return 2
     code: int = arguments.run(arguments)
     return code
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:
-    from .demo import Refused, run_demo  # with the engine, which --help does not need
-    from .units import plain
+    from .demo import run_demo  # with the engine, which --help does not need
 
-    try:
-        return run_demo(arguments)
-    except Refused as refused:
-        print(f"engine demo: {plain(str(refused))}", file=sys.stderr)
-        return 2
+    return obeyed("engine demo", lambda: run_demo(arguments))
 
 
 def _run_doctor(arguments: argparse.Namespace) -> int:
@@ -117,19 +109,7 @@ def _run_doctor(arguments: argparse.Namespace) -> int:
     return run_doctor(as_json=arguments.json)
 
 
-def _positive(text: str) -> int:
-    return _at_least(1, text, "a positive integer")
+def _run_jobs(arguments: argparse.Namespace) -> int:
+    from .jobs.command import run_jobs
 
-
-def _not_negative(text: str) -> int:
-    return _at_least(0, text, "an integer of at least 0")
-
-
-def _at_least(least: int, text: str, expected: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-    return number
+    return obeyed(f"engine jobs {arguments.action}", lambda: run_jobs(arguments))

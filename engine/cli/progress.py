@@ -9,7 +9,7 @@ from typing import TextIO
 from .totals import Totals
 from .units import count, duration, size
 
-__all__ = ["LIVE_EVERY", "PLAIN_EVERY", "Progress", "is_live"]
+__all__ = ["LIVE_EVERY", "PLAIN_EVERY", "LiveLine", "Progress", "is_live"]
 
 LIVE_EVERY = 0.1  #: seconds between two states of the live line
 PLAIN_EVERY = 2.0  #: seconds between two plain lines
@@ -19,6 +19,28 @@ _BAR = 20  #: characters
 def is_live(stream: TextIO) -> bool:
     """Say whether ``stream`` is a terminal that can go back to the start of a line."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+class LiveLine:
+    """One line of a terminal that is written again and again."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._width = 0  #: of what is on the screen
+
+    def write(self, text: str) -> None:
+        """Put ``text`` in the place of what is there, as much of it as one line takes."""
+        columns = shutil.get_terminal_size().columns
+        text = text[: max(columns - 1, 10)]
+        self._stream.write("\r" + text.ljust(min(self._width, columns - 1)))
+        self._stream.flush()
+        self._width = len(text)
+
+    def leave(self) -> None:
+        """Go to the next line, if there is anything on this one."""
+        if self._width:
+            self._stream.write("\n")
+            self._stream.flush()
 
 
 class Progress:
@@ -31,11 +53,10 @@ class Progress:
         self._totals = totals
         self._expected = expected
         self._clock = clock
-        self._live = is_live(stream)
+        self._live = LiveLine(stream) if is_live(stream) else None
         self._every = LIVE_EVERY if self._live else PLAIN_EVERY
         self._began = clock()
         self._next = self._began if self._live else self._began + self._every
-        self._width = 0  #: of the live line that is on the screen
 
     def show(self) -> None:
         """Show the state, if the last one is old enough."""
@@ -48,19 +69,15 @@ class Progress:
         """Show the last state, and leave the line."""
         self._write(self._clock())
         if self._live:
-            self._stream.write("\n")
-            self._stream.flush()
+            self._live.leave()
 
     def _write(self, now: float) -> None:
         text = self._text(now - self._began)
         if self._live:
-            columns = shutil.get_terminal_size().columns
-            text = (_bar(self._totals.done, self._expected) + "  " + text)[: max(columns - 1, 10)]
-            self._stream.write("\r" + text.ljust(min(self._width, columns - 1)))
-            self._width = len(text)
+            self._live.write(f"{_bar(self._totals.done, self._expected)}  {text}")
         else:
             self._stream.write(f"{text}\n")
-        self._stream.flush()
+            self._stream.flush()
 
     def _text(self, seconds: float) -> str:
         totals, done = self._totals, self._totals.done

@@ -1,6 +1,6 @@
 """Numbers as people read them: with units, and never wider than they need to be."""
 
-__all__ = ["clip", "count", "duration", "head", "plain", "share", "size"]
+__all__ = ["age", "clip", "count", "duration", "head", "plain", "share", "size"]
 
 
 def count(number: int, one: str = "", many: str = "") -> str:
@@ -32,6 +32,15 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02} s"
     return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def age(seconds: float) -> str:
+    """Return a time in one number of one unit, as in "3 s", "12 min", "5 h", "8 d"; never below "0 s"."""
+    whole = max(round(seconds), 0)
+    for unit, size_of_it, most in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
+        if whole < most:
+            return f"{whole // size_of_it} {unit}"
+    return f"{whole // 86_400:,} d"
 
 
 def share(part: float, whole: float) -> str:

@@ -6,15 +6,19 @@ Names are found when they are first used (PEP 562): what enqueues does not impor
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._book import Book as Book
     from ._job import Job as Job
     from ._job_call import JobCall as JobCall
     from ._job_task import JobTask as JobTask
     from ._jobs import Jobs as Jobs
     from ._memory_store import MemoryStore as MemoryStore
+    from ._moment import Moment as Moment
     from ._records import Cancelled as Cancelled
     from ._records import Failure as Failure
+    from ._records import Filter as Filter
     from ._records import Gate as Gate
     from ._records import HolderInfo as HolderInfo
+    from ._records import JobInfo as JobInfo
     from ._records import QueueStatistics as QueueStatistics
     from ._records import Statistics as Statistics
     from ._reply import Reply as Reply
@@ -36,21 +40,25 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AlreadyEnqueued": "errors",
+    "Book": "_book",
     "Cancelled": "_records",
     "CorruptStore": "errors",
     "Failure": "_records",
+    "Filter": "_records",
     "Gate": "_records",
     "HolderInfo": "_records",
     "Job": "_job",
     "JobCall": "_job_call",
     "JobCancelled": "errors",
     "JobFailed": "errors",
+    "JobInfo": "_records",
     "JobNotFound": "errors",
     "JobRefused": "errors",
     "JobTask": "_job_task",
     "Jobs": "_jobs",
     "JobsError": "errors",
     "MemoryStore": "_memory_store",
+    "Moment": "_moment",
     "PayloadRefused": "errors",
     "QueueStatistics": "_records",
     "Reply": "_reply",

@@ -16,7 +16,10 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == f"engine {engine.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["doctor", "--help"]])
+HELPS = ["", "demo", "doctor", "jobs", "jobs list", "jobs cancel", "jobs prune"]
+
+
+@pytest.mark.parametrize("arguments", [[*command.split(), "--help"] for command in HELPS])
 def test_help_fits_80_columns(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:

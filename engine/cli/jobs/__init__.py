@@ -1,0 +1,1 @@
+"""``engine jobs``: look at durable jobs and steer them, from outside the programs that run them."""

@@ -1,0 +1,139 @@
+"""What a command works on: a file, or the Jobs of a module; and what is said of one that is of no use."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.cli import main
+
+from .conftest import File
+
+NEW = "from engine.jobs import Jobs\n"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stand in a directory of its own, and forget the modules that are imported from it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("action", ["list", "stats", "pause", "prune", "cancel", "show"])
+def test_a_look_never_makes_a_file(capsys: pytest.CaptureFixture[str], here: Path, action: str) -> None:
+    """E136: a file that is not there is an error, and stays away."""
+    more = {"pause": ["q"], "prune": ["--older-than", "1d"], "cancel": ["1"], "show": ["1"]}.get(action, [])
+    assert main(["jobs", action, "nowhere.db", *more]) == 1
+    assert capsys.readouterr() == (
+        "",
+        f"engine jobs {action}: expected a file of jobs, or MODULE:JOBS, got 'nowhere.db': No such file or directory\n",
+    )  # fmt: skip
+    assert os.listdir(here) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_text("SQLite format 4, or so" * 100), "to be a sound database, got: file is not a"),
+        (lambda path: path.touch(), "got 'x.db', which is empty"),
+        (lambda path: path.mkdir(), "to be a file, got a directory"),
+        (lambda path: os.mkfifo(path), "to be a file, got something else"),
+        (lambda path: path.symlink_to("x.db"), "Too many levels of symbolic links"),
+    ],
+)
+def test_what_is_no_file_of_jobs_is_told_from_one(
+    capsys: pytest.CaptureFixture[str], here: Path, make: object, message: str
+) -> None:
+    """E136: what is no file of jobs is said in one line, and left as it is."""
+    path = here / "x.db"
+    make(path)  # type: ignore[operator]
+    content = path.read_bytes() if path.is_file() else None
+    assert main(["jobs", "list", "x.db"]) == 1
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert captured.err.startswith("engine jobs list: expected ")
+    assert message in captured.err
+    assert content is None or path.read_bytes() == content
+
+
+def test_a_database_of_another_application_is_left_alone(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    """E136: somebody's own tables."""
+    import sqlite3  # not while a store is open in this process
+
+    with sqlite3.connect(here / "x.db") as other:
+        other.execute("CREATE TABLE jobs (id INTEGER PRIMARY KEY)")
+    other.close()
+    before = (here / "x.db").read_bytes()
+    assert main(["jobs", "stats", "x.db"]) == 1
+    assert "got a database of another application" in capsys.readouterr().err
+    assert (here / "x.db").read_bytes() == before
+
+
+def test_module_and_jobs_name_the_same_file(file: File, capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    file.add(3)
+    (here / "shop.py").write_text(f"{NEW}class Site:\n    jobs = Jobs({str(file.path)!r})\n")
+    assert main(["jobs", "list", "shop:Site.jobs"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_a_file_that_is_called_like_a_module_is_a_file(file: File, capsys: pytest.CaptureFixture[str]) -> None:
+    file.add()
+    file.store.close()
+    os.rename(file.path, "shop:jobs")
+    assert main(["jobs", "list", "shop:jobs"]) == 0
+    assert "app.send" in capsys.readouterr().out
+
+
+BROKEN = {
+    "nowhere": ("nowhere:jobs", "", "expected a module called nowhere, got none called nowhere in "),
+    "package": ("nowhere.shop:jobs", "", "expected a module called nowhere.shop, got none called nowhere in "),
+    "part": ("shop.part:jobs", NEW, "expected a module called shop.part, got none called shop.part in "),
+    "attribute": ("shop:jobs", f"{NEW}mine = Jobs('x.db')\n",
+                  "expected shop to have jobs, got nothing of that name; its Jobs are called mine\n"),
+    "deeper": ("shop:jobs.x.y", f"{NEW}jobs = Jobs('x.db')\n",
+               "expected shop to have jobs.x.y, got nothing of that name\n"),
+    "other": ("shop:jobs", "jobs = 7\n", "expected shop:jobs to be a Jobs, got int\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [["jobs", "list"]])
+@pytest.mark.parametrize(("target", "code", "message"), BROKEN.values(), ids=list(BROKEN))
+def test_what_is_no_jobs_of_a_module_is_one_line(
+    capsys: pytest.CaptureFixture[str], here: Path, command: list[str], target: str, code: str, message: str
+) -> None:
+    """E139: a name that leads nowhere."""
+    (here / "shop.py").write_text(code)
+    assert main([*command, target]) == 1
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert captured.err.startswith(f"engine {' '.join(command)}: {message}")
+    assert os.listdir(here) in (["shop.py"], ["__pycache__", "shop.py"], ["shop.py", "__pycache__"])
+
+
+RAISES = {
+    "raises": ("def f():\n    1 / 0\nf()\n", ["in <module>", "in f", "ZeroDivisionError"]),
+    "misses": ("import shop_of_nobody\n", ["in <module>", "No module named 'shop_of_nobody'"]),
+    "exits": ("import sys\nsys.exit('bye')\n", ["in <module>", "SystemExit: bye"]),
+    "syntax": ("def f(:\n", ["shop.py\", line 1", "SyntaxError"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "told"), RAISES.values(), ids=list(RAISES))
+def test_what_a_module_raises_is_shown_with_its_traceback(
+    capsys: pytest.CaptureFixture[str], here: Path, code: str, told: list[str]
+) -> None:
+    """E139: an error of the user's own module begins in that module, without our frames."""
+    (here / "shop.py").write_text(code)
+    assert main(["jobs", "list", "shop:jobs"]) == 1
+    error = capsys.readouterr().err
+    assert all(text in error for text in told)
+    assert "importlib" not in error
+    assert "target.py" not in error
+    assert error.splitlines()[-1].startswith("engine jobs list: expected shop to import, got the ")
