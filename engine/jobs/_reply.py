@@ -92,14 +92,20 @@ class Reply(Generic[T]):
             done = Latch()
             if not self._add(done) and not done.wait(timeout):
                 raise TimeoutError(f"expected the store to answer within {timeout} s, got nothing yet; it goes on")
-        return self._outcome()
+        try:
+            return self._outcome()
+        finally:
+            del self  # or an error's traceback, through this frame, would hold the reply that holds the error
 
     def __await__(self) -> Generator[Any, None, T]:
         if not self.done():
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             if not self._add(future):
                 yield from future
-        return self._outcome()
+        try:
+            return self._outcome()
+        finally:
+            del self  # as in result
 
     def settle(self, value: Any, error: BaseException | None = None) -> list[Waiter]:
         """Record the answer, once; return whom to ``wake``."""
@@ -124,7 +130,7 @@ class Reply(Generic[T]):
         try:
             raise self._error
         finally:
-            del self  # or the traceback, through this frame, would hold the reply that holds it
+            del self  # as in result
 
     def __del__(self) -> None:
         if self._error is not None and not self._is_told:
@@ -152,7 +158,10 @@ class _Converted(Reply[U]):
         return self._inner._add(waiter)
 
     def _outcome(self) -> U:
-        return self._fn(self._inner._outcome())
+        try:
+            return self._fn(self._inner._outcome())
+        finally:
+            del self  # as in result
 
 
 class _InTime(Reply[T]):
