@@ -178,10 +178,14 @@ class _InTime(Reply[T]):
         return self._inner.done()
 
     def result(self, timeout: float | None = None) -> T:
-        return self._inner.result(self._timeout if timeout is None else min(timeout, self._timeout))
+        limit = self._timeout if timeout is None else min(_checks.seconds("timeout", timeout, zero=True), self._timeout)
+        try:
+            return self._inner.result(limit)
+        finally:
+            del self  # as in Reply.result
 
     def __await__(self) -> Generator[Any, None, T]:
-        return (yield from self._wait().__await__())
+        return self._wait().__await__()
 
     async def _wait(self) -> T:
         try:
@@ -191,6 +195,8 @@ class _InTime(Reply[T]):
             if self._inner.done():  # what was answered is one
                 raise
             raise TimeoutError(f"expected an answer within {self._timeout} s, got nothing yet; it goes on") from error
+        finally:
+            del self  # as in Reply.result
 
     def _add(self, waiter: Waiter) -> bool:
         return self._inner._add(waiter)

@@ -74,9 +74,11 @@ def test_an_answer_that_is_late_can_be_asked_for_again() -> None:
 @pytest.mark.parametrize("timeout", [-1, math.nan, math.inf, True, "1", 1e18])
 def test_what_is_no_timeout_is_refused(timeout: Any) -> None:
     """T5: also where the answer is there."""
-    for reply in (Reply[int](), Reply.of(1)):
+    for reply in (Reply[int](), Reply.of(1), Reply.of(1).within(5)):
         with pytest.raises(ValueError, match="expected timeout to be a finite number of seconds"):
             reply.result(timeout)
+        with pytest.raises(ValueError, match="expected timeout to be a finite number of seconds"):
+            reply.within(timeout)
 
 
 def test_an_error_is_raised_to_everyone_who_asks() -> None:
@@ -106,18 +108,18 @@ def raises_on_a_loop(reply: Reply[int]) -> None:
     coroutine = _wait(reply)
     del reply
     with pytest.raises(LookupError):
-        coroutine.send(None)
+        asyncio.run(coroutine)
 
 
 @pytest.mark.parametrize("ask", [raises_on_a_thread, raises_on_a_loop])
-@pytest.mark.parametrize("is_converted", [False, True])
+@pytest.mark.parametrize(
+    "shape", [lambda reply: reply, lambda reply: reply.convert(int), lambda reply: reply.within(9)]
+)
 def test_an_error_that_was_raised_is_no_reason_to_keep_its_reply(
-    ask: Callable[[Reply[int]], None], is_converted: bool
+    ask: Callable[[Reply[int]], None], shape: Callable[[Reply[int]], Reply[int]]
 ) -> None:
     """R3: else each refused enqueue would wait for the collector, with all that its frames hold."""
-    reply: Reply[int] = Reply.failed(LookupError("gone"))
-    if is_converted:
-        reply = reply.convert(int)
+    reply = shape(Reply.failed(LookupError("gone")))
     alive = weakref.ref(reply)
     gc.disable()
     try:
@@ -247,6 +249,65 @@ def test_nobody_misses_an_answer_that_comes_as_they_ask() -> None:
             together.wait(PATIENCE)
             settle(reply, number)
             assert [each.result(PATIENCE) for each in asking] == [number, number]
+
+
+# -- with a limit -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_limit_is_that_of_each_who_asks() -> None:
+    reply: Reply[int] = Reply()
+    limited = reply.within(0.01)
+    assert reply.within(None) is reply
+    for _ in range(2):
+        with pytest.raises(TimeoutError, match="goes on"):
+            await limited
+    assert not limited.done()
+    patient = asyncio.ensure_future(_wait(reply.within(PATIENCE)))
+    await asyncio.sleep(0)
+    settle(reply, 7)
+    assert [await patient, await limited, limited.result(), await reply.within(0)] == [7] * 4
+
+
+def test_of_two_limits_the_shorter_one_holds() -> None:
+    reply: Reply[int] = Reply()
+    for timeout, limit in ((None, 0.01), (0.01, 1e9), (1e9, 0.01)):
+        with pytest.raises(TimeoutError, match=r"0\.01"):
+            reply.within(limit).result(timeout)
+    settle(reply, 7)
+    assert reply.within(0).result() == 7
+
+
+async def test_an_answer_that_is_a_timeout_error_is_raised_as_it_is() -> None:
+    error = TimeoutError("of the store")
+    with pytest.raises(TimeoutError, match="of the store"):
+        await Reply.failed(error).within(PATIENCE)
+
+
+async def test_a_coroutine_with_a_limit_can_be_cancelled() -> None:
+    reply: Reply[int] = Reply()
+    waiter = asyncio.ensure_future(_wait(reply.within(PATIENCE)))
+    while not reply._waiters:
+        await asyncio.sleep(0)
+    waiter.cancel()
+    await asyncio.wait([waiter])
+    assert waiter.cancelled()
+    settle(reply, 7)
+    assert await reply.within(PATIENCE) == 7
+
+
+# -- listeners --------------------------------------------------------------------------------------------------------
+
+
+def test_who_would_be_told_is_told_once_or_that_it_is_there_already() -> None:
+    reply: Reply[int] = Reply()
+    told: list[str] = []
+    assert reply.convert(str).tell(lambda: told.append("first"))
+    assert reply.tell(lambda: told.append(f"second, of {reply.result(0)}"))
+    assert told == []
+    settle(reply, 7)
+    assert told == ["first", "second, of 7"]
+    assert not reply.tell(lambda: told.append("late"))
+    assert len(told) == 2
 
 
 # -- what nobody asked for ---------------------------------------------------------------------------------------------
