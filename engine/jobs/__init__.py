@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._book import Book as Book
+    from ._current_job import CurrentJob as CurrentJob
+    from ._current_job import current_job as current_job
+    from ._current_job import snooze as snooze
     from ._job import Job as Job
     from ._job_call import JobCall as JobCall
     from ._job_task import JobTask as JobTask
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from ._reply import Reply as Reply
     from ._sqlite._store import SQLiteStore as SQLiteStore
     from ._store import Store as Store
+    from ._worker import Worker as Worker
+    from ._worker_statistics import WorkerStatistics as WorkerStatistics
     from .errors import AlreadyEnqueued as AlreadyEnqueued
     from .errors import CorruptStore as CorruptStore
     from .errors import JobCancelled as JobCancelled
@@ -43,6 +48,7 @@ _HOMES = {
     "Book": "_book",
     "Cancelled": "_records",
     "CorruptStore": "errors",
+    "CurrentJob": "_current_job",
     "Failure": "_records",
     "Filter": "_records",
     "Gate": "_records",
@@ -70,6 +76,10 @@ _HOMES = {
     "StoreError": "errors",
     "StoreFull": "errors",
     "UnknownTask": "errors",
+    "Worker": "_worker",
+    "WorkerStatistics": "_worker_statistics",
+    "current_job": "_current_job",
+    "snooze": "_current_job",
 }
 
 __all__ = sorted(_HOMES)
