@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from engine import TaskState
 
 from .._moment import Moment
-from .._moves import after_end, after_rescue, lost
+from .._moves import lost
 from .._records import End, Ending, Failure, HolderInfo, NewJob, Rescued
 from ..errors import AlreadyEnqueued
 from ._enqueueing import insert
@@ -34,7 +34,7 @@ def end(connection: apsw.Connection, endings: Sequence[Ending], now: Moment) -> 
             states.append(None)
             continue
         del runs[ending.id]  # a second ending of this run is fenced
-        after = after_end(run.standing, ending.end, delay=ending.delay)
+        after = run.after_end(ending.end, ending.delay)
         states.append(after.state)
         changes.append(Change(run, after, ending.delay, ending.result if ending.end is End.COMPLETED else None))
         if ending.failure is not None:
@@ -60,7 +60,7 @@ def _enqueue_each(connection: apsw.Connection, jobs: Sequence[NewJob], now: Mome
 def give_back(connection: apsw.Connection, holder: int, now: Moment) -> int:
     """Give back what ``holder`` runs, and forget it; return how many jobs that were."""
     runs = runs_of_holders(connection, [holder])
-    leave(connection, [Change(run, after_end(run.standing, End.GIVE_BACK, delay=0.0)) for run in runs], now)
+    leave(connection, [Change(run, run.after_end(End.GIVE_BACK, 0.0)) for run in runs], now)
     forget(connection, [holder])
     return len(runs)
 
@@ -74,9 +74,9 @@ def rescue(connection: apsw.Connection, now: Moment, is_dead: Callable[[HolderIn
     changes: list[Change] = []
     failures: list[tuple[int, Failure]] = []
     for holder, run in _runs_with_holders(connection, gone):
-        after = after_rescue(run.standing)
+        after = run.after_rescue()
         changes.append(Change(run, after))
-        failures.append((run.id, lost(run.standing.attempt, run.token, holder.name, now)))
+        failures.append((run.id, lost(run.attempt, run.token, holder.name, now)))
         rescued.append(Rescued(run.id, run.name, holder.name, after.state, after.crashes))
     leave(connection, changes, now)
     add_failures(connection, failures)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine import TaskState
 
 from .._moment import Moment
-from .._moves import FAILURES_KEPT, Standing
-from .._records import Failure, Gate
+from .._moves import FAILURES_KEPT, Standing, after_end, after_rescue
+from .._records import End, Failure, Gate
 from ._locks import open_next
 
 if TYPE_CHECKING:
@@ -25,19 +25,30 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """A RUNNING row."""
 
     id: int
     token: int
     name: str
     lock: str | None
-    standing: Standing
+    attempt: int
+    crashes: int
+    max_crashes: int
+    suspect: int
+    alone: int
+    cancel_requested: int
+
+    def after_end(self, end: End, delay: float) -> Standing:
+        """Return how it stands when it has ended."""
+        return _after_end(self[4:], end, 1.0 if delay > 0 else 0.0)
+
+    def after_rescue(self) -> Standing:
+        """Return how it stands when its holder is gone."""
+        return after_rescue(_standing(self[4:]))
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """How a run leaves RUNNING."""
 
     run: Run
@@ -46,26 +57,26 @@ class Change:
     result: str | None = None
 
 
+def _standing(row: tuple[int, ...]) -> Standing:
+    attempt, crashes, max_crashes, *flags = row
+    return Standing(TaskState.RUNNING, None, attempt, crashes, max_crashes, *map(bool, flags))
+
+
+@functools.lru_cache(maxsize=1024)  # nearly all rows stand alike; deciding anew costs more than writing the row
+def _after_end(row: tuple[int, ...], end: End, delay: float) -> Standing:
+    return after_end(_standing(row), end, delay=delay)
+
+
 def runs_of_ids(connection: apsw.Connection, ids: Iterable[int]) -> dict[int, Run]:
     """Return those of ``ids`` that run."""
     rows = connection.execute(_COLUMNS + "id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),))
-    return {row[0]: _run(*row) for row in rows}
+    return {row[0]: Run._make(row) for row in rows}
 
 
 def runs_of_holders(connection: apsw.Connection, holders: Iterable[int]) -> list[Run]:
     """Return what runs for ``holders``, in the order of ids."""
     rows = connection.execute(_COLUMNS + "holder IN (SELECT value FROM json_each(?))", (json.dumps(list(holders)),))
-    return [_run(*row) for row in sorted(rows)]
-
-
-def _run(
-    id: int, token: int, name: str, lock: str | None, attempt: int, crashes: int, max_crashes: int,
-    suspect: int, alone: int, cancel_requested: int,
-) -> Run:  # fmt: skip
-    standing = Standing(
-        TaskState.RUNNING, None, attempt, crashes, max_crashes, bool(suspect), bool(alone), bool(cancel_requested)
-    )
-    return Run(id, token, name, lock, standing)
+    return [Run._make(row) for row in sorted(rows)]
 
 
 def leave(connection: apsw.Connection, changes: Sequence[Change], now: Moment) -> None:
