@@ -55,9 +55,17 @@ class SQLiteBook(Book):
 
     def _wholly(self, verb: Callable[Concatenate[apsw.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``verb`` in a savepoint: what it did is undone if it raises."""
-        with self._connection:
-            outcome = verb(self._connection, *args, **kwargs)
-        return outcome  # noqa: RET504  # inside the block mypy takes it for one that may end without a return
+        connection = self._connection
+        connection.execute("SAVEPOINT verb")
+        try:
+            outcome = verb(connection, *args, **kwargs)
+            connection.execute("RELEASE verb")
+        except BaseException:
+            if connection.in_transaction:  # SQLite itself rolls all of it back where a file is full, for one
+                connection.execute("ROLLBACK TO verb")
+                connection.execute("RELEASE verb")
+            raise
+        return outcome
 
     # -- into the queue
 

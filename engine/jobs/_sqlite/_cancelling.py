@@ -23,6 +23,10 @@ _FREE_LOCKS = (
     " (SELECT 1 FROM jobs AS run WHERE run.state = 'running' AND run.lock = jobs.lock)"
 )
 
+_EXPIRED = "SELECT id FROM jobs WHERE state = 'pending' AND token = 0 AND {expires} <= ? ORDER BY {expires} LIMIT ?"
+_EXPIRED_STEADY = _EXPIRED.format(expires="expires_steady")
+_EXPIRED_WALL = _EXPIRED.format(expires="expires_wall")
+
 
 def cancel(connection: apsw.Connection, job_id: int, now: Moment) -> Cancelled:
     """Cancel a PENDING row; mark a RUNNING one."""
@@ -42,14 +46,11 @@ def cancel(connection: apsw.Connection, job_id: int, now: Moment) -> Cancelled:
 
 def cancel_expired(connection: apsw.Connection, now: Moment, limit: int) -> int:
     """Cancel at most ``limit`` rows that were never claimed and whose time is over; return how many those were."""
-    expired: list[tuple[Any, ...]] = connection.execute(
-        "SELECT id FROM (SELECT id FROM jobs WHERE state = 'pending' AND token = 0 AND expires_steady <= ?"
-        " ORDER BY expires_steady LIMIT ?) UNION SELECT id FROM (SELECT id FROM jobs WHERE state = 'pending'"
-        " AND token = 0 AND expires_wall <= ? ORDER BY expires_wall LIMIT ?) LIMIT ?",
-        (now.steady, limit, now.wall, limit, limit),
-    ).fetchall()
+    expired: set[int] = set()  # a row may be there by both clocks
+    for statement, now_is in ((_EXPIRED_STEADY, now.steady), (_EXPIRED_WALL, now.wall)):
+        expired.update(row[0] for row in connection.execute(statement, (now_is, limit - len(expired))))
     if expired:
-        cancel_pending(connection, [row[0] for row in expired], now)
+        cancel_pending(connection, expired, now)
     return len(expired)
 
 

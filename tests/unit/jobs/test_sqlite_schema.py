@@ -1,8 +1,6 @@
 """Versions of the tables: made, brought forward, refused; whoever is killed, and however many do it at once."""
 
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
@@ -11,11 +9,11 @@ import pytest
 from engine.jobs._sqlite import _schema
 from engine.jobs._sqlite._schema import migrate, steady_offset, version_of
 from engine.jobs.errors import StoreError
-from tests.support import REPOSITORY
 
-from . import migrating
+from . import sqlite_children as children
+from .sqlite_files import run_children, schema_of
 
-NEWEST = len(migrating.MIGRATIONS)
+NEWEST = len(children.MIGRATIONS)
 
 
 @pytest.fixture
@@ -27,24 +25,13 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def connection(path: Path) -> Iterator[apsw.Connection]:
     """Give a connection to it."""
-    connection = migrating.connect(path)
+    connection = children.connect(path)
     yield connection
     connection.close()
 
 
-def schema_of(connection: apsw.Connection) -> Sequence[object]:
-    return connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name").fetchall()
-
-
-def run(what: str, folder: Path) -> str:
-    command = [sys.executable, "-m", "tests.unit.jobs.migrating", what, str(folder)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def rows_with_version(path: Path) -> tuple[int, int]:
-    connection = migrating.connect(path)
+    connection = children.connect(path)
     has_jobs = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'jobs'").get
     rows = connection.execute("SELECT count(*) FROM jobs").get if has_jobs else 0
     found = version_of(connection), rows
@@ -77,21 +64,21 @@ def test_what_is_new_already_is_only_looked_at(connection: apsw.Connection) -> N
 
 def test_an_older_file_keeps_its_rows_on_the_way_forward(path: Path, connection: apsw.Connection) -> None:
     """Q14: an older schema."""
-    migrating.fill_rows(path)
-    migrate(connection, str(path), migrating.MIGRATIONS)
+    children.fill_rows(path)
+    migrate(connection, str(path), children.MIGRATIONS)
     assert version_of(connection) == NEWEST
     regions = connection.execute("SELECT region, count(*) FROM jobs GROUP BY region ORDER BY region").fetchall()
-    assert regions == [("north", migrating.ROWS // 2), ("south", migrating.ROWS // 2)]
+    assert regions == [("north", children.ROWS // 2), ("south", children.ROWS // 2)]
 
 
 def test_a_migration_that_raises_leaves_the_version_before(path: Path, connection: apsw.Connection) -> None:
     """Q14: a migration that fails half way."""
 
     def half(connection: apsw.Connection) -> None:
-        migrating.add_and_fill(connection)
+        children.add_and_fill(connection)
         raise OSError("disk on fire")
 
-    migrating.fill_rows(path)
+    children.fill_rows(path)
     before = schema_of(connection)
     with pytest.raises(OSError, match="disk on fire"):
         migrate(connection, str(path), (*_schema.MIGRATIONS, half))
@@ -134,12 +121,14 @@ def test_the_file_of_another_application_is_refused_and_stays_as_it_is(
 # -- killed, and at once
 
 
-@pytest.mark.parametrize(("what", "first", "rows"), [("kill", 0, 0), ("kill-filled", 1, migrating.ROWS)])
+@pytest.mark.parametrize(
+    ("what", "first", "rows"), [("kill_migrations", 0, 0), ("kill_migrations_of_rows", 1, children.ROWS)]
+)
 def test_a_migration_that_is_killed_at_any_statement_leaves_a_whole_version(
     tmp_path: Path, what: str, first: int, rows: int
 ) -> None:
     """Q14: kill -9 before each statement of it."""
-    count = int(run(what, tmp_path))
+    count = int(run_children(what, tmp_path))
     files = sorted(tmp_path.glob("*.db"))
     assert len(files) == count + 1 > 8
     versions = []
@@ -147,8 +136,8 @@ def test_a_migration_that_is_killed_at_any_statement_leaves_a_whole_version(
         version, found = rows_with_version(file)
         versions.append(version)
         assert found == (rows if version else 0)
-        again = migrating.connect(file)
-        migrate(again, str(file), migrating.MIGRATIONS)
+        again = children.connect(file)
+        migrate(again, str(file), children.MIGRATIONS)
         assert version_of(again) == NEWEST
         assert again.execute("SELECT count(*) FROM jobs WHERE region IS NULL").get == 0
         assert again.pragma("integrity_check") == "ok"
@@ -158,8 +147,8 @@ def test_a_migration_that_is_killed_at_any_statement_leaves_a_whole_version(
 
 
 def test_of_four_processes_that_migrate_one_file_at_once_one_does_it(tmp_path: Path) -> None:
-    """Q14: two migrating."""
-    run("at-once", tmp_path)
+    """Q14: two children."""
+    run_children("migrate_at_once", tmp_path)
     ran = [file.read_text().splitlines() for file in sorted(tmp_path.glob("*.ran"))]
     assert len(ran) == 10
     assert {len(pids) for pids in ran} == {1}
