@@ -206,6 +206,7 @@ def test_looks_read_no_more_rows_than_they_give_and_counts_read_indexes_only(con
         lambda: desk.find(limit=10, oldest_first=False, states=(TaskState.FAILED,)),
         lambda: desk.find(limit=10, states=(TaskState.RUNNING,)),
         lambda: desk.find(ids=tuple(range(10, 20))),
+        lambda: desk.find(parent=5),
         lambda: desk.failures(5),
         lambda: desk.do(lambda book, now: book.states(list(range(1, 11)))),
         lambda: desk.do(lambda book, now: book.cancels_asked([1])),
