@@ -8,7 +8,6 @@ from engine.jobs._job_task import JobTask
 from engine.jobs._jobs import Jobs
 from engine.jobs._moves import TERMINAL
 from engine.jobs._records import Cancelled, Failure, Filter, JobInfo, NewJob, Rescued
-from engine.jobs._store import Store
 from tests.support import eventually_async
 
 __all__ = ["Bench"]
@@ -17,9 +16,9 @@ __all__ = ["Bench"]
 class Bench:
     """A Jobs and its store."""
 
-    def __init__(self, store: Store, **settings: Any) -> None:
-        self.store = store
-        self.jobs = Jobs(store, **settings)
+    def __init__(self, jobs: Jobs) -> None:
+        self.jobs = jobs
+        self.store = jobs.store
 
     async def enqueue(self, task: JobTask[..., Any] | str, /, times: int = 1, **new: Any) -> list[int]:
         """Enqueue ``times`` jobs; ``args`` may be said as a dict, or as the text of a row that nobody has checked."""

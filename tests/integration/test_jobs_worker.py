@@ -9,6 +9,7 @@ import pytest
 
 from engine import Engine, EngineClosed, Retry, TaskState
 from engine.jobs._current_job import CurrentJob, current_job
+from engine.jobs._jobs import Jobs
 from engine.jobs._memory_store import MemoryStore
 from engine.jobs._records import Cancelled
 from engine.jobs._sqlite._store import SQLiteStore
@@ -24,7 +25,7 @@ COMPLETED, FAILED, CANCELLED, PENDING = TaskState.COMPLETED, TaskState.FAILED, T
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     in_memory = getattr(request, "param", "sqlite") == "memory"
     store: Store = MemoryStore() if in_memory else SQLiteStore(tmp_path / "jobs.db", "normal")
-    yield Bench(store, lease=1.0)
+    yield Bench(Jobs(store, lease=1.0))
     store.close()
 
 
