@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ._records import QueueStatistics as QueueStatistics
     from ._records import Statistics as Statistics
     from ._reply import Reply as Reply
+    from ._schedule import Schedule as Schedule
     from ._sqlite._store import SQLiteStore as SQLiteStore
     from ._store import Store as Store
     from ._worker import Worker as Worker
@@ -68,6 +69,7 @@ _HOMES = {
     "PayloadRefused": "errors",
     "QueueStatistics": "_records",
     "Reply": "_reply",
+    "Schedule": "_schedule",
     "ResultNotSerializable": "errors",
     "SQLiteStore": "_sqlite._store",
     "Statistics": "_records",

@@ -1,8 +1,8 @@
 """What a Jobs knows by name: tasks, hooks, routes, queues. The only place where a row's name finds code.
 
 Guarantees
-    Shared: ``_tasks``, ``_hooks``, ``_writers``.  Guarded by: ``_lock``, held for a few dict operations. Readers
-    take none: both are replaced, never changed.  Callers: any thread.
+    Shared: ``_tasks``, ``_schedules``, ``_hooks``, ``_writers``.  Guarded by: ``_lock``, held for a few dict operations. Readers
+    take none: what they read is replaced, never changed.  Callers: any thread.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from types import CodeType, FrameType, MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import _checks
 from ._job_task import JobTask
 from ._names import check_name, check_pattern
 from ._settings import TaskSettings
 from .errors import UnknownTask
+
+if TYPE_CHECKING:
+    from ._schedule import Schedule
 
 __all__ = ["HOOKS", "Catalog", "Hook"]
 
@@ -39,7 +42,9 @@ class Catalog:
     ) -> None:
         self._lock = threading.Lock()
         self._tasks: dict[str, JobTask[..., Any]] = {}
-        self._writers: dict[str, CodeType | None] = {}  #: under which execution of its module each was defined
+        self._schedules: dict[str, Schedule] = {}
+        #: Under which execution of its module each task or schedule was defined.
+        self._writers: dict[tuple[str, str], CodeType | None] = {}
         self._hooks: dict[str, tuple[Hook, ...]] = dict.fromkeys(HOOKS, ())
         self._declared = _checked_queues(queues)
         self.routes = _checked_routes(routes)  #: pattern of task names -> queue; the first that matches counts
@@ -59,16 +64,9 @@ class Catalog:
         Raises:
             ValueError: the name is another function's.
         """
-        writer = _execution_of(task.fn)
         with self._lock:
-            old = self._tasks.get(task.name)
-            if old is not None and not (_same_def(old, task) and writer not in (None, self._writers[task.name])):
-                raise _checks.wrong(
-                    "the name of a task", f"unique, and {_place(old)} has it already", task.name,
-                    f"say name=... for {_place(task)}",
-                )  # fmt: skip
+            self._take_name("task", task.name, task, self._tasks.get(task.name))
             self._tasks = {**self._tasks, task.name: task}
-            self._writers[task.name] = writer
         return task
 
     def task(self, name: str) -> JobTask[..., Any]:
@@ -85,6 +83,38 @@ class Catalog:
             )
         return found
 
+    # -- schedules
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """Give the schedules by name, as they are now."""
+        return MappingProxyType(self._schedules)
+
+    def add_schedule(self, schedule: Schedule) -> None:
+        """Register ``schedule``, in the place of one that an earlier run of its module or notebook cell made.
+
+        Raises:
+            ValueError: the name is another schedule's.
+        """
+        with self._lock:
+            old = self._schedules.get(schedule.name)
+            self._take_name("schedule", schedule.name, schedule.call.task, None if old is None else old.call.task)
+            self._schedules = {**self._schedules, schedule.name: schedule}
+
+    def _take_name(self, what: str, name: str, task: JobTask[..., Any], old: JobTask[..., Any] | None) -> None:
+        """Note who takes a name, from ``old`` if anybody has it. Under the lock.
+
+        Raises:
+            ValueError: that is neither nobody nor the same function of an earlier run of its module.
+        """
+        writer = _execution_of(task.fn)
+        if old is not None and not (_same_def(old, task) and writer not in (None, self._writers[what, name])):
+            raise _checks.wrong(
+                f"the name of a {what}", f"unique, and {_place(old)} has it already", name,
+                f"say name=... for {_place(task)}",
+            )  # fmt: skip
+        self._writers[what, name] = writer
+
     # -- queues
 
     @property
@@ -93,7 +123,8 @@ class Catalog:
         if self._declared is not None:
             return MappingProxyType(self._declared)
         named = {task.queue: None for task in self._tasks.values()}
-        return MappingProxyType({**named, **dict.fromkeys(self.routes.values())})
+        scheduled = {schedule.queue: None for schedule in self._schedules.values()}
+        return MappingProxyType({**named, **scheduled, **dict.fromkeys(self.routes.values())})
 
     def check_queue(self, what: str, value: Any) -> str:
         """Return ``value`` if it may be the name of a queue here.
@@ -113,11 +144,15 @@ class Catalog:
         Raises:
             ValueError: queues were declared, and its queue is none of them.
         """
-        for pattern, queue in self.routes.items():
-            if fnmatchcase(settings.name, pattern):
-                return replace(settings, queue=queue)
+        route = self.route_of(settings.name)
+        if route is not None:
+            return replace(settings, queue=self.routes[route])
         self.check_queue("queue", settings.queue)
         return settings
+
+    def route_of(self, name: str) -> str | None:
+        """Return the pattern that says where jobs of the task ``name`` go; None where the task does."""
+        return next((pattern for pattern in self.routes if fnmatchcase(name, pattern)), None)
 
     # -- hooks
 

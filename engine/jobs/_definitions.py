@@ -1,4 +1,4 @@
-"""What decorators of a Jobs define: tasks and hooks."""
+"""What decorators of a Jobs define: tasks, schedules and hooks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from engine import Lane, Priority, Retry
 from .. import _checks
 from ._catalog import Catalog, H
 from ._job_task import JobTask, make_job_task
+from ._periodic import checked_timetable, make_schedule
 from ._settings import checked_settings
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from ._jobs import Jobs
+    from ._options import Options
+    from ._schedule import Schedule
 
 __all__ = ["Definitions", "Settings"]
 
@@ -49,6 +52,11 @@ class Definitions:
         return self.catalog.tasks
 
     @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """Give the schedules by name."""
+        return self.catalog.schedules
+
+    @property
     def queues(self) -> Mapping[str, int | None]:
         """Give each queue with how many of its jobs a worker runs at once (None: as many as it can)."""
         return self.catalog.queues
@@ -79,6 +87,45 @@ class Definitions:
         jobs: Jobs = self
         settings = jobs.catalog.routed(checked_settings(function, given))
         return jobs.catalog.add(make_job_task(function, settings, jobs))
+
+    def periodic(
+        self: Any, cron: str | None = None, /, *, every: float | None = None, tz: str | None = None,
+        catch_up: str = "none", name: str | None = None, args: Mapping[str, Any] | None = None,
+        period_as: str | None = None, **options: Unpack[Options],
+    ) -> Callable[[Callable[P, R]], JobTask[P, R]]:  # fmt: skip
+        """Enqueue a function, or a task, once for each period while any worker runs: ``@jobs.periodic("0 3 * * *")``.
+
+        Args:
+            cron: five fields, minute hour day-of-month month day-of-week, in the zone ``tz`` (UTC).
+            every: seconds, at least 1, in place of that: at the multiples of it since 1970 in UTC.
+            catch_up: what becomes of periods at which nobody was there, nor within a minute: "none" leaves them out,
+                "last" enqueues the latest of them. What was never seen before has missed nothing.
+            name: unique; by default that of the task.
+            args: the arguments of each call.
+            period_as: the argument that is given the period: its instant as ISO 8601 in ``tz``.
+            options: as ``options`` of a task has them: queue, priority, lock, expires, then. With ``queueing_lock`` a
+                period is left out while the job of an earlier one waits for its first run.
+
+        A zone's clock is put forward and back. An expression of which neither minute nor hour begins with ``*`` names
+        times of day, each once a day: those that are skipped come at the change, of two that are alike the first one.
+        Any other names a rhythm, which goes on as time does.
+
+        Raises:
+            ValueError: it never fires, another schedule has the name, or the arguments are no whole call.
+            TypeError: there is no such option.
+        """
+        timetable = checked_timetable(cron, every, tz)
+        jobs: Jobs = self
+
+        def register(function: Callable[P, R]) -> JobTask[P, R]:
+            task = function if isinstance(function, JobTask) else jobs.task(function)
+            schedule = make_schedule(
+                task, timetable, name=name, catch_up=catch_up, args=args, period_as=period_as, options=options
+            )
+            jobs.catalog.add_schedule(schedule)
+            return task
+
+        return register
 
     def before_run(self, hook: H) -> H:
         """Have ``hook(job)`` called before each run.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ._book import Book
 from ._moment import Moment
+from ._records import NewJob
 from ._schedule import Schedule
 
 __all__ = ["Period", "Periods", "first_looks", "tick"]
@@ -104,7 +105,7 @@ def first_looks(book: Book, names: Iterable[str], now: Moment) -> dict[str, floa
     return seen
 
 
-def tick(book: Book, periods: Iterable[Period], now: Moment) -> list[int]:
-    """Enqueue those of ``periods`` that nobody else has; return the ids."""
-    ids = [book.tick(each.schedule.name, each.at, each.schedule.job_of(each.at), now) for each in periods]
+def tick(book: Book, jobs: Iterable[tuple[Period, NewJob]], now: Moment) -> list[int]:
+    """Enqueue the job of each period that nobody else has; return the ids."""
+    ids = [book.tick(period.schedule.name, period.at, job, now) for period, job in jobs]
     return [each for each in ids if each is not None]

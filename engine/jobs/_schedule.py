@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Protocol
 
-from ._codec import decode_args, encode_args
+from .._options import value_of
+from ._codec import splice
 from ._cron import Cron
 from ._interval import Interval
+from ._job_call import JobCall
 from ._records import NewJob
+from ._rows import row_of
 
 __all__ = ["CATCH_UP", "ON_TIME", "Schedule", "last_in"]
 
@@ -21,11 +25,11 @@ ON_TIME = 60.0  #: seconds after which a period counts as missed: a restart of t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """Enqueues ``job`` once for each period."""
+    """Enqueues ``call`` once for each period."""
 
     name: str  #: unique in a Jobs; what the store remembers the last period by
     timetable: Cron | Interval
-    job: NewJob
+    call: JobCall
     catch_up: str = "none"
     period_as: str | None = None  #: the parameter that is given the instant at which the period began
 
@@ -33,6 +37,11 @@ class Schedule:
     def zone(self) -> tzinfo:
         """Give the zone in which its periods are told."""
         return self.timetable.zone if isinstance(self.timetable, Cron) else UTC
+
+    @property
+    def queue(self) -> str:
+        """Give where its jobs wait."""
+        return value_of(self.call.said.queue) or self.call.task.queue
 
     def upcoming(self, after: datetime | None = None) -> Iterator[datetime]:
         """Give the periods after an aware ``after``, by default from now on, in the schedule's own zone."""
@@ -46,12 +55,16 @@ class Schedule:
         return at if at is not None and (self.catch_up == "last" or now - at <= ON_TIME) else None
 
     def job_of(self, at: float) -> NewJob:
-        """Return what is enqueued for the period ``at``."""
-        if self.period_as is None:
-            return self.job
-        told = datetime.fromtimestamp(at, self.zone).isoformat()
-        args = {**decode_args(self.job.args), self.period_as: told}
-        return replace(self.job, args=encode_args(args, len(self.job.args) + 1000))  # as long as it may be, and a date
+        """Return what is enqueued for the period ``at``.
+
+        Raises:
+            JobRefused: the instant is part of the lock, and does not fit into it.
+        """
+        call = self.call
+        if self.period_as is not None:
+            told = datetime.fromtimestamp(at, self.zone).isoformat()
+            call = replace(call, text=splice(call.text, self.period_as, json.dumps(told)), is_whole=True)
+        return replace(row_of(call, call.task.jobs.max_args_bytes), schedule=self.name)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.timetable}"

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from ._periods import Period, Periods, first_looks, tick
+from ._records import NewJob
 from ._schedule import Schedule
 from ._store import Store
 from .errors import StoreClosed
@@ -29,7 +30,6 @@ class Ticker:
 
     def __init__(self, store: Store, schedules: Callable[[], Mapping[str, Schedule]]) -> None:
         self._store = store
-        self._schedules = schedules
         self._periods = Periods(schedules)
 
     async def run(self) -> None:
@@ -37,7 +37,8 @@ class Ticker:
         is_well = True
         while True:
             try:
-                wait, was_well, is_well = await self.look(), is_well, True
+                next_in, was_well, is_well = await self.look(), is_well, True
+                wait = LOOK if next_in is None else min(LOOK, next_in)
                 if not was_well:
                     _logger.warning("schedules go on: the store takes their jobs again")
             except StoreClosed:
@@ -48,8 +49,8 @@ class Ticker:
                 wait, is_well = LOOK, False
             await asyncio.sleep(wait)
 
-    async def look(self) -> float:
-        """Enqueue what is due; return for how many seconds nothing will be."""
+    async def look(self) -> float | None:
+        """Enqueue what is due; return for how many seconds nothing will be, None if nothing ever will."""
         periods = self._periods
         unseen = periods.unseen()
         if unseen:
@@ -60,7 +61,17 @@ class Ticker:
             await self._enqueue(due)
         periods.done(wall)
         next_at = periods.next_at()
-        return LOOK if next_at is None else min(LOOK, max(0.0, next_at - self._store.now().wall))
+        return None if next_at is None else max(0.0, next_at - self._store.now().wall)
 
     async def _enqueue(self, due: list[Period]) -> None:
-        await self._store.write(lambda book, now: tick(book, due, now))
+        jobs = [(period, job) for period in due if (job := _job_of(period)) is not None]
+        await self._store.write(lambda book, now: tick(book, jobs, now))
+
+
+def _job_of(period: Period) -> NewJob | None:
+    """Return the job of a period; what keeps one from being made keeps no other."""
+    try:
+        return period.schedule.job_of(period.at)
+    except Exception:
+        _logger.exception("the schedule %s leaves out a period", period.schedule)
+        return None

@@ -9,8 +9,9 @@ import pytest
 
 from engine.jobs._cron import check_cron
 from engine.jobs._interval import Interval, check_interval
+from engine.jobs._jobs import Jobs
 from engine.jobs._memory_store import MemoryStore
-from engine.jobs._records import Filter, JobInfo, NewJob
+from engine.jobs._records import Filter, JobInfo
 from engine.jobs._reply import Reply
 from engine.jobs._schedule import Schedule
 from engine.jobs._ticker import LOOK, Ticker
@@ -32,10 +33,14 @@ class Hand:
         return self.wall
 
 
+@Jobs(MemoryStore()).task(lock="report-{at}")
+def report(a: int, at: str = "never") -> None: ...
+
+
 def schedule(text: str | float = "*/5 * * * *", name: str = "report", **more: Any) -> Schedule:
     timetable = Interval(text) if isinstance(text, float) else check_cron(text, UTC_ZONE)
-    job = NewJob(queue="default", name="report", args='{"a":1}', schedule=name)
-    return Schedule(name=name, timetable=timetable, job=job, **more)
+    call = more.pop("call", report.partial(a=1))
+    return Schedule(name=name, timetable=timetable, call=call, **more)
 
 
 class Place:
@@ -50,7 +55,7 @@ class Place:
     def another(self) -> Ticker:
         return Ticker(self.store, lambda: self.schedules)
 
-    async def look_at(self, wall: float) -> float:
+    async def look_at(self, wall: float) -> float | None:
         self.hand.wall = wall
         return await self.ticker.look()
 
@@ -73,8 +78,8 @@ async def test_each_period_is_enqueued_as_it_begins_and_once() -> None:
 async def test_a_look_says_when_the_next_one_is_to_be() -> None:
     place = Place(schedule())
     assert await place.look_at(NOON + 4 * MINUTE + 58) == pytest.approx(2.0)
-    assert await place.look_at(NOON + 5 * MINUTE) == LOOK
-    assert await Place().look_at(NOON) == LOOK
+    assert await place.look_at(NOON + 5 * MINUTE) == 300.0
+    assert await Place().look_at(NOON) is None
 
 
 async def test_what_was_never_seen_before_catches_nothing_up() -> None:
@@ -96,6 +101,7 @@ async def test_after_a_day_without_anybody_the_last_period_is_caught_up_or_none(
     for ticker in [place.another() for _ in range(4)] * 3:
         await ticker.look()
     assert [job.args for job in place.jobs()] == ['{"a":1,"at":"2025-06-02T12:00:00+00:00"}'] * count
+    assert [job.lock for job in place.jobs()] == ["report-2025-06-02T12:00:00+00:00"] * count
 
 
 async def test_four_engines_enqueue_one_job_for_each_period() -> None:
@@ -156,10 +162,7 @@ async def test_a_clock_that_was_ten_years_ahead_does_not_silence_a_schedule(catc
 
 
 async def test_a_schedule_that_waits_for_its_queueing_lock_skips_the_period() -> None:
-    place = Place(schedule())
-    once = place.schedules["report"]
-    locked = NewJob(queue="default", name="report", args="{}", queueing_lock="report", schedule="report")
-    place.schedules["report"] = Schedule(name="report", timetable=once.timetable, job=locked)
+    place = Place(schedule(call=report.options(queueing_lock="report").partial(a=1)))
     for minute in range(31):
         await place.look_at(NOON + minute * MINUTE)
     assert place.count() == 1
@@ -174,6 +177,18 @@ async def test_a_period_that_the_store_did_not_take_is_enqueued_when_it_does(mon
             await place.look_at(NOON + 5 * MINUTE)
     await place.look_at(NOON + 5 * MINUTE + LOOK)
     assert place.count() == 1
+
+
+async def test_a_schedule_whose_job_cannot_be_made_keeps_no_other_from_its_periods(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """E131."""
+    broken = schedule(name="broken", call=report.partial(a=1, at=[]))  # what does not fit into the lock
+    place = Place(broken, schedule())
+    await place.look_at(NOON)
+    await place.look_at(NOON + 5 * MINUTE)
+    assert [job.schedule for job in place.jobs()] == ["report"]
+    assert "broken: */5 * * * * (UTC) leaves out a period" in caplog.text
 
 
 async def test_a_schedule_that_is_new_or_changed_counts_from_the_next_look_on() -> None:
@@ -203,19 +218,6 @@ async def test_the_loop_of_a_ticker_outlives_a_store_that_refuses(
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]  # said once, and when it is over
     store.close()
     await running  # what is closed needs no ticker
-
-
-def test_the_zone_of_a_period_is_the_schedules() -> None:
-    each = Schedule(
-        name="daily", timetable=check_cron("30 2 * * *", ZoneInfo("Europe/Berlin")), period_as="day",
-        job=NewJob(queue="default", name="daily", args="{}"),
-    )  # fmt: skip
-    upcoming = each.upcoming(datetime(2025, 3, 29, tzinfo=UTC))
-    told = [next(upcoming).isoformat() for _ in range(3)]
-    assert told == ["2025-03-29T02:30:00+01:00", "2025-03-30T03:00:00+02:00", "2025-03-31T02:30:00+02:00"]
-    at = datetime.fromisoformat(told[1]).timestamp()
-    assert each.job_of(at).args == '{"day":"2025-03-30T03:00:00+02:00"}'
-    assert str(each) == "daily: 30 2 * * * (Europe/Berlin)"
 
 
 @pytest.mark.parametrize("value", [0, -1, 0.5, float("nan"), float("inf"), 1e18, True, "60", None, 10**400])
