@@ -1,8 +1,8 @@
 """What a Jobs knows by name: tasks, hooks, routes, queues. The only place where a row's name finds code.
 
 Guarantees
-    Shared: ``_tasks``, ``_schedules``, ``_hooks``, ``_writers``.  Guarded by: ``_lock``, held for a few dict operations. Readers
-    take none: what they read is replaced, never changed.  Callers: any thread.
+    Shared: ``_tasks``, ``_schedules``, ``_hooks``, ``_writers``.  Guarded by: ``_lock``, held for a few dict
+    operations. Readers take none: what they read is replaced, never changed.  Callers: any thread.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from ._rooms import Rooms
 from ._run import Run
 from ._runner import Runner
 from ._settings import DRAIN_TIMEOUT
+from ._ticker import Ticker
 from ._verdict import Outcome, Stop
 from ._watcher import Watcher
 from ._worker_statistics import WorkerStatistics
@@ -108,6 +109,8 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._feeding = loop.create_task(self._feeder.run(), name=f"engine.jobs: {self.name} claims")
         self._watching = loop.create_task(self._watcher.run(), name=f"engine.jobs: {self.name} watches")
+        ticker = Ticker(store, lambda: self._jobs.schedules)
+        self._ticking = loop.create_task(ticker.run(), name=f"engine.jobs: {self.name} ticks")
         return self
 
     async def drain(self, timeout: float | None = None) -> bool:
@@ -119,7 +122,8 @@ class Worker:
         if self._state == "running":
             self._state = "draining"
             self._feeder.close()
-        await asyncio.wait([self._feeding])
+            self._ticking.cancel()
+        await asyncio.wait([self._feeding, self._ticking])
         return await self._over_within(timeout)
 
     async def stop(self, timeout: float | None = None) -> None:
@@ -196,6 +200,7 @@ class Worker:
         for unlisten in self._unlisten:
             unlisten()
         self._watching.cancel()
+        self._ticking.cancel()
         self._recorder.close()
         return self._holding.end()
 
