@@ -1,7 +1,8 @@
-"""One job in memory."""
+"""One job in memory, as it stands at one instant."""
 
-from collections import deque
-from dataclasses import dataclass, field, replace
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine import TaskState
@@ -13,7 +14,7 @@ from ._records import Claimed, Failure, Filter, Gate, HolderInfo, JobInfo, NewJo
 __all__ = ["Row"]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """What was enqueued, and how it stands."""
 
@@ -30,17 +31,19 @@ class Row:
     completed_at: float | None = None
     result: str | None = None
     progress: str | None = None
-    failures: deque[Failure] = field(default_factory=lambda: deque(maxlen=FAILURES_KEPT))
+    failures: tuple[Failure, ...] = ()
 
     @classmethod
-    def of(cls, job_id: int, new: NewJob, now: Moment) -> "Row":
+    def of(cls, job_id: int, new: NewJob, now: Moment) -> Row:
         """Make the row of a job that is enqueued at ``now``."""
-        row = cls(job_id, new, now.wall, Standing(TaskState.PENDING, None, 0, 0, new.max_crashes, False, False, False))
-        row.due_steady = now.steady + new.delay if new.delay else None
-        row.due_wall = new.at
-        row.expires_steady = now.steady + new.expires_in if new.expires_in is not None else None
-        row.set(gate=Gate.READY if row.is_due(now) else Gate.LATER)
-        return row
+        row = cls(
+            job_id, new, now.wall,
+            Standing(TaskState.PENDING, Gate.LATER, 0, 0, new.max_crashes, False, False, False),
+            due_steady=now.steady + new.delay if new.delay else None,
+            due_wall=new.at,
+            expires_steady=None if new.expires_in is None else now.steady + new.expires_in,
+        )  # fmt: skip
+        return row.standing_as(gate=Gate.READY) if row.is_due(now) else row
 
     @property
     def state(self) -> TaskState:
@@ -57,9 +60,28 @@ class Row:
         """Give the key by which claims sort."""
         return (-self.new.priority, self.id)
 
-    def set(self, **changes: Any) -> None:
-        """Change how it stands."""
-        self.standing = replace(self.standing, **changes)
+    @property
+    def waits_for_its_first_claim(self) -> bool:
+        """Say whether its queueing lock and its expiry count."""
+        return self.state is TaskState.PENDING and not self.token
+
+    def changed(self, **changes: Any) -> Row:
+        """Return it with other values."""
+        return replace(self, **changes)
+
+    def standing_as(self, **changes: Any) -> Row:
+        """Return it as it stands then."""
+        return replace(self, standing=replace(self.standing, **changes))
+
+    def held_by_nobody(self, due_steady: float | None = None) -> Row:
+        """Return it without a holder; what it waited for before its run is over."""
+        return replace(self, holder=None, due_wall=None, due_steady=due_steady)
+
+    def having_failed(self, failure: Failure | None) -> Row:
+        """Return it with one more in its history."""
+        if failure is None:
+            return self
+        return replace(self, failures=(*self.failures, failure)[-FAILURES_KEPT:])
 
     def is_due(self, now: Moment) -> bool:
         """Say whether the time has come from which it may run."""
@@ -81,15 +103,10 @@ class Row:
 
     def has_expired(self, now: Moment) -> bool:
         """Say whether the time is over in which it could have been claimed for the first time."""
-        if self.state is not TaskState.PENDING or self.token:
+        if not self.waits_for_its_first_claim:
             return False
         steady, wall = self.expires_steady, self.new.expires_at
         return (steady is not None and steady <= now.steady) or (wall is not None and wall <= now.wall)
-
-    def wait(self, due_steady: float | None = None) -> None:
-        """Be held by nobody; what it waited for before its run is over."""
-        self.holder = self.due_wall = None
-        self.due_steady = due_steady
 
     def is_wanted(self, wanted: Filter) -> bool:
         """Say whether ``wanted`` describes it, but for its bound."""

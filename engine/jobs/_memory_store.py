@@ -110,13 +110,15 @@ class MemoryStore:
         self._check_process()
         with self._lock:
             self._check_open()
-            now, before = self.now(), self._book.changes
+            now = self.now()
             rescued = self._keep_leases(now)
+            self._book.begin()
             reply = _done(operation, self._book, now)
+            has_changed = self._book.has_changed()
             concerned = [self._held.pop(each) for each in self._book.renew(self._held, now)]
             if rescued:
                 concerned.append(partial(self._on_rescue, rescued))
-            if self._book.changes != before:  # else a claim that finds nothing would call for the next one
+            if has_changed or rescued:  # else a claim that finds nothing would call for the next one
                 concerned += self._listeners.values()
         _call(concerned)
         return reply
@@ -201,10 +203,14 @@ class MemoryStore:
         return f"<MemoryStore {'closed' if self._is_closed else 'open'}>"
 
 
-def _done(operation: Callable[[Book, Moment], T], book: Book, now: Moment) -> Reply[T]:
+def _done(operation: Callable[[Book, Moment], T], book: MemoryBook, now: Moment) -> Reply[T]:
+    """Do all of ``operation`` or nothing; a Ctrl-C in the middle of it is the caller's."""
     try:
         return Reply.of(operation(book, now))
-    except Exception as error:
+    except BaseException as error:
+        book.undo()
+        if not isinstance(error, Exception):
+            raise
         return Reply.failed(error)
 
 

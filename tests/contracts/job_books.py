@@ -55,7 +55,12 @@ START = Moment(wall=1_800_000_000.0, steady=1_700_000_000.0, boot="first boot")
 def memory(_: Path) -> Iterator[Transaction]:
     """Give a book in memory."""
     book = MemoryBook()
-    yield lambda operation: operation(book)
+
+    def transaction(operation: Callable[[Book], Any]) -> Any:
+        book.begin()
+        return operation(book)
+
+    yield transaction
 
 
 @contextlib.contextmanager

@@ -14,11 +14,24 @@ from engine import TaskState
 from engine.jobs._book import Book
 from engine.jobs._memory_store import MemoryStore
 from engine.jobs._moment import Moment
-from engine.jobs._records import Claim, Claimed, Filter, HolderInfo, JobInfo, NewHolder, NewJob, Rescued
+from engine.jobs._records import (
+    Claim,
+    Claimed,
+    End,
+    Ending,
+    Failure,
+    Filter,
+    HolderInfo,
+    JobInfo,
+    NewHolder,
+    NewJob,
+    Rescued,
+)
 from engine.jobs._sqlite import _boot
 from engine.jobs._sqlite._store import SQLiteStore
 from engine.jobs._store import Store
 from engine.jobs.errors import AlreadyEnqueued, StoreClosed
+from tests.contracts.job_books import START
 from tests.support import eventually
 
 PATIENCE = 20.0
@@ -102,6 +115,47 @@ def test_an_error_of_an_operation_is_the_answer_of_its_own_writer_alone(store: S
         refused.result(PATIENCE)
     assert error.value.job_id == job_id
     assert ids_in(store) == [job_id, after.result(PATIENCE)]
+
+
+def test_an_operation_that_raises_half_way_has_changed_nothing(store: Store) -> None:
+    """J12: whichever verbs it had called, and nobody hears of it."""
+    holder = store.write(lambda book, now: book.hold(this_process(30.0), now)).result(PATIENCE)
+    other = store.write(lambda book, now: book.hold(this_process(30.0), now)).result(PATIENCE)
+    locked = NewJob(queue="q", name="f", args="{}", lock="l")
+    for _ in range(6):
+        store.write(lambda book, now: book.enqueue([locked, JOB], now)).result(PATIENCE)
+    runs = claim(store, holder)
+    store.write(lambda book, now: book.end([Ending(runs[1].id, runs[1].token, End.FAILED)], now)).result(PATIENCE)
+
+    def look(book: Book, now: Moment) -> object:
+        return book.find(Filter()), book.statistics(START), book.last_tick("s"), book.failures(runs[0].id)
+
+    def do_much_and_fail(book: Book, now: Moment) -> None:
+        failure = Failure(now.wall, 1, 1, "error", "E")
+        book.enqueue([NewJob(queue="new", name="g", args="{}", queueing_lock="u", delay=5.0)], now)
+        book.enqueue_many(locked, ["1", "2"], now)
+        book.claim(Claim(holder=other, queues={"q": 2}, limit=2), now)
+        book.end([Ending(runs[0].id, runs[0].token, End.RETRY, failure=failure), Ending(99, 1, End.FAILED)], now)
+        book.cancel(runs[2].id, now)
+        book.cancel(runs[2].id + 1, now)
+        book.report(runs[2].id, runs[2].token, "1")
+        book.requeue(runs[1].id, now)
+        book.end([Ending(runs[3].id, runs[3].token, End.COMPLETED)], now)
+        book.prune([TaskState.COMPLETED], now.wall + 9, 9)
+        book.pause("q", True)
+        book.tick("s", now.wall, JOB, now)
+        book.hold(this_process(5.0), now)
+        book.let_go(holder, now)
+        book.rescue(now, lambda info: True)
+        raise ZeroDivisionError
+
+    before = store.read(look).result(PATIENCE)
+    with pytest.raises(ZeroDivisionError):
+        store.write(do_much_and_fail).result(PATIENCE)
+    assert store.read(look).result(PATIENCE) == before
+    new = store.write(enqueue).result(PATIENCE)
+    store.write(lambda book, now: book.end([Ending(runs[0].id, runs[0].token, End.COMPLETED)], now)).result(PATIENCE)
+    assert [run.id for run in claim(store, other)] == [runs[0].id + 2, new]
 
 
 def test_an_error_of_a_look_is_its_answer(store: Store) -> None:
