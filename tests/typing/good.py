@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import assert_type
 
 from engine import BlockingEngine, BlockingTaskGroup, Engine, Lane, Priority, Retry, Shared, Task, cpu, io, task
+from engine.jobs import Job, JobCall, Jobs, JobTask, Reply
 from engine.testing import CHECKS, InlineEngine, LaneKit, VirtualClock, check_lane
 
 
@@ -153,3 +154,30 @@ def a_lane_is_checked() -> None:
     kit = LaneKit(Lane.LOOP)
     assert_type(kit.engine(3), Engine)
     assert_type(list(CHECKS), list[str])
+
+
+def jobs_are_typed_as_their_functions(jobs: Jobs) -> None:
+    @jobs.task(queue="mail", timeout=5, priority="high", retry=Retry())
+    def send(to: str, copies: int = 1) -> list[str]:
+        return [to] * copies
+
+    @jobs.task
+    async def fetch(url: str) -> bytes:
+        return url.encode()
+
+    assert_type(send("x", copies=2), list[str])
+    assert_type(send.enqueue(to="x"), Reply[Job])
+    assert_type(send.options(delay=5, lock="x").enqueue("x", 2), Reply[Job])
+    assert_type(fetch.call("x").then(send.partial(copies=2), result_as="to"), JobCall)
+    assert_type(jobs.enqueue(fetch.call(url="x")), Reply[Job])
+    assert_type(jobs.enqueue_many(send.options(queue="q"), [{"to": "x"}]).result(), list[int])
+    assert_type(jobs.list(states="failed").result(5.0), list[Job])
+    print(jobs.tasks["x"], JobTask)
+
+
+async def jobs_are_awaited(jobs: Jobs, fetch: JobTask[[str], bytes]) -> None:
+    job = await fetch.enqueue("x")
+    assert_type(job, Job)
+    assert_type(await job.wait(timeout=5), Job)
+    assert_type(await jobs.get(job.id), Job)
+    assert_type(fetch("x"), bytes)

@@ -14,7 +14,9 @@ from tests.support import REPOSITORY
 HERE = Path(__file__).parent
 EXPECTED = re.compile(r"# error$")
 #: What mypy may say of a wrong argument or a wrong type of result; which of them it chooses depends on its version.
-ABOUT_TYPES = {"arg-type", "assignment", "attr-defined", "call-arg", "call-overload", "misc", "untyped-decorator"}
+ABOUT_TYPES = {
+    "arg-type", "assignment", "attr-defined", "call-arg", "call-overload", "list-item", "misc", "untyped-decorator"
+}  # fmt: skip
 REPORTED = re.compile(
     r"^(?P<file>[^:]+):(?P<line>\d+): error: (?P<text>.*?)(?:  \[(?P<code>[a-z-]+)\])?$", re.MULTILINE
 )
