@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._moment import Moment
 from .._records import Cancelled
+from ._damage import reads
 from ._ids import can_be_id
 from ._locks import open_next
 
@@ -28,6 +29,7 @@ _EXPIRED_STEADY = _EXPIRED.format(expires="expires_steady")
 _EXPIRED_WALL = _EXPIRED.format(expires="expires_wall")
 
 
+@reads
 def cancel(connection: apsw.Connection, job_id: int, now: Moment) -> Cancelled:
     """Cancel a PENDING row; mark a RUNNING one."""
     if not can_be_id(job_id):

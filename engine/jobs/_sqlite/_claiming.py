@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._moment import Moment
 from .._records import Claim, Claimed, Claims
 from ._cancelling import cancel_expired
+from ._damage import reads
 
 if TYPE_CHECKING:
     import apsw
@@ -38,7 +39,7 @@ _OPEN_STEADY = _OPEN.format(due="due_steady")
 _OPEN_WALL = _OPEN.format(due="due_wall")
 # The first two columns are the order. Rows are read one by one, as far as the claim goes.
 _MEET = """
-    SELECT -priority, id, name, lock,
+    SELECT ifnull(-priority, 0), id, name, lock,
         lock IS NOT NULL AND EXISTS (SELECT 1 FROM jobs AS run WHERE run.state = 'running' AND run.lock = jobs.lock),
         token = 0 AND (ifnull(expires_steady <= ?, 0) OR ifnull(expires_wall <= ?, 0)),
         queue
@@ -92,6 +93,7 @@ def claim(connection: apsw.Connection, claim: Claim, now: Moment) -> Claims:
     return Claims(tuple(jobs), _has_suspects(connection, claim, looks), next_due)
 
 
+@reads
 def _open_due(connection: apsw.Connection, claim: Claim, now: Moment) -> dict[str, _Look]:
     """Open what is due in those queues that are not paused; return how each is after it."""
     looks = {}
@@ -107,11 +109,13 @@ def _open_due(connection: apsw.Connection, claim: Claim, now: Moment) -> dict[st
     return looks
 
 
+@reads
 def _look(connection: apsw.Connection, queue: str) -> _Look | None:
     row = connection.execute(_LOOK, (queue,)).get
     return None if row is None else _Look(row[0], row[1], bool(row[2]))
 
 
+@reads
 def _meet(connection: apsw.Connection, claim: Claim, queues: list[str], now: Moment) -> _Met:
     """Go through the rows in their order until enough are found; change nothing."""
     met = _Met()
@@ -154,6 +158,7 @@ def _meet(connection: apsw.Connection, claim: Claim, queues: list[str], now: Mom
     return met
 
 
+@reads
 def _run(connection: apsw.Connection, claim: Claim, ids: list[int], now: Moment) -> list[Claimed]:
     """Make rows RUNNING; return them in the order of ``ids``."""
     if not ids:

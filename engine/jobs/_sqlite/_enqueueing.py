@@ -10,6 +10,7 @@ from .._moment import Moment
 from .._records import Gate, NewJob
 from ..errors import AlreadyEnqueued
 from ._cancelling import cancel_pending
+from ._damage import reads
 
 if TYPE_CHECKING:
     import apsw
@@ -62,11 +63,7 @@ def _values(job: NewJob, now: Moment) -> tuple[Any, ...]:
 
 def _take(connection: apsw.Connection, queueing_lock: str, ours: Collection[int], now: Moment) -> None:
     """Make sure that nobody has ``queueing_lock``; cancel who has it and has expired."""
-    holder = connection.execute(
-        "SELECT id, ifnull(expires_steady <= ?, 0) OR ifnull(expires_wall <= ?, 0) FROM jobs"
-        " WHERE queueing_lock = ? AND state = 'pending' AND token = 0",
-        (now.steady, now.wall, queueing_lock),
-    ).get
+    holder = _who_has(connection, queueing_lock, now)
     if holder is None:
         return
     job_id, has_expired = holder
@@ -80,3 +77,14 @@ def _take(connection: apsw.Connection, queueing_lock: str, ours: Collection[int]
         queueing_lock=queueing_lock,
         job_id=None if is_ours else job_id,
     )
+
+
+@reads
+def _who_has(connection: apsw.Connection, queueing_lock: str, now: Moment) -> tuple[int, bool] | None:
+    """Return who waits with ``queueing_lock``, and whether it has expired."""
+    row = connection.execute(
+        "SELECT id, ifnull(expires_steady <= ?, 0) OR ifnull(expires_wall <= ?, 0) FROM jobs"
+        " WHERE queueing_lock = ? AND state = 'pending' AND token = 0",
+        (now.steady, now.wall, queueing_lock),
+    ).get
+    return None if row is None else (row[0], bool(row[1]))

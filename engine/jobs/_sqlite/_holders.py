@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._moment import Moment
 from .._records import HolderInfo, NewHolder
+from ._damage import reads
 
 if TYPE_CHECKING:
     import apsw
@@ -44,6 +45,7 @@ def forget(connection: apsw.Connection, holders: Iterable[int]) -> None:
     connection.executemany("DELETE FROM holders WHERE id = ?", [(holder,) for holder in holders])
 
 
+@reads
 def all_holders(connection: apsw.Connection) -> list[HolderInfo]:
     """Return every holder, in the order of ids."""
     rows = connection.execute(
@@ -59,6 +61,7 @@ def all_holders(connection: apsw.Connection) -> list[HolderInfo]:
     ]  # fmt: skip
 
 
+@reads
 def cancels_asked(connection: apsw.Connection, holders: Iterable[int]) -> list[tuple[int, int]]:
     """Return (id, token) of what runs for ``holders`` and is to be cancelled."""
     found: list[tuple[int, int]] = []

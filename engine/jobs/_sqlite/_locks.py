@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._damage import reads
+
 if TYPE_CHECKING:
     import apsw
 
 __all__ = ["open_next"]
 
 
+@reads
 def open_next(connection: apsw.Connection, lock: str) -> None:
     """Open, in each queue, the best of the LOCKED rows of ``lock``.
 

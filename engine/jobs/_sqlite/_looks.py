@@ -10,6 +10,7 @@ from engine import TaskState
 
 from .._moment import Moment
 from .._records import Failure, Filter, Gate, JobInfo, QueueStatistics, Statistics
+from ._damage import reads
 from ._holders import all_holders
 from ._ids import MOST, can_be_id
 
@@ -32,6 +33,7 @@ _FIND = """
 _INDEX_OF = {TaskState.RUNNING: "INDEXED BY jobs_running"}
 
 
+@reads
 def find(connection: apsw.Connection, wanted: Filter) -> list[JobInfo]:
     """Return the rows that ``wanted`` describes."""
     conditions: list[str] = []
@@ -83,6 +85,7 @@ def _info(
     )  # fmt: skip
 
 
+@reads
 def failures(connection: apsw.Connection, job_id: int) -> list[Failure]:
     """Return why runs of a job did not complete, oldest first."""
     if not can_be_id(job_id):
@@ -93,6 +96,7 @@ def failures(connection: apsw.Connection, job_id: int) -> list[Failure]:
     return [Failure(*row) for row in rows]
 
 
+@reads
 def states(connection: apsw.Connection, ids: Sequence[int]) -> dict[int, TaskState]:
     """Return the states of those of ``ids`` that are there."""
     listed = json.dumps([id for id in ids if can_be_id(id)])
@@ -112,6 +116,7 @@ _COUNTS = """
 """
 
 
+@reads
 def statistics(connection: apsw.Connection, now: Moment) -> Statistics:
     """Count everything."""
     paused = {row[0] for row in connection.execute("SELECT name FROM queues")}

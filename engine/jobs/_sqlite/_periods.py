@@ -8,6 +8,7 @@ from .._moment import Moment
 from .._moves import WRONG_CLOCK_SECONDS
 from .._records import NewJob
 from ..errors import AlreadyEnqueued
+from ._damage import reads
 from ._enqueueing import insert
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def tick(connection: apsw.Connection, schedule: str, at: float, job: NewJob | No
         return None
 
 
+@reads
 def last_tick(connection: apsw.Connection, schedule: str) -> float | None:
     """Return the last period that was noted."""
     last: float | None = connection.execute("SELECT last_at FROM schedules WHERE name = ?", (schedule,)).get

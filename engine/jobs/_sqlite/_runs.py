@@ -12,6 +12,8 @@ from engine import TaskState
 from .._moment import Moment
 from .._moves import FAILURES_KEPT, Standing, after_end, after_rescue
 from .._records import End, Failure, Gate
+from ..errors import CorruptStore
+from ._damage import reads
 from ._locks import open_next
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ class Change(NamedTuple):
 
 def _standing(row: tuple[int, ...]) -> Standing:
     attempt, crashes, max_crashes, *flags = row
+    if not all(type(value) is int for value in row):
+        raise CorruptStore(f"expected the numbers of a row that runs to be numbers, got {row}; the file is damaged")
     return Standing(TaskState.RUNNING, None, attempt, crashes, max_crashes, *map(bool, flags))
 
 
@@ -67,12 +71,14 @@ def _after_end(row: tuple[int, ...], end: End, delay: float) -> Standing:
     return after_end(_standing(row), end, delay=delay)
 
 
+@reads
 def runs_of_ids(connection: apsw.Connection, ids: Iterable[int]) -> dict[int, Run]:
     """Return those of ``ids`` that run."""
     rows = connection.execute(_COLUMNS + "id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),))
     return {row[0]: Run._make(row) for row in rows}
 
 
+@reads
 def runs_of_holders(connection: apsw.Connection, holders: Iterable[int]) -> list[Run]:
     """Return what runs for ``holders``, in the order of ids."""
     rows = connection.execute(_COLUMNS + "holder IN (SELECT value FROM json_each(?))", (json.dumps(list(holders)),))

@@ -12,6 +12,7 @@ from engine import TaskState
 from engine.jobs._records import End, Ending, Failure, Gate
 from engine.jobs._sqlite import _claiming
 from engine.jobs._sqlite._book import SQLiteBook
+from engine.jobs.errors import CorruptStore
 from tests.contracts.job_books import START, Desk, failure_of, new_job
 
 from .sqlite_files import dump, open_desk, open_file, schema_of
@@ -190,6 +191,52 @@ def test_an_error_whose_message_is_no_text_does_not_keep_its_run_from_ending(des
     assert desk.end(run, End.FAILED, failure=Failure(1.0, 1, 1, "error", ODD, ODD, "me")) is TaskState.FAILED
     (failure,) = desk.failures(job)
     assert failure.error == failure.traceback == "half \\ud800 a pair"
+
+
+# -- damage
+
+
+@pytest.mark.parametrize(
+    ("value", "looks"),
+    [
+        ("state = 'pendinh'", {"find", "states"}),
+        ("state = CAST(x'70ff' AS TEXT)", {"find", "states", "cancel"}),
+        ("gate = 7", {"find"}),
+        ("name = CAST(x'ff' AS TEXT)", {"find", "claim"}),
+        ("queue = CAST(x'ff' AS TEXT)", {"find", "statistics"}),
+        ("state = 'completee', gate = NULL, completed_at = 1.0", {"find", "states", "statistics"}),
+    ],
+)
+def test_a_value_that_cannot_be_ours_is_damage_to_whoever_reads_it(tmp_path: Path, value: str, looks: set[str]) -> None:
+    """E106: it is told as what it is, and the verbs that do not read it go on."""
+    verbs: dict[str, Callable[[Desk], object]] = {
+        "find": lambda desk: desk.find(),
+        "states": lambda desk: desk.do(lambda book, now: book.states([1])),
+        "statistics": lambda desk: desk.do(lambda book, now: book.statistics(now)),
+        "claim": lambda desk: desk.claim(1),
+        "cancel": lambda desk: desk.cancel(1),
+    }
+    told: dict[str, CorruptStore] = {}
+    for name, verb in verbs.items():
+        with open_file(tmp_path / f"{name}.db") as connection:
+            desk = open_desk(connection)
+            desk.hold()
+            desk.add()
+            connection.execute(f"UPDATE jobs SET {value}")
+            before = dump_bytes(connection)
+            try:
+                verb(desk)
+            except CorruptStore as error:
+                told[name] = error
+            assert name not in told or dump_bytes(connection) == before
+    assert told.keys() == looks
+    for name, damage in told.items():
+        assert damage.path == str(tmp_path / f"{name}.db")
+        assert "as they were written, got: " in str(damage)
+
+
+def dump_bytes(connection: apsw.Connection) -> object:
+    return connection.execute("SELECT id, CAST(state AS BLOB), CAST(queue AS BLOB), gate, token FROM jobs").fetchall()
 
 
 # -- all or nothing
