@@ -20,6 +20,7 @@ __all__ = ["CallersConnection", "Database"]
 C = TypeVar("C", bound=apsw.Connection)
 
 _BUSY_SECONDS = 30.0  #: that a connection without patience of its own waits for another process
+_ALONE_SECONDS = 1.0  #: that it waits for others to leave the file, who may never do
 _WAL_BYTES = 8 << 20  #: to which a WAL that had to grow larger is cut back when it begins anew
 _SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
 #: A journal that was deleted stays so when its directory is written, which only EXTRA does.
@@ -98,8 +99,9 @@ class Database:
             raise told(error, self.path) from error
         try:
             self._check_same()
-            connection.set_busy_handler(in_pieces(patience) if patience else for_seconds(_BUSY_SECONDS))
+            connection.set_busy_handler(for_seconds(_BUSY_SECONDS))
             self._set_up(connection)
+            connection.set_busy_handler(in_pieces(patience) if patience else for_seconds(_BUSY_SECONDS))
         except BaseException as error:
             system_errno = connection.system_errno
             connection.close()
@@ -119,20 +121,22 @@ class Database:
         connection.pragma("cell_size_check", 1)
         connection.pragma("temp_store", "MEMORY")
         connection.pragma("journal_size_limit", _WAL_BYTES)
-        if connection.pragma("journal_mode") != "wal" or not is_wal_safe(version(self.sqlite)):
+        try:
             check_ours(connection, self.path)  # another's file stays as it is, its journal too
-            self._set_journal(connection)
-        is_wal = connection.pragma("journal_mode") == "wal"
-        connection.pragma("synchronous", (_SYNCHRONOUS if is_wal else _SYNCHRONOUS_OF_DELETE)[self.synchronous])
+        except (apsw.CantOpenError, apsw.IOError):  # as a WAL where no memory can be shared, which comes next
+            pass
+        has_wal = self._set_journal(connection)
+        connection.pragma("synchronous", (_SYNCHRONOUS if has_wal else _SYNCHRONOUS_OF_DELETE)[self.synchronous])
         if self.max_bytes is not None:
             connection.pragma("max_page_count", max(1, self.max_bytes // int(connection.pragma("page_size"))))
 
     # -- the journal
 
-    def _set_journal(self, connection: apsw.Connection) -> None:
+    def _set_journal(self, connection: apsw.Connection) -> bool:
+        """Turn the WAL on, or do without; say which."""
         if is_wal_safe(version(self.sqlite)):
             if _has_wal(connection):
-                return
+                return True
             why = "its file system cannot share memory between processes"
         else:
             why = f"SQLite {self.sqlite} can lose what was committed to a WAL; apsw with SQLite 3.51.3 or later cannot"
@@ -142,12 +146,13 @@ class Database:
                 "use; stop them, and open it again", path=self.path,
             )  # fmt: skip
         _logger.warning("%s is used with a rollback journal, which is slower than a WAL: %s", self.path, why)
+        return False
 
 
 def _has_wal(connection: apsw.Connection) -> bool:
     """Turn the WAL on; False where there can be none."""
     try:
-        if _journal_mode(connection, "WAL") != "wal":
+        if _journal_mode(connection, "WAL", _BUSY_SECONDS) != "wal":
             return False
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get  # noqa: B018  # the first look shares memory
     except (apsw.IOError, apsw.CantOpenError) as error:
@@ -159,9 +164,10 @@ def _has_wal(connection: apsw.Connection) -> bool:
 
 def _has_delete(connection: apsw.Connection) -> bool:
     """Turn the WAL off, which needs the file for us alone; False if others use it."""
+    connection.set_busy_handler(for_seconds(_ALONE_SECONDS))
     connection.pragma("locking_mode", "EXCLUSIVE")  # so that a WAL that is there is read without shared memory
     try:
-        is_off = _journal_mode(connection, "DELETE") == "delete"
+        is_off = _journal_mode(connection, "DELETE", _ALONE_SECONDS) == "delete"
         connection.pragma("locking_mode", "NORMAL")
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get  # noqa: B018  # gives the lock back
     except apsw.BusyError:
@@ -169,10 +175,10 @@ def _has_delete(connection: apsw.Connection) -> bool:
     return is_off
 
 
-def _journal_mode(connection: apsw.Connection, mode: str) -> str:
+def _journal_mode(connection: apsw.Connection, mode: str, seconds: float) -> str:
     """Change the journal; SQLite asks no busy handler while another connection does the same."""
-    end = time.monotonic() + _BUSY_SECONDS
-    handler = for_seconds(_BUSY_SECONDS)
+    end = time.monotonic() + seconds
+    handler = for_seconds(seconds)
     while True:
         try:
             return str(connection.pragma("journal_mode", mode))

@@ -13,34 +13,16 @@ import pytest
 
 from engine.jobs._book import Book
 from engine.jobs._moment import Moment
-from engine.jobs._records import Filter, NewHolder, NewJob
-from engine.jobs._sqlite import _boot
+from engine.jobs._records import Filter, NewJob
 from engine.jobs._sqlite._store import SQLiteStore
 from engine.jobs.errors import AlreadyEnqueued, StoreClosed, StoreError, StoreFull
-
-PATIENCE = 20.0
-JOB = NewJob(queue="q", name="job", args="{}")
-
+from tests.job_stores import JOB, PATIENCE, enqueue, holder, ids_in
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SQLiteStore]:
     opened = SQLiteStore(tmp_path / "jobs.db")
     yield opened
     opened.close()
-
-
-def enqueue(book: Book, now: Moment) -> int:
-    return book.enqueue([JOB], now)[0]
-
-
-def ids_in(store: SQLiteStore) -> list[int]:
-    found = store.read(lambda book, now: book.find(Filter(limit=100_000, oldest_first=True)))
-    return [job.id for job in found.result(PATIENCE)]
-
-
-def holder(lease: float = 30.0) -> NewHolder:
-    me = _boot.this_process()
-    return NewHolder(name="test", pid=me.pid, pid_started=me.started, namespace=me.namespace, lease=lease)
 
 
 def test_what_is_answered_is_read_by_another_store(store: SQLiteStore, tmp_path: Path) -> None:
