@@ -218,6 +218,10 @@ class Writer(DatabaseThread):
         self._not_before = time.monotonic() + self._pace
         self._pace = min(self._pace * 2, PACES[1])
         self._last_error = undone.error
+        if undone.fault is Fault.FULL:  # what waits behind it would wait for as long as it does
+            self._drain()
+            taken += self._backlog
+            self._backlog.clear()
         again: list[Write] = []
         failed: list[Write] = []
         for write in taken:
