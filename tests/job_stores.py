@@ -30,6 +30,7 @@ def ids_in(store: SQLiteStore) -> list[int]:
 
 def holder(lease: float = 30.0) -> NewHolder:
     """Return a holder that is this process."""
+    _boot.boot_id()
     me = _boot.this_process()
     return NewHolder(name="test", pid=me.pid, pid_started=me.started, namespace=me.namespace, lease=lease)
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def fill(store: SQLiteStore, at_most: int = 200) -> list[int]:
     acknowledged = []
     with pytest.raises(StoreFull, match="expected room for .*; make room"):
         for _ in range(at_most):
-            acknowledged.append(store.write(enqueue_large).result(PATIENCE))  # noqa: PERF401  # those before the error
+            acknowledged.append(store.write(enqueue_large).result(PATIENCE))  # those before the error
     return acknowledged
 
 
@@ -118,9 +118,7 @@ print("whole")
 def test_a_limit_on_file_sizes_is_a_full_disk(tmp_path: Path) -> None:
     """Q4: RLIMIT_FSIZE, in a process of its own, lowered and lifted."""
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "jobs.db")]
-    done = subprocess.run(
-        command, env=environment("store"), capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run(command, env=environment("store"), capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "whole\n", done.stderr
 
 

@@ -99,6 +99,8 @@ class Database:
             raise told(error, self.path) from error
         try:
             self._check_same()
+            if connection.readonly("main"):  # SQLite opens it all the same
+                raise apsw.ReadOnlyError("it may only be read")
             connection.set_busy_handler(for_seconds(_BUSY_SECONDS))
             self._set_up(connection)
             connection.set_busy_handler(in_pieces(patience) if patience else for_seconds(_BUSY_SECONDS))

@@ -28,6 +28,10 @@ def fault_of(error: BaseException, system_errno: int = 0) -> Fault:
         return Fault.FULL
     if isinstance(error, apsw.IOError):
         return Fault.FULL if system_errno in _NO_ROOM else Fault.BROKEN
+    if _is_undecodable(error):
+        return Fault.CORRUPT
+    if isinstance(error, apsw.BusyError) and "in progress" in str(error):  # our own statement, cut short by an error
+        return Fault.BROKEN
     if isinstance(error, apsw.BusyError | apsw.LockedError | apsw.ProtocolError):
         return Fault.BUSY
     if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError):
@@ -38,9 +42,16 @@ def fault_of(error: BaseException, system_errno: int = 0) -> Fault:
     return Fault.OWN
 
 
+def _is_undecodable(error: BaseException | None) -> bool:
+    """Say whether text was read that is no UTF-8, which was never written; what undoes a savepoint may fail upon it."""
+    while error is not None and not isinstance(error, UnicodeDecodeError):
+        error = error.__context__
+    return error is not None
+
+
 def told(error: BaseException, path: str, system_errno: int = 0) -> BaseException:
     """Return the error that users are given for ``error``; one that is not SQLite's stays what it is."""
-    if not isinstance(error, apsw.Error):
+    if not isinstance(error, apsw.Error | UnicodeDecodeError):  # not SQLite's
         return error
     return _told(fault_of(error, system_errno), error, path, system_errno)
 

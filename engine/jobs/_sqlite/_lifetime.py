@@ -6,14 +6,16 @@ store here has closed its connections, between two transactions; in the parent t
 child with the first use. ``design/0014`` has the rest.
 
 Guarantees
-    Shared: ``_stores``.  Guarded by: ``_lock``, held for a set operation; the collector takes stores out without it.
+    Shared: ``_finishing``, a SimpleQueue, which the collector may use; ``_stores``.  Guarded by: ``_lock``, held for a set operation; the collector takes stores out without it.
     Callers: any thread. A fork waits ``PATIENCE`` seconds at most; a store that is not ready then refuses in the child.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
+import queue
 import threading
 import time
 import weakref
@@ -23,21 +25,39 @@ from typing import TYPE_CHECKING
 from . import _guard
 
 if TYPE_CHECKING:
+    from ._session import Session
     from ._store import SQLiteStore
 
-__all__ = ["remember"]
+__all__ = ["finish_later", "remember"]
 
 PATIENCE = 2.0
+EXIT_SECONDS = 2.0  #: that the interpreter's end waits for a store that was dropped in the middle of something
 
 _lock = threading.Lock()
 _stores: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
+_finishing: queue.SimpleQueue[Session] = queue.SimpleQueue()
 _going_on: list[tuple[SQLiteStore, Callable[[], None] | None]] = []  #: during a fork
 
 
 def remember(store: SQLiteStore) -> None:
     """Note a store that may be opened."""
+    _sweep()
     with _lock:
         _stores.add(store)
+
+
+def finish_later(session: Session) -> None:
+    """Have the session of a store that nobody has any more do what was asked, and end. The collector calls."""
+    session.stop_soon()
+    _finishing.put(session)
+
+
+def _sweep() -> None:
+    """Forget the sessions that have ended."""
+    for _ in range(_finishing.qsize()):
+        with contextlib.suppress(queue.Empty):
+            if (session := _finishing.get_nowait()).is_alive():
+                _finishing.put(session)
 
 
 def _all() -> list[SQLiteStore]:
@@ -48,10 +68,16 @@ def _all() -> list[SQLiteStore]:
 def _close_all() -> None:
     for store in _all():
         store.close()
+    with contextlib.suppress(queue.Empty):
+        while True:
+            _finishing.get_nowait().close(EXIT_SECONDS)
 
 
 def _before_fork() -> None:
     end = time.monotonic() + PATIENCE
+    for _ in range(_finishing.qsize()):
+        with contextlib.suppress(queue.Empty):
+            _finishing.get_nowait().close(max(0.0, end - time.monotonic()))
     for store in _all():
         _going_on.append((store, store._before_fork(end - time.monotonic())))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -109,6 +110,7 @@ class Reader(DatabaseThread):
         try:
             return read, read.look(connection), None
         except BaseException as error:  # whoever asked is told
+            traceback.clear_frames(error.__traceback__)  # they hold cursors, in the middle of a statement
             return read, None, told(error, self._path, connection.system_errno)
 
     def _ready(self) -> apsw.Connection:

@@ -31,7 +31,7 @@ class Session:
 
     Guarantees
         Shared: ``_readers``, ``_connections``, ``_is_closed``.  Guarded by: ``_lock``, held while a reader is made.
-        Callers: any thread; ``abandon``: the collector too, so it asks for no lock.
+        Callers: any thread; ``stop_soon``: the collector too, so it asks for no lock.
     """
 
     def __init__(
@@ -112,10 +112,14 @@ class Session:
         ends = [thread.join(end - time.monotonic()) for thread in threads]  # of each, also when one was late
         return all(ends)
 
-    def abandon(self) -> None:
-        """The same for a store that nobody has any more; does not wait."""
+    def stop_soon(self) -> None:
+        """Ask for the same, of a store that nobody has any more; does not wait."""
         for thread in self._threads():
             thread.stop_soon(ABANDONED_SECONDS)
+
+    def is_alive(self) -> bool:
+        """Say whether a thread of it lives."""
+        return not all(thread.join(0) for thread in self._threads())
 
     def _threads(self) -> list[Writer | Reader]:
         return [*list(self._readers.values()), self.writer]  # the last to close makes the last checkpoint

@@ -111,7 +111,7 @@ class SQLiteStore:
             database, self._clock, max_waiting=self._max_waiting, warn_bytes=self._warn_bytes,
             query_seconds=self._query_seconds, on_rescue=_weakly(self._on_rescue),
         )  # fmt: skip
-        weakref.finalize(self, session.abandon).atexit = False
+        weakref.finalize(self, _lifetime.finish_later, session).atexit = False
         return session
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -80,8 +81,9 @@ class Transactions:
                 self._attempt(lambda: again.popleft() if again else following(), taken, self._in_savepoint)
         except BaseException as error:
             system_errno = self._connection.system_errno
+            traceback.clear_frames(error.__traceback__)  # see _plainly
             self._roll_back()
-            if isinstance(error, apsw.Error):
+            if isinstance(error, apsw.Error | UnicodeDecodeError):
                 raise Undone(fault_of(error, system_errno), told(error, self._path, system_errno)) from error
             raise
         return self._connection.total_changes() != before
@@ -99,6 +101,8 @@ class Transactions:
             write.value, write.error = write.operation(self._book, self._clock()), None
         except BaseException as error:
             self._raise_if_all(error)
+            # Frames that the error keeps alive hold cursors, and a statement in progress is in the way of the next.
+            traceback.clear_frames(error.__traceback__)
             if self._connection.total_changes() != before:
                 raise _Unclean from error
             write.value, write.error = None, told(error, self._path)
@@ -109,6 +113,7 @@ class Transactions:
             write.value, write.error = write.operation(self._book, self._clock()), None
         except BaseException as error:
             self._raise_if_all(error)
+            traceback.clear_frames(error.__traceback__)
             self._connection.execute("ROLLBACK TO one")
             write.value, write.error = None, told(error, self._path)
         self._connection.execute("RELEASE one")

@@ -17,7 +17,7 @@ from typing import Any
 from .._moment import Moment
 from .._records import NewHolder, Rescued
 from .._reply import Reply, wake
-from ..errors import StoreError
+from ..errors import CorruptStore, StoreError
 from ._checkpoints import Checkpoints
 from ._connection import Database
 from ._database_thread import DatabaseThread, Stop, closed
@@ -36,6 +36,7 @@ __all__ = ["Writer"]
 BATCH = 1000  #: operations of one transaction
 BATCH_SECONDS = 0.05  #: of work in one transaction
 POLL_SECONDS = 0.1  #: between two looks for the commits of others, while somebody listens
+BUSY_TRIES = 50  #: of a transaction that cannot be ended because of another process; to begin one it waits for ever
 PACES = (0.05, 0.5)  #: seconds between two tries of what could not be committed: at first, and at most
 
 _logger = logging.getLogger("engine.jobs")
@@ -59,6 +60,7 @@ class Writer(DatabaseThread):
         self._is_stopping = False
         self._not_before = 0.0  #: on the monotonic clock; until then nothing is tried
         self._pace = PACES[0]
+        self._tries = 0  #: of a transaction that had begun, and then met another process
         self._next_poll = 0.0
         self._data_version = -1
         self._last_error: BaseException | None = None
@@ -126,7 +128,8 @@ class Writer(DatabaseThread):
                 self._do_duties()
                 if self._backlog:
                     self._transact()
-                self._checkpoints.tidy()
+                if self._opened is not None:
+                    self._checkpoints.tidy()
         self._listeners.notify()  # who waits for a change hears that there will be none
 
     def _is_done(self) -> bool:
@@ -197,7 +200,7 @@ class Writer(DatabaseThread):
             _logger.exception("a transaction of the store %s failed", self._path)
             self._settle(taken, StoreError(f"expected a transaction to end, got {error!r}", path=self._path))
         else:
-            self._pace = PACES[0]
+            self._pace, self._tries = PACES[0], 0
             self._settle(taken)
             if changed:
                 self._listeners.notify()
@@ -218,6 +221,7 @@ class Writer(DatabaseThread):
         self._not_before = time.monotonic() + self._pace
         self._pace = min(self._pace * 2, PACES[1])
         self._last_error = undone.error
+        self._tries = self._tries + 1 if undone.fault is Fault.BUSY and taken else 0
         if undone.fault is Fault.FULL:  # what waits behind it would wait for as long as it does
             self._drain()
             taken += self._backlog
@@ -226,10 +230,12 @@ class Writer(DatabaseThread):
         failed: list[Write] = []
         for write in taken:
             is_kept = write.is_keeper and undone.fault is Fault.FULL
-            again_too = write.reply is not None and (is_kept or undone.fault is Fault.BUSY)
+            again_too = write.reply is not None and (is_kept or 0 < self._tries <= BUSY_TRIES)
             (again if again_too else failed).append(write)
         self._backlog.extendleft(reversed(again))
         self._settle(failed, undone.error)
+        if undone.fault is not Fault.FULL and taken:  # a statement may be left in the middle, in the way of all others
+            self._close()
 
     # -- duties
 
@@ -271,14 +277,15 @@ class Writer(DatabaseThread):
         self._opened = opened
 
     def _is_open(self) -> bool:
-        """Open the file again, if a fork had it closed; False if that failed."""
+        """Open the file again, if a fork or an error had it closed; False if that failed."""
         if self._opened is None:
             try:
                 self._open()
             except StoreError as error:
                 taken = list(self._backlog)
                 self._backlog.clear()
-                self._undone(Undone(Fault.FULL, error), taken)
+                fault = Fault.CORRUPT if isinstance(error, CorruptStore) else Fault.FULL
+                self._undone(Undone(fault, error), taken)
         return self._opened is not None
 
     def _close(self) -> None:

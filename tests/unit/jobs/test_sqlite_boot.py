@@ -52,7 +52,9 @@ def test_a_pid_that_another_process_has_by_now_is_dead() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"boot": "another"}, {"namespace": "pid:[1]"}, {"namespace": ""}], ids=["boot", "namespace", "no namespace"]
+    "change",
+    [{"boot": "another"}, {"namespace": "pid:[1]"}, {"namespace": ""}],
+    ids=["boot", "namespace", "no namespace"],
 )
 def test_of_whom_nothing_can_be_told_the_lease_will_tell(change: dict[str, str]) -> None:
     """E110: a holder of another boot or container is never taken for dead by its pid."""

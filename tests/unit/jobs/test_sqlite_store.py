@@ -18,6 +18,7 @@ from engine.jobs._sqlite._store import SQLiteStore
 from engine.jobs.errors import AlreadyEnqueued, StoreClosed, StoreError, StoreFull
 from tests.job_stores import JOB, PATIENCE, enqueue, holder, ids_in
 
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SQLiteStore]:
     opened = SQLiteStore(tmp_path / "jobs.db")
