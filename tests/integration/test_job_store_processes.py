@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,16 @@ STUCK = 60.0
 
 
 def started(what: str, path: Path, *rest: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.integration.store_programs", what, str(path), *rest]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore::DeprecationWarning",
+        "-m",
+        "tests.integration.store_programs",
+        what,
+        str(path),
+        *rest,
+    ]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environment("store"), stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
@@ -66,7 +76,10 @@ def test_forks_in_the_middle_of_writes_harm_neither_parent_nor_child(tmp_path: P
 
 def in_a_fork(do: object) -> int:
     assert callable(do)
-    if (pid := os.fork()) == 0:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads, which is what this is about
+        pid = os.fork()
+    if pid == 0:
         try:
             os._exit(0 if do() else 1)
         except BaseException:

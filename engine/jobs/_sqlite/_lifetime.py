@@ -6,8 +6,9 @@ store here has closed its connections, between two transactions; in the parent t
 child with the first use. ``design/0014`` has the rest.
 
 Guarantees
-    Shared: ``_finishing``, a SimpleQueue, which the collector may use; ``_stores``.  Guarded by: ``_lock``, held for a set operation; the collector takes stores out without it.
-    Callers: any thread. A fork waits ``PATIENCE`` seconds at most; a store that is not ready then refuses in the child.
+    Shared: ``_finishing``, a SimpleQueue, which the collector may use; ``_stores``.  Guarded by: ``_lock``, held for a
+    set operation; the collector takes stores out without it.  Callers: any thread. A fork waits ``PATIENCE`` seconds at
+    most; a store that is not ready then refuses in the child.
 """
 
 from __future__ import annotations

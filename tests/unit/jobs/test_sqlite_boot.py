@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_a_pid_that_another_process_has_by_now_is_dead() -> None:
     [{"boot": "another"}, {"namespace": "pid:[1]"}, {"namespace": ""}],
     ids=["boot", "namespace", "no namespace"],
 )
-def test_of_whom_nothing_can_be_told_the_lease_will_tell(change: dict[str, str]) -> None:
+def test_of_whom_nothing_can_be_told_the_lease_will_tell(change: dict[str, Any]) -> None:
     """E110: a holder of another boot or container is never taken for dead by its pid."""
     assert not is_dead(replace(info(), pid=2**22 + 7, **change))
     assert is_dead(replace(info(), pid=2**22 + 7))

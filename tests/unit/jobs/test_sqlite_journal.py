@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def test_a_version_with_the_bug_is_known(text: str, is_safe: bool) -> None:
     assert is_wal_safe(version(text)) is is_safe
 
 
-def database(path: Path, **options: str) -> Database:
+def database(path: Path, **options: Any) -> Database:
     path.touch(0o600)
     return Database(str(path), _guard.key_of(str(path)), **options)
 
@@ -51,7 +52,7 @@ def test_a_wal_that_others_use_is_not_joined_by_a_version_with_the_bug(tmp_path:
     path = tmp_path / "jobs.db"
     with opened(path) as store:
         store.write(enqueue).result(PATIENCE)
-        with pytest.raises(StoreError, match="to do without a WAL.*got one that others use; stop them"):
+        with pytest.raises(StoreError, match=r"to do without a WAL.*got one that others use; stop them"):
             database(path, sqlite="3.40.1").connect()
         assert len(ids_in(store)) == 1
     assert journal_of(database(path, sqlite="3.40.1")) == "delete"
@@ -81,7 +82,7 @@ def test_a_file_system_without_shared_memory_gets_a_rollback_journal(
 def test_shared_memory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     """Q12: the -shm cannot be made, because a directory is in its place."""
     (tmp_path / "jobs.db-shm").mkdir()
-    with opened(tmp_path / "jobs.db") as store, pytest.raises(StoreError, match="expected .* readable and writable"):
+    with opened(tmp_path / "jobs.db") as store, pytest.raises(StoreError, match=r"expected .* readable and writable"):
         store.open()
 
 
