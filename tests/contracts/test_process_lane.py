@@ -75,6 +75,7 @@ from tests.contracts.process_tasks import (
     say,
     set_colour,
     spin,
+    start_late,
     swallow,
     touch_and_wait,
     write_nonsense,
@@ -606,6 +607,23 @@ async def test_warm_up_starts_all_workers_and_an_idle_one_leaves_in_time() -> No
         await lane.warm_up()
         assert [worker.state for worker in lane.workers()] == ["idle", "idle"]
         await eventually_async(lambda: not lane.workers())
+
+
+async def test_a_worker_that_leaves_soon_after_its_hello_has_not_failed_to_start() -> None:
+    """E140: an idle timeout below a second, many times over: each worker leaves by itself, and the next one starts."""
+    async with lane_of(worker_idle_timeout=0.001) as (_, lane):
+        for started in range(1, 5):
+            await lane.warm_up()
+            await eventually_async(lambda: not lane.workers())
+            assert (lane.counters.started, lane.counters.start_failures) == (started, 0)
+
+
+async def test_warm_up_waits_for_the_last_worker_though_the_first_is_idle_for_long(tmp_path: Path) -> None:
+    """E140: a worker that starts while the others have been idle for longer than they may."""
+    first = tmp_path / "first"
+    async with lane_of(2, worker_idle_timeout=0.001, initializer=start_late, initargs=(str(first),)) as (_, lane):
+        await asyncio.wait_for(lane.warm_up(), 60)
+        assert lane.counters.started == 2
 
 
 async def test_a_worker_is_recycled_after_its_number_of_tasks() -> None:

@@ -85,6 +85,7 @@ class Pool:
         self._idle: list[Worker] = []  #: the most recently used last
         self._is_armed = False
         self._is_closed = False
+        self._warming = 0  #: who waits for all workers to be ready
         self._idle_timer: Any = None
         self._look_timer: Any = None
         self._waiters: list[
@@ -229,6 +230,9 @@ class Pool:
     def _expire(self) -> None:
         """Let those leave that have been idle for long; an armed spare stays while others work."""
         self._idle_timer = None
+        if self._warming:  # or the first could leave before the last is ready, for ever
+            self._idle_timer = self.later(self._settings.worker_idle_timeout, self._expire)
+            return
         due = time.monotonic() - self._settings.worker_idle_timeout
         while self._idle and self._idle[0].idle_since <= due + 0.001:
             if self._is_armed and self.busy and len(self._idle) == 1:
@@ -308,7 +312,8 @@ class Pool:
     def _is_early(self, worker: Worker) -> bool:
         """Say whether a worker died so soon after its hello, of itself and idle, that starting more may be in vain."""
         is_young = self._loop.time() - worker.ready_at < EARLY_SECONDS
-        return is_young and not worker.has_begun and not (worker.is_unwanted or worker.doomed or self._is_closed)
+        by_our_hand = worker.is_unwanted or worker.was_retiring or worker.doomed or self._is_closed
+        return is_young and not worker.has_begun and not by_our_hand
 
     def tell_waiters(self, error: BaseException | None = None) -> None:
         """Wake who waits for a start or an end; ``error`` is why no start can be had."""
@@ -326,18 +331,26 @@ class Pool:
             WorkerStartupError: they cannot start.
             EngineClosed: the lane was closed meanwhile.
         """
-        while self.busy + len(self._idle) < self.size:
-            if self._is_closed:
-                raise EngineClosed("expected the engine to run until its workers are ready, got one that was stopped")
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
-            while self._present() < self.size and self._starter.may_start():
-                if not self._starter.start():
-                    break
-            await asyncio.wait([waiter], timeout=None if self._starter.count else self._starter.pause())
-            error = waiter.result() if waiter.done() else None
-            if error is not None:
-                raise error
+        self._warming += 1
+        try:
+            while self.busy + len(self._idle) < self.size:
+                await self._warm_up_more()
+        finally:
+            self._warming -= 1
+
+    async def _warm_up_more(self) -> None:
+        """Start workers that are missing, and wait for news of one."""
+        if self._is_closed:
+            raise EngineClosed("expected the engine to run until its workers are ready, got one that was stopped")
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        while self._present() < self.size and self._starter.may_start():
+            if not self._starter.start():
+                break
+        await asyncio.wait([waiter], timeout=None if self._starter.count else self._starter.pause())
+        error = waiter.result() if waiter.done() else None
+        if error is not None:
+            raise error
 
     async def restart(self) -> None:
         """Let idle workers leave now, and busy ones after their task; new ones start as they are needed."""

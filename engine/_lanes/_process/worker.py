@@ -37,7 +37,7 @@ class Worker(ABC):
         self.name = name
         self.pid = pid  #: None until it is known
         self.state = "starting"  #: then "idle", "busy", "retiring" (it takes no more), "dead"
-        self.was_starting = self.was_busy = False  #: its state when it died
+        self.was_starting = self.was_busy = self.was_retiring = False  #: its state when it died
         self.tasks_done = 0
         self.idle_since = 0.0
         self.is_unwanted = False  #: replace it when its task is over
@@ -222,6 +222,7 @@ class Worker(ABC):
         """Note that the process has ended, and what it was then."""
         self.was_starting = self.state == "starting"
         self.was_busy = self.state == "busy"
+        self.was_retiring = self.state == "retiring"
         self.state = "dead"
 
     def describe(self) -> WorkerInfo:
