@@ -70,7 +70,7 @@ def splice(text: str, key: str, value: str) -> str:
 
 
 def _encode(value: Any, limit: int) -> str:
-    if not _is_plain(value, limit):
+    if not ((type(value) is dict and _is_flat(value, limit)) or _is_plain(value, limit)):
         value = exact_copy(value, limit)
     try:
         text = _quick_encode(value)
@@ -85,6 +85,23 @@ def _encode(value: Any, limit: int) -> str:
     if _NUL in text:
         exact_copy(value, limit)
     return text
+
+
+def _is_flat(value: dict[Any, Any], room: int) -> bool:
+    """Say of most arguments, in a third of the time, what ``_is_plain`` says of all."""
+    for key, item in value.items():
+        kind = type(item)
+        if kind is str:
+            room -= len(item)
+        elif kind is int:
+            if not LEAST_INT <= item <= MOST_INT:
+                return False
+        elif kind not in _SURE:
+            return False
+        if type(key) is not str:
+            return False
+        room -= len(key)
+    return room > len(value)
 
 
 def _is_plain(value: Any, room: int) -> bool:

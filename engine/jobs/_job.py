@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from engine import Progress, TaskState
 
 from ._codec import decode_args, decode_value
-from ._records import Cancelled, Failure, Gate, JobInfo
+from ._moment import Moment
+from ._records import Cancelled, Failure, Gate, JobInfo, NewJob
 from .errors import JobCancelled, JobFailed, JobsError, PayloadRefused
 
 if TYPE_CHECKING:
     from ._jobs import Jobs
     from ._reply import Reply
 
-__all__ = ["Job", "make_job"]
+__all__ = ["Job", "fresh_job", "make_job"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -142,6 +143,21 @@ def make_job(info: JobInfo, jobs: Jobs) -> Job:
         holder=info.holder, lease_until=_maybe(info.lease_until), cancel_requested=info.cancel_requested,
         parent=info.parent, schedule=info.schedule, error=info.error, args_text=info.args, result_text=info.result,
         progress_text=info.progress, _jobs=jobs,
+    )  # fmt: skip
+
+
+def fresh_job(row: NewJob, job_id: int, now: Moment, jobs: Jobs) -> Job:
+    """Make the job that ``row`` became at ``now``: as it is in the store, without a look there."""
+    due_at = row.at if row.delay is None else now.wall + row.delay
+    expires_at = row.expires_at if row.expires_in is None else now.wall + row.expires_in
+    is_later = due_at is not None and due_at > now.wall
+    return Job(
+        id=job_id, name=row.name, queue=row.queue, state=TaskState.PENDING,
+        waits_for=Gate.LATER if is_later else Gate.READY, attempt=0, priority=row.priority, crashes=0,
+        max_crashes=row.max_crashes, lock=row.lock, queueing_lock=row.queueing_lock, created_at=_instant(now.wall),
+        due_at=_maybe(due_at) if is_later else None, started_at=None, completed_at=None, expires_at=_maybe(expires_at),
+        holder=None, lease_until=None, cancel_requested=False, parent=row.parent, schedule=row.schedule, error=None,
+        args_text=row.args, result_text=None, progress_text=None, _jobs=jobs,
     )  # fmt: skip
 
 

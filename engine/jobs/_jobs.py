@@ -17,7 +17,7 @@ from ._bulk import enqueue_many
 from ._catalog import Catalog
 from ._definitions import Definitions
 from ._enqueuing import Enqueuing
-from ._job import Job, make_job
+from ._job import Job, fresh_job
 from ._job_call import JobCall
 from ._looks import Looks, job_id_of, states_of
 from ._moment import Moment
@@ -25,7 +25,7 @@ from ._names import check_name
 from ._pruning import ENDED, prune
 from ._records import Cancelled, NewJob
 from ._reply import Reply
-from ._rows import fresh, row_of
+from ._rows import row_of
 from ._series import run_series
 from ._store import Store
 from ._watch import Watch
@@ -137,7 +137,7 @@ class Jobs(Definitions, Looks, Working):
         return enqueue_many(self.store, task, many, self.max_args_bytes)
 
     def _fresh(self, row: NewJob, enqueued: tuple[int, Moment]) -> Job:
-        return make_job(fresh(row, *enqueued), self)
+        return fresh_job(row, *enqueued, self)
 
     # -- what becomes of jobs
 

@@ -1,6 +1,5 @@
 """Names that people see: of tasks, queues, locks."""
 
-import fnmatch
 from typing import Any
 
 from .. import _checks
@@ -26,5 +25,4 @@ def check_pattern(what: str, value: Any) -> str:
     pattern = check_name(what, value)
     if pattern.count("*") > 3:
         raise _checks.wrong(what, "a pattern with at most three *", value)
-    fnmatch.translate(pattern)
     return pattern

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from engine import TaskState
-
 from .. import _checks
 from .._options import NOT_SAID, NotSaid, value_of
 from ._codec import decode_value, encode_args, splice
-from ._options import CHECKS, EnqueueOptions
-from ._records import Gate, JobInfo, NewJob
+from ._options import CHECKS, PLAIN, EnqueueOptions
+from ._records import NewJob
 from .errors import PayloadRefused
 
 if TYPE_CHECKING:
@@ -23,9 +21,8 @@ if TYPE_CHECKING:
     from ._catalog import Catalog
     from ._job_call import FollowUp, JobCall
     from ._job_task import JobTask
-    from ._moment import Moment
 
-__all__ = ["follow_ups", "fresh", "make_row", "row_of"]
+__all__ = ["follow_ups", "make_row", "row_of"]
 
 
 class Completed(Protocol):
@@ -51,6 +48,11 @@ def make_row(
     task: JobTask[..., Any], text: str, said: EnqueueOptions, *, then: str | None = None, parent: int | None = None
 ) -> NewJob:
     """Return the row of a call of ``task`` with the arguments in ``text``: its options first, then its settings."""
+    if said is PLAIN:
+        return NewJob(
+            queue=task.queue, name=task.name, args=text, priority=task.priority, expires_in=task.expires,
+            lock=task.lock_of(text), max_crashes=task.max_crashes, then=then, parent=parent,
+        )  # fmt: skip
     kind, when = ("in", task.expires) if isinstance(said.expires, NotSaid) else said.expires or ("in", None)
     return NewJob(
         queue=value_of(said.queue) or task.queue,
@@ -67,21 +69,6 @@ def make_row(
         then=then,
         parent=parent,
     )
-
-
-def fresh(row: NewJob, job_id: int, now: Moment) -> JobInfo:
-    """Return how ``row`` stands that was enqueued at ``now``."""
-    due_at = row.at if row.delay is None else now.wall + row.delay
-    expires_at = row.expires_at if row.expires_in is None else now.wall + row.expires_in
-    is_later = due_at is not None and due_at > now.wall
-    return JobInfo(
-        id=job_id, queue=row.queue, name=row.name, args=row.args, state=TaskState.PENDING,
-        gate=Gate.LATER if is_later else Gate.READY, attempt=0, token=0, crashes=0, suspect=False,
-        cancel_requested=False, priority=row.priority, max_crashes=row.max_crashes, lock=row.lock,
-        queueing_lock=row.queueing_lock, created_at=now.wall, due_at=due_at if is_later else None, started_at=None,
-        completed_at=None, expires_at=expires_at, holder=None, lease_until=None, result=None, progress=None,
-        parent=row.parent, schedule=row.schedule, error=None,
-    )  # fmt: skip
 
 
 # -- what follows -----------------------------------------------------------------------------------------------------
