@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._book import Book as Book
+    from ._check import Finding as Finding
     from ._current_job import CurrentJob as CurrentJob
     from ._current_job import current_job as current_job
     from ._current_job import snooze as snooze
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ._worker import Worker as Worker
     from ._worker_statistics import WorkerStatistics as WorkerStatistics
     from .errors import AlreadyEnqueued as AlreadyEnqueued
+    from .errors import ConfigurationError as ConfigurationError
     from .errors import CorruptStore as CorruptStore
     from .errors import JobCancelled as JobCancelled
     from .errors import JobFailed as JobFailed
@@ -48,9 +50,11 @@ _HOMES = {
     "AlreadyEnqueued": "errors",
     "Book": "_book",
     "Cancelled": "_records",
+    "ConfigurationError": "errors",
     "CorruptStore": "errors",
     "CurrentJob": "_current_job",
     "Failure": "_records",
+    "Finding": "_check",
     "Filter": "_records",
     "Gate": "_records",
     "HolderInfo": "_records",

@@ -54,8 +54,8 @@ class MemoryStore:
         self, *, clock: Clock | None = None, epoch: float | None = None,
         on_rescue: Callable[[list[Rescued]], object] = lambda rescued: None,
     ) -> None:  # fmt: skip
+        self.clock = clock
         self._read_clock = _steady if clock is None else clock.now
-        self._is_virtual = clock is not None
         self._epoch = time.time() - self._read_clock() if epoch is None else epoch
         self._on_rescue = on_rescue
         self._pid = os.getpid()
@@ -94,7 +94,7 @@ class MemoryStore:
     def now(self) -> Moment:
         """Read the clocks; virtual time is one clock for both."""
         steady = self._epoch + self._read_clock()
-        return Moment(steady if self._is_virtual else time.time(), steady, BOOT)
+        return Moment(time.time() if self.clock is None else steady, steady, BOOT)
 
     # -- operations
 

@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import functools
 import json
+import random
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -38,12 +39,14 @@ class Runner:
     """Starts jobs of ``jobs`` in ``engine``; ``worker`` is who runs them, as failures tell it."""
 
     def __init__(
-        self, jobs: Jobs, engine: Engine, worker: str, on_ended: Callable[[Run, Ending, Outcome], None]
+        self, jobs: Jobs, engine: Engine, worker: str, on_ended: Callable[[Run, Ending, Outcome], None], *,
+        rng: Callable[[], float] = random.random,
     ) -> None:  # fmt: skip
         self._jobs = jobs
         self._engine = engine
         self._worker = worker
         self._on_ended = on_ended
+        self._rng = rng  #: of the jitter of retries
         self._bindings: dict[str, Binding] = {}
         self._context = contextvars.copy_context()
         self._steps: set[asyncio.Task[None]] = set()  #: hooks that are under way
@@ -140,7 +143,8 @@ class Runner:
             except Exception as error:  # a row may hold anything
                 outcome = Outcome(error=error, kind="follow-up", is_hopeless=True)
         retry = run.binding.retry if run.binding is not None else UNKNOWN_RETRY
-        ending = decide(run.job, outcome, retry, at=self._jobs.store.now().wall, worker=self._worker)
+        at = self._jobs.store.now().wall
+        ending = decide(run.job, outcome, retry, at=at, worker=self._worker, rng=self._rng)
         return outcome, replace(ending, follow_ups=after) if after else ending
 
     def _hook_calls(self, run: Run, outcome: Outcome, ending: Ending) -> list[tuple[str, tuple[Any, ...], Any]]:

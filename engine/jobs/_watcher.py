@@ -21,7 +21,7 @@ from ._store import Store
 from ._verdict import Stop
 from .errors import StoreClosed
 
-__all__ = ["Watcher"]
+__all__ = ["Watcher", "fresh_progress"]
 
 _CANCELS_EVERY = 0.05  #: seconds between two looks, at least
 _PROGRESS_EVERY = 1.0
@@ -83,7 +83,8 @@ class Watcher:
             self._runner.stop(job_id, token, Stop.CANCEL)
 
     async def _report_progress(self) -> None:
-        reports = [(run.job.id, run.job.token, text) for run in self._runner.runs.values() if (text := _progress(run))]
+        runs = self._runner.runs.values()
+        reports = [(run.job.id, run.job.token, text) for run in runs if (text := fresh_progress(run))]
 
         def report(book: Book, now: Moment) -> None:
             for job_id, token, text in reports:
@@ -93,7 +94,7 @@ class Watcher:
             await self._store.write(report)
 
 
-def _progress(run: Run) -> str | None:
+def fresh_progress(run: Run) -> str | None:
     """Return what a run has to say since it was last asked, as JSON."""
     progress = run.task.progress if run.task is not None else None
     if progress is None or progress is run.progress_told:

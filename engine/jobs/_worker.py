@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from engine import Engine, EngineFull, Lane, TaskState, WorkerStartupError
 
 from .. import _checks
+from ._check import check_or_raise, log_check_of_store
 from ._feeder import Feeder
 from ._holding import Holding
 from ._recorder import Recorder
@@ -84,12 +85,14 @@ class Worker:
         Raises:
             RuntimeError: it was started before; a worker lives once.
             EngineClosed: the engine does not run.
+            ConfigurationError: ``jobs.check()`` finds errors.
             StoreError: the store cannot be opened.
         """
         if self._state != "new":
             raise RuntimeError(f"expected a worker that was not started, got one that is {self._state}; make another")
         store = self._jobs.store
         lanes = {lane: each.slots for lane, each in self._engine.snapshot().lanes.items()}
+        check_or_raise(self._jobs, self._queues)
         store.open()
         self._rooms = Rooms(self._concurrency or sum(lanes.values()), self._bounds_of_queues, lanes)
         self._runner = Runner(self._jobs, self._engine, self.name, self._on_ended)
@@ -111,6 +114,7 @@ class Worker:
         self._watching = loop.create_task(self._watcher.run(), name=f"engine.jobs: {self.name} watches")
         ticker = Ticker(store, lambda: self._jobs.schedules)
         self._ticking = loop.create_task(ticker.run(), name=f"engine.jobs: {self.name} ticks")
+        self._checking = loop.create_task(log_check_of_store(self._jobs), name=f"engine.jobs: {self.name} checks")
         return self
 
     async def drain(self, timeout: float | None = None) -> bool:
@@ -201,6 +205,7 @@ class Worker:
             unlisten()
         self._watching.cancel()
         self._ticking.cancel()
+        self._checking.cancel()
         self._recorder.close()
         return self._holding.end()
 

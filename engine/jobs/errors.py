@@ -4,6 +4,7 @@ from engine.errors import EngineError
 
 __all__ = [
     "AlreadyEnqueued",
+    "ConfigurationError",
     "CorruptStore",
     "JobCancelled",
     "JobFailed",
@@ -55,6 +56,14 @@ class PayloadRefused(JobRefused):
 
 class UnknownTask(JobRefused):
     """No function is registered under this name."""
+
+
+class ConfigurationError(JobsError, ValueError):
+    """The configuration cannot work. ``findings`` is all that ``jobs.check()`` found, warnings too."""
+
+    def __init__(self, message: str | None = None, *, findings: tuple[object, ...] = ()) -> None:
+        super().__init__(message)
+        self.findings = findings
 
 
 class ResultNotSerializable(JobsError):
