@@ -35,7 +35,7 @@ class _Selector(selectors.DefaultSelector):
         found = super().select(self.patience if is_idle else 0)
         if is_idle and not found:
             self.on_idle(timeout)
-        elif is_idle:
+        elif is_idle or self.patience:  # something is ready as a wait begins: it came since the loop stood still
             self.on_news()
         return found
 

@@ -147,10 +147,10 @@ def _of_rows(book: Book, jobs: Jobs) -> Iterator[Finding]:
     waiting = book.find(Filter(states=(TaskState.PENDING,), limit=_LOOKED_AT))
     unknown = Counter(job.name for job in waiting if job.name not in jobs.tasks)
     if unknown:
-        counted = ", ".join(f"{name!r} ({count})" for name, count in unknown.most_common(10))
+        counted = ", ".join(f"{name!r} ({number})" for name, number in unknown.most_common(10))
+        share = f"of the {len(waiting):,} jobs that wait and were enqueued last, {unknown.total():,}"
         yield Finding(
-            "warning", f"of the {len(waiting):,} jobs that wait and were enqueued last, {unknown.total():,} are of tasks "
-            f"that nobody has registered here: {counted}",
+            "warning", f"{share} are of tasks that nobody has registered here: {counted}",
             "import the modules that define them, or have another worker run them from a queue of their own",
         )  # fmt: skip
 

@@ -355,6 +355,28 @@ def test_a_task_that_takes_too_long_times_out_at_its_deadline(engine: InlineEngi
     assert engine.snapshot().timeouts == 1
 
 
+def test_an_answer_of_a_real_thread_that_comes_as_the_wait_begins_is_not_missed(
+    engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E132: the loop stood still, the answer was posted, and then the wait for it began."""
+    loop = engine._inline.loop
+    asked: list[asyncio.Future[str]] = []
+    wait = loop.wait
+
+    def late(seconds: float) -> None:
+        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(asked[0].set_result, "an answer"))
+        thread.start()
+        thread.join()
+        wait(seconds)
+
+    async def ask() -> str:
+        asked.append(loop.create_future())
+        return await asked[0]
+
+    monkeypatch.setattr(loop, "wait", late)
+    assert engine.run(ask) == "an answer"
+
+
 def test_a_thread_task_that_does_not_look_ends_when_it_ends(engine: InlineEngine) -> None:
     task = engine.options(lane="thread", timeout=60).submit(engine.clock.sleep, 100)
     assert isinstance(task.exception(), TaskTimeout)
