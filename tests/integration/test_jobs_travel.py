@@ -79,6 +79,29 @@ def engine() -> Iterator[BlockingEngine]:
         yield started
 
 
+ENDER = """
+import sys
+from engine.jobs import Jobs
+from tests.unit.jobs.by_hand import claim, end
+
+with Jobs(sys.argv[1]) as jobs:
+    end(jobs, claim(jobs), result='"elsewhere"')
+"""
+
+
+def test_a_wait_ends_with_a_job_that_another_process_runs(tmp_path: Path) -> None:
+    """E121: the file tells of it."""
+    with Jobs(tmp_path / "jobs.db") as jobs:
+        job = jobs.task(name="send")(lambda: None).enqueue().result(PATIENCE)
+        waiting = job.wait()
+        run = subprocess.run(
+            [sys.executable, "-c", ENDER, tmp_path / "jobs.db"],
+            cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert run.stderr == ""
+        assert waiting.result(PATIENCE).result() == "elsewhere"
+
+
 SCRIPT = """
 import os, sys
 from engine import Engine
