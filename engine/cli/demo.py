@@ -16,7 +16,9 @@ from typing import Any
 from engine import EngineError, __version__
 
 from . import INTERRUPTED, report
-from .demo_run import DemoRun, Work
+from .demo_run import DemoRun
+from .demo_state import DemoState
+from .demo_work import Work
 from .progress import is_live
 from .refusals import Refused
 from .result_file import ResultFile
@@ -35,8 +37,16 @@ def run_demo(arguments: argparse.Namespace) -> int:
     Raises:
         Refused: PATH or the result file is of no use.
     """
+    if arguments.jobs is None:
+        return _obeyed(DemoRun(_checked_work(arguments), sys.stdout), arguments)
+    from .demo_jobs.command import durable_run  # with SQLite, which the rest does not need
+
+    with durable_run(arguments, _checked_work(arguments)) as run:
+        return _obeyed(run, arguments)
+
+
+def _obeyed(run: DemoState, arguments: argparse.Namespace) -> int:
     result_file = _checked_result_file(arguments.json)
-    run = DemoRun(_checked_work(arguments), sys.stdout)
     interrupted = False
     try:
         run.run()
@@ -94,7 +104,7 @@ def _checked_work(arguments: argparse.Namespace) -> Work:
     )
 
 
-def _report(run: DemoRun, most: int, by: str, interrupted: bool) -> Iterator[str]:
+def _report(run: DemoState, most: int, by: str, interrupted: bool) -> Iterator[str]:
     totals = run.totals
     width = shutil.get_terminal_size().columns if is_live(sys.stdout) else _PIPED_WIDTH
     yield ""
@@ -102,15 +112,17 @@ def _report(run: DemoRun, most: int, by: str, interrupted: bool) -> Iterator[str
         yield f"Interrupted after {totals.done:,} of {count(run.expected, 'file')}; what was done so far:"
     elif interrupted:
         yield "Interrupted after the last file" if run.expected else "Interrupted before the first file"
-    yield from report.summary_lines(totals, run.elapsed)
+    yield from report.summary_lines(totals, run.elapsed, run.earlier)
     yield from report.top_lines(totals.top(most, by), by, width)
     yield from report.failure_lines(totals, width)
-    yield from report.lane_lines(run.times.lanes, run.slots, run.elapsed)
+    if run.elapsed:
+        yield from report.lane_lines(run.times.lanes, run.slots, run.elapsed)
     if run.comparison is not None:
         yield from report.comparison_lines(run.comparison)
+    yield from run.last_lines()
 
 
-def _as_dict(run: DemoRun, interrupted: bool) -> dict[str, Any]:
+def _as_dict(run: DemoState, interrupted: bool) -> dict[str, Any]:
     """Return the result as ``result_file.SCHEMA`` describes it."""
     totals = run.totals
     sums = {name: getattr(totals, name) for name in ("size_bytes", "lines", "functions", "branches")}
@@ -133,4 +145,5 @@ def _as_dict(run: DemoRun, interrupted: bool) -> dict[str, Any]:
         "failures": sorted(totals.failures, key=lambda failure: failure["path"]),
         "lanes": lanes,
         "comparison": comparison and {**asdict(comparison), "speed_up": comparison.speed_up},
+        "jobs": run.jobs_as_dict(),
     }

@@ -6,7 +6,6 @@ import platform
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TextIO
 
@@ -14,43 +13,23 @@ from engine import Engine, Lane, __version__
 
 from . import INTERRUPTED
 from .comparison import Comparison, run_in_sequence, take_sample
-from .lane_times import LaneTimes
+from .demo_state import DemoState
+from .demo_work import Work, find_work
 from .progress import Progress
-from .refusals import Refused
-from .sources import find_sources
 from .survey import Survey
 from .totals import Totals
 from .units import count, plain
 
-__all__ = ["DemoRun", "Work"]
+__all__ = ["DemoRun"]
 
 _LOOK_EVERY = 2000  #: files between two looks at the history: three tasks each, and it remembers 10,000
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What to measure, and how."""
-
-    root: str
-    only: str | None = None  #: the one file in ``root`` that was named; None for all below it
-    skipped: frozenset[str] = frozenset()  #: names of directories to leave out
-    limit: int | None = None  #: measure the first so many files
-    processes: int | None = None
-    sample: int = 0  #: files to measure the speed-up on, at most; 0 for none
-
-
-class DemoRun:
+class DemoRun(DemoState):
     """One run, and what it has found so far, whenever it ends. ``make_survey`` is what a test may replace."""
 
     def __init__(self, work: Work, stream: TextIO, *, make_survey: Callable[..., Survey] = Survey) -> None:
-        self.work = work
-        self.totals = Totals()
-        self.times = LaneTimes()
-        self.slots = {Lane.THREAD: 0, Lane.PROCESS: 0, Lane.LOOP: 1}
-        self.found = 0  #: .py files
-        self.expected = 0  #: these, and the directories that could not be searched
-        self.elapsed = 0.0  #: seconds by the clock on the wall, without the comparison
-        self.comparison: Comparison | None = None
+        super().__init__(work)
         self._stream = stream
         self._make_survey = make_survey
         self._load = os.getloadavg()[0]
@@ -106,17 +85,9 @@ class DemoRun:
                 progress.close()
 
     async def _find(self, engine: Engine) -> list[str]:
-        work = self.work
-        if work.only is not None:
-            paths = [work.only]
-        else:
-            paths, failures = await engine.options(lane="thread").run(find_sources, work.root, work.skipped)
-            for failure in failures:
-                self.totals.add(failure)
-        if not paths:
-            why = f" ({self.totals.failures[0]['reason']})" if self.totals.failures else ""
-            raise Refused(f"expected PATH to hold .py files, got none below {work.root}{why}")
-        del paths[work.limit or len(paths) :]
+        paths, failures = await engine.options(lane="thread").run(find_work, self.work)
+        for failure in failures:
+            self.totals.add(failure)
         self.found = len(paths)
         self.expected = self.totals.done + len(paths)
         return paths

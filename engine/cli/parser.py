@@ -21,6 +21,10 @@ the measured speed-up over doing the same one file after another.
 Files that cannot be read, are not UTF-8 or cannot be parsed are counted and
 listed. Links to directories are not followed. Ctrl-C shows what was done by
 then.
+
+With --jobs FILE each file is a durable job in that file of SQLite, and there is
+no --sample. Kill it, with kill -9 too, and run it again with the same FILE: it
+goes on with what is left. Look at the jobs with: engine jobs stats FILE
 """
 
 _EXIT_CODES = """\
@@ -65,6 +69,7 @@ def _add_demo(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="measure the speed-up on at most N files, 0 for not at all (%(default)s)",
     )  # fmt: skip
     demo.add_argument("--json", metavar="FILE", help="write the result to FILE; see below")
+    demo.add_argument("--jobs", metavar="FILE", help="do it as durable jobs in FILE; see above")
 
 
 def _add_doctor(commands: "argparse._SubParsersAction[Parser]") -> None:

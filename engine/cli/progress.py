@@ -52,6 +52,7 @@ class Progress:
         self._stream = stream
         self._totals = totals
         self._expected = expected
+        self._already = totals.done  #: of a run that goes on with an earlier one
         self._clock = clock
         self._live = LiveLine(stream) if is_live(stream) else None
         self._every = LIVE_EVERY if self._live else PLAIN_EVERY
@@ -82,12 +83,13 @@ class Progress:
     def _text(self, seconds: float) -> str:
         totals, done = self._totals, self._totals.done
         parts = [f"{done:,} of {count(self._expected, 'file')}", size(totals.size_bytes)]
+        here = done - self._already
         if done and seconds > 0:
-            parts.append(f"{done / seconds:,.0f} files/s")
+            parts.append(f"{here / seconds:,.0f} files/s")
         if done >= self._expected:
             parts.append(f"done in {duration(seconds)}")
-        elif done:
-            parts.append(f"{duration(seconds / done * (self._expected - done))} left")
+        elif here:
+            parts.append(f"{duration(seconds / here * (self._expected - done))} left")
         return ", ".join(parts)
 
 

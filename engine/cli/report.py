@@ -17,10 +17,15 @@ LISTED_MOST = 40  #: failures shown in full; the others are counted, and in --js
 _SHORT = 0.5  #: seconds; below that, the first and last few files decide
 
 
-def summary_lines(totals: Totals, elapsed: float) -> Iterator[str]:
-    """Yield what was measured, in sum."""
-    rate = f"{totals.done / elapsed:,.0f} files/s, {size(totals.size_bytes / elapsed)}/s" if elapsed > 0 else ""
-    yield f"Measured {count(len(totals.files), 'file')} in {duration(elapsed)}: {rate}"
+def summary_lines(totals: Totals, elapsed: float, earlier: int = 0) -> Iterator[str]:
+    """Yield what was measured, in sum; ``earlier`` runs, which took other time, have done so many of it."""
+    if earlier and totals.done == earlier:
+        yield f"Measured {count(len(totals.files), 'file')}"
+    elif earlier:
+        yield f"Measured {count(len(totals.files), 'file')}, the last {totals.done - earlier:,} in {duration(elapsed)}"
+    else:
+        rate = f"{totals.done / elapsed:,.0f} files/s, {size(totals.size_bytes / elapsed)}/s" if elapsed > 0 else ""
+        yield f"Measured {count(len(totals.files), 'file')} in {duration(elapsed)}: {rate}"
     yield (
         f"  {size(totals.size_bytes)}, {count(totals.lines, 'line')}, {count(totals.functions, 'function')}, "
         f"{count(totals.branches, 'branch', 'branches')}"

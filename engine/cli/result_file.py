@@ -32,6 +32,7 @@ the JSON file (times in seconds, sizes in bytes, paths relative to root):
   comparison        {files, size_bytes, sequential_seconds, engine_seconds,
                     processes, load, processors, speed_up}, or null where
                     none was made; load is the machine's before the start
+  jobs              {file, left, rescued, repeated} with --jobs, else null
 """
 
 

@@ -1,125 +1,28 @@
 """``engine demo`` as a command: real trees, a real terminal, a real Ctrl-C."""
 
 import ast
-import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
 import signal
-import struct
 import subprocess
-import sys
-import termios
-import uuid
 import zlib
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.integration.commands import Command, Terminal
+from tests.integration.trees import make_bad_files, make_long_work, make_tree
 from tests.support import eventually
-
-LARGE = "\n".join(
-    f"class C{number}:\n    def f(self, a, b):\n        if a and b or a:\n            return [x for x in a if x]\n"
-    for number in range(400)
-)
-
-
-class Command:
-    """How to run the command in ``folder``, and how to find every process that came of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.mark = f"ENGINE_TEST_MARK={uuid.uuid4().hex}"
-        spec = find_spec("engine")  # the engine that these tests see, installed or not
-        assert spec is not None
-        assert spec.submodule_search_locations
-        where = str(Path(spec.submodule_search_locations[0]).parent)
-        self.environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, [where, os.environ.get("PYTHONPATH")])),
-            "TERM": "xterm",
-            "ENGINE_TEST_MARK": self.mark.partition("=")[2],
-        }
-        for name in ("COLUMNS", "LINES"):
-            self.environment.pop(name, None)
-
-    def line(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "engine", "demo", *arguments]
-
-    def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.line(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60,
-            check=False, **options,
-        )  # fmt: skip
-
-    def processes(self) -> list[int]:
-        """Give every process that has our mark in its environment, wherever it was reparented to."""
-        found = []
-        for entry in os.listdir("/proc"):
-            if entry.isdecimal():
-                with contextlib.suppress(OSError):  # it ended, or is not ours
-                    if self.mark.encode() in Path(f"/proc/{entry}/environ").read_bytes().split(b"\0"):
-                        found.append(int(entry))
-        return found
 
 
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[Command]:
-    command = Command(tmp_path)
+    command = Command(tmp_path, "demo")
     yield command
     eventually(lambda: not command.processes(), 5, "no process of the demo is left")
-
-
-def make_tree(root: Path) -> dict[str, str]:
-    """Make good files; give their paths and contents."""
-    files = {
-        "a.py": "def one():\n    return 1\n",
-        "empty.py": "",
-        "pkg/b.py": "class C:\n    def f(self):\n        if self and 1:\n            return 2\n        return 3\n",
-        "pkg/\u00fc.py": "x = 'gr\u00fc\u00dfe'\n",
-        "pkg/sub/large.py": LARGE,
-    }
-    for path, text in files.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(text, encoding="utf-8")
-    return files
-
-
-def make_bad_files(root: Path) -> dict[str, str]:
-    """Make files that cannot be measured; give their paths and kinds."""
-    contents = {
-        "bad/latin.py": (b"# coding: latin-1\nx = '\xe9'\n", "not UTF-8"),
-        "bad/null.py": (b"x\0y\n", "unparsable"),
-        "bad/syntax.py": (b"def (:\n", "unparsable"),
-        "bad/deep.py": (b"-" * 100_000 + b"1", "unparsable"),
-        "bad/brackets.py": (b"[" * 100_000, "unparsable"),
-        "bad/coding.py": (b"# coding: klingon\n", "unparsable"),
-        "bad/two\nlines\x1b[31m.py": (b"1 1\n", "unparsable"),
-    }
-    (root / "bad").mkdir(parents=True)
-    for path, (data, _) in contents.items():
-        (root / path).write_bytes(data)
-    with open(os.fsencode(root) + b"/bad/br\xe9ken.py", "wb") as file:
-        file.write(b"1 1\n")
-    (root / "bad/dangling.py").symlink_to("nowhere.py")
-    (root / "bad/self.py").symlink_to("self.py")
-    (root / "bad/loop").symlink_to(root, target_is_directory=True)
-    (root / "bad/directory.py").mkdir()
-    os.mkfifo(root / "bad/pipe.py")
-    with open(root / "bad/huge.py", "wb") as file:
-        file.truncate(9_000_000)
-    return {path: kind for path, (_, kind) in contents.items()} | {
-        "bad/br\udce9ken.py": "unparsable",
-        "bad/dangling.py": "unreadable",
-        "bad/self.py": "unreadable",
-        "bad/pipe.py": "unreadable",
-        "bad/huge.py": "too large",
-    }
 
 
 def remeasured(text: str) -> dict[str, Any]:
@@ -267,60 +170,6 @@ def test_a_reader_that_leaves_ends_it_quietly(command: Command, tmp_path: Path) 
 
 
 # -- on a terminal, and Ctrl-C ----------------------------------------------------------------------------------------
-
-
-class Terminal:
-    """The command on a terminal of its own, 80 columns wide, in a process group of its own."""
-
-    def __init__(self, command: Command, *arguments: str, before: Callable[[], object] | None = None) -> None:
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self.text = ""
-        try:
-            self.process = subprocess.Popen(
-                command.line(*arguments), cwd=command.folder, env=command.environment, start_new_session=True,
-                stdin=slave, stdout=slave, stderr=slave, preexec_fn=before,
-            )  # fmt: skip
-        finally:
-            os.close(slave)
-        os.set_blocking(self.master, False)
-
-    def read(self) -> str:
-        """Give all that was printed so far."""
-        with contextlib.suppress(BlockingIOError):
-            try:
-                while data := os.read(self.master, 65536):
-                    self.text += data.decode(errors="replace").replace("\r\n", "\n")
-            except OSError as error:
-                if error.errno != 5:  # EIO: the other side is closed
-                    raise
-        return self.text
-
-    def interrupt(self) -> None:
-        """Do what Ctrl-C does."""
-        os.killpg(self.process.pid, signal.SIGINT)
-
-    def end(self) -> int:
-        """Wait until it has ended, reading what it prints."""
-        eventually(lambda: self.read() is not None and self.process.poll() is not None, 30, "the demo ends")
-        self.read()
-        return self.process.wait()
-
-    def __enter__(self) -> "Terminal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.close(self.master)
-
-
-def make_long_work(root: Path, files: int = 400) -> None:
-    """Make files that take some 20 ms each."""
-    (root / "tree").mkdir()
-    for number in range(files):
-        (root / "tree" / f"{number:03}.py").write_text(LARGE)
 
 
 def test_on_a_terminal_one_line_shows_the_progress(command: Command, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from engine.jobs import Jobs
 
 from ..refusals import Failed
 
-__all__ = ["is_module", "load_jobs", "opened"]
+__all__ = ["is_module", "jobs_at", "load_jobs", "opened"]
 
 _NAMES_AN_OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -46,7 +46,19 @@ def _jobs_at(path: str) -> Jobs:
         raise Failed(f"expected a file of jobs, or MODULE:JOBS, got {path!r}: {why}") from None
     if is_empty:  # a store would make one of it
         raise Failed(f"expected a file of jobs, got {path!r}, which is empty")
-    return Jobs(path)
+    return jobs_at(path)
+
+
+def jobs_at(path: str) -> Jobs:
+    """Return the Jobs of a file, which its first use makes if it is not there.
+
+    Raises:
+        Failed: what that needs is not installed.
+    """
+    try:
+        return Jobs(path)
+    except ImportError as error:
+        raise Failed(str(error)) from error
 
 
 def load_jobs(target: str) -> Jobs:
