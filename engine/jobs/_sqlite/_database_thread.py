@@ -2,7 +2,8 @@
 
 Guarantees
     Shared: ``_queue``, a SimpleQueue: C, with a lock of its own; signal handlers and the collector may put into it.
-    All else with an underscore is the thread's, but ``_is_over`` and ``_wait_until``, which others look at or set.
+    All else with an underscore is the thread's, but ``_is_over``, ``_wait_until`` and ``_is_wanted``, which others look
+    at or set.
 
     No wake-up is lost: whoever wants something of the thread puts it into the queue, and the thread sleeps nowhere but
     in ``get``, which returns at once if there is anything. There is no flag to be set between a look and a sleep.
@@ -49,6 +50,7 @@ class DatabaseThread(abc.ABC):
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._is_over = False
         self._wait_until = math.inf  #: on the monotonic clock; to then it may wait for other processes
+        self._is_wanted = False  #: somebody is about to fork
         self._deadline = math.inf
         self._thread = threading.Thread(target=self._run, name=f"engine-jobs-{name} {self._path}", daemon=True)
 
@@ -81,11 +83,11 @@ class DatabaseThread(abc.ABC):
             return None
         if not self._thread.is_alive():
             return pause
-        self._wait_until, before = 0.0, self._wait_until
+        self._is_wanted = True
         self._queue.put(pause)
         if not pause.reached.wait(seconds):
             pause.over.set()
-        self._wait_until = before
+        self._is_wanted = False
         return pause if pause.reached.is_set() else None
 
     def _put(self, item: Any) -> None:
@@ -129,6 +131,10 @@ class DatabaseThread(abc.ABC):
     @abc.abstractmethod
     def _end(self) -> None:
         """Answer what was taken from the queue and not done."""
+
+    def _may_wait(self) -> bool:
+        """Say whether it may go on waiting for another process."""
+        return not self._is_wanted and time.monotonic() < self._wait_until
 
     def _wait_out(self, pause: Pause) -> None:
         if pause.over.is_set():

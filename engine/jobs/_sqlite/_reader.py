@@ -115,7 +115,7 @@ class Reader(DatabaseThread):
 
     def _ready(self) -> apsw.Connection:
         if self._connection is None:
-            self._connection = self._database.connect(lambda: time.monotonic() < self._wait_until)
+            self._connection = self._database.connect(self._may_wait)
             self._connection.pragma("query_only", 1)
             self._set_up(self._connection)
         return self._connection

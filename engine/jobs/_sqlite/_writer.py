@@ -259,9 +259,6 @@ class Writer(DatabaseThread):
 
     # -- the connection
 
-    def _may_wait(self) -> bool:
-        return time.monotonic() < self._wait_until
-
     def _open(self) -> None:
         connection = self._database.connect()
         try:
