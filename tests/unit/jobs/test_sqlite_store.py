@@ -259,3 +259,29 @@ def test_a_database_of_somebody_else_is_left_as_it_is_to_the_byte(tmp_path: Path
     store.close()
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["theirs.db"]
+
+
+def test_writes_wait_for_a_transaction_of_another_and_close_waits_its_time_only(tmp_path: Path) -> None:
+    """Q8: somebody else holds the file: nobody hears of it before the end."""
+    store = SQLiteStore(tmp_path / "jobs.db", close_seconds=0.2)
+    other = SQLiteStore(tmp_path / "jobs.db")
+    try:
+        store.open()
+        connection = other.connect()
+        connection.execute("BEGIN IMMEDIATE")
+        waits = store.write(enqueue)
+        with pytest.raises(TimeoutError):
+            waits.result(0.2)
+        connection.execute("COMMIT")
+        job_id = waits.result(PATIENCE)
+        connection.execute("BEGIN IMMEDIATE")
+        given_up = store.write(enqueue)
+        store.close()
+        with pytest.raises(StoreError, match=r"to become free.*another process holds a transaction open"):
+            given_up.result(PATIENCE)
+        connection.execute("COMMIT")
+        connection.close()
+        assert ids_in(other) == [job_id]
+    finally:
+        store.close()
+        other.close()
