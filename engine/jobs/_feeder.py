@@ -152,7 +152,7 @@ class Feeder:
         queues = self._rooms.left_of_queues()
         self._missing |= {queue for queue, left in queues.items() if not left}
         answer = await self._write(lambda book, now: claim_in_steps(book, now, holder, queues, steps))
-        if answer is None:
+        if answer is None or self._holder() != holder:  # what a holder had that is lost is somebody else's
             return
         claims, self._is_cut = answer
         self._suspects = claims.suspects
@@ -173,7 +173,7 @@ class Feeder:
         self._is_alone = False
         claim = Claim(holder=holder, queues=self._rooms.left_of_queues(), limit=1, alone=True)
         claims = await self._write(lambda book, now: book.claim(claim, now))
-        if claims is None:
+        if claims is None or self._holder() != holder:
             return
         self._suspects = claims.suspects
         self._is_alone = bool(claims.jobs)

@@ -13,7 +13,7 @@ from ._current_job import CurrentJob, Snoozed
 from ._job_task import JobTask
 from ._plain_call import PlainCall
 from ._records import Claimed
-from ._verdict import NO_RETRY, Outcome, Stop
+from ._verdict import NO_RETRY, Outcome, Stop, is_a
 
 __all__ = ["Binding", "Run"]
 
@@ -46,11 +46,12 @@ class Binding:
         error = task.exception()
         if error is None:
             return self._returned(task.result())
-        if isinstance(error, RemoteError) and isinstance(error.__cause__, Snoozed):
-            return Outcome(snooze=error.__cause__.seconds)
+        cause = error.__cause__ if type(error) is RemoteError else None
+        if type(cause) is Snoozed:
+            return Outcome(snooze=cause.seconds)
         has_begun = task.started_at is not None
         # The function was called; only where that failed is it worth asking whether it takes such arguments at all.
-        if isinstance(error, TypeError) and not self.task.parameters.fits(dict(run.current.args)):
+        if is_a(error, TypeError) and not self.task.parameters.fits(dict(run.current.args)):
             return Outcome(error=error, kind="arguments", is_hopeless=True, stop=run.stop, has_begun=has_begun)
         return Outcome(error=error, stop=run.stop, has_begun=has_begun)
 
@@ -72,12 +73,20 @@ class Run:
         self.job = job
         self.binding = binding  #: None where nobody has registered its name
         self.lane = lane  #: which it is counted for
-        self.current = CurrentJob(job.id, job.token, job.attempt, job.name, job.queue, job.priority, job.created_at, {})
+        self.current = _current(job, {})
         self.task: Task[Any] | None = None  #: from its submit on
         self.stop: Stop | None = None  #: why it was asked to, before it had ended
         self.progress_told: Any = None
+
+    def set_args(self, args: dict[str, Any]) -> None:
+        """Note what the function is called with."""
+        self.current = _current(self.job, args)
 
     def ask_to_stop(self, why: Stop) -> None:
         """Have it end soon, unless it has ended or was asked already."""
         if self.stop is None and (self.task is None or self.task.cancel()):
             self.stop = why
+
+
+def _current(job: Claimed, args: dict[str, Any]) -> CurrentJob:
+    return CurrentJob(job.id, job.token, job.attempt, job.name, job.queue, job.priority, job.created_at, args)

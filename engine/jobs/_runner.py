@@ -26,7 +26,7 @@ from ._lingering import Lingering
 from ._records import Claimed, End, Ending, NewJob
 from ._rows import follow_ups
 from ._run import Binding, Run
-from ._verdict import UNKNOWN_RETRY, CancelledItself, Outcome, Stop, decide, is_for_good
+from ._verdict import UNKNOWN_RETRY, CancelledItself, Outcome, Stop, decide, is_a, is_for_good
 from .errors import UnknownTask
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Runner:
         except Exception as error:  # a row may hold anything
             self._conclude(run, Outcome(error=error, kind="arguments", is_hopeless=True, has_begun=False))
             return
-        run.current = replace(run.current, args=args)
+        run.set_args(args)
         if hooks := self._jobs.catalog.hooks("before_run"):
             self._step(self._begin(run, hooks))
         else:
@@ -118,7 +118,7 @@ class Runner:
 
     def _over(self, run: Run, binding: Binding, task: Task[Any]) -> None:
         outcome = binding.outcome(task, run)
-        is_cut_off = run.stop is not None or isinstance(outcome.error, TaskTimeout)
+        is_cut_off = run.stop is not None or (outcome.error is not None and is_a(outcome.error, TaskTimeout))
         if is_cut_off and task.lane is not Lane.LOOP:
             self._lingering.wait_for(task.id, functools.partial(self._conclude, run, outcome))
         else:

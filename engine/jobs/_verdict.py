@@ -21,7 +21,7 @@ from ._failure import failure_of
 from ._records import Claimed, End, Ending
 from .errors import JobsError, ResultNotSerializable
 
-__all__ = ["NO_RETRY", "UNKNOWN_RETRY", "CancelledItself", "Outcome", "Stop", "decide", "is_for_good"]
+__all__ = ["NO_RETRY", "UNKNOWN_RETRY", "CancelledItself", "Outcome", "Stop", "decide", "is_a", "is_for_good"]
 
 #: Of tasks that say nothing: one attempt. Its delays are those after crashes, which ``max_crashes`` counts.
 NO_RETRY = Retry(max_attempts=1)
@@ -90,11 +90,23 @@ def is_for_good(job: Claimed, ending: Ending) -> bool:
 def _after(
     error: BaseException, job: Claimed, outcome: Outcome, retry: Retry, rng: Callable[[], float]
 ) -> tuple[End, float]:
-    if isinstance(error, WorkerCrashed):
+    if is_a(error, WorkerCrashed):
         return End.CRASH, retry.delay_after(_crashes_with_this(job), rng)
-    if outcome.is_hopeless or isinstance(error, _HOPELESS) or not retry.wants(error, job.attempt):
+    if outcome.is_hopeless or is_a(error, _HOPELESS) or not _is_wanted(retry, error, job.attempt):
         return End.FAILED, 0.0
     return End.RETRY, retry.delay_after(job.attempt, rng)
+
+
+def _is_wanted(retry: Retry, error: BaseException, attempt: int) -> bool:
+    try:
+        return retry.wants(error, attempt)
+    except Exception:  # an error whose __class__ is user code that raises
+        return False
+
+
+def is_a(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    """Say whether ``error`` is one of ``kinds``; isinstance would ask it for its __class__, which is user code."""
+    return issubclass(type(error), kinds)
 
 
 def _crashes_with_this(job: Claimed) -> int:
@@ -102,15 +114,15 @@ def _crashes_with_this(job: Claimed) -> int:
 
 
 def _was_not_its_fault(outcome: Outcome) -> bool:
-    return not outcome.has_begun and isinstance(outcome.error, _NOT_ITS_FAULT)
+    return not outcome.has_begun and outcome.error is not None and is_a(outcome.error, _NOT_ITS_FAULT)
 
 
 def _kind_of(error: BaseException, kind: str) -> str:
-    if isinstance(error, WorkerCrashed):
+    if is_a(error, WorkerCrashed):
         return "crash"
-    if isinstance(error, TaskTimeout) and kind == "error":
+    if is_a(error, TaskTimeout) and kind == "error":
         return "timeout"
-    return "result" if isinstance(error, ResultNotSerializable) else kind
+    return "result" if is_a(error, ResultNotSerializable) else kind
 
 
 class CancelledItself(JobsError):

@@ -87,3 +87,22 @@ def wait_in_thread() -> None:
 def report_and_wait(done: int) -> None:
     current_task().progress(done, 10, "on its way")
     spin_for_ever()
+
+
+class Liar(Exception):
+    """Raises where anybody asks what it is, or what it says."""
+
+    @property  # type: ignore[misc]  # that is its lie
+    def __class__(self) -> type:
+        raise RuntimeError("no class")
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def raise_a_liar() -> None:
+    raise Liar
+
+
+async def raise_a_liar_async() -> None:
+    raise Liar

@@ -591,3 +591,16 @@ async def test_jobs_of_a_lane_that_cannot_start_are_given_back(bench: Bench) -> 
         assert (await bench.ended(job))[0].state is COMPLETED
     info = await bench.look(stuck)
     assert (info.state, info.attempt, info.crashes) == (PENDING, 0, 0)
+
+
+@pytest.mark.parametrize("lane", ["loop", "thread"])
+async def test_an_error_whose_class_is_user_code_that_raises_fails_its_own_job(bench: Bench, lane: str) -> None:
+    """E4: the worker goes on."""
+    bad = of_lane(bench, lane, "raise_a_liar", retry=Retry(max_attempts=3, base_delay=0.0))
+    add = of_lane(bench, lane, "add")
+    async with small_engine() as engine, bench.jobs.worker(engine):
+        (failed,) = await bench.enqueue(bad)
+        (info,) = await bench.ended(failed)
+        assert info.state is FAILED
+        (job,) = await bench.enqueue(add, args={"a": 1, "b": 1})
+        assert (await bench.ended(job))[0].state is COMPLETED
