@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -57,12 +56,11 @@ class Feeder:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._is_told = False
-        self._claiming_thread: int | None = None  #: that is inside ``store.write`` for a claim
         self._timer: asyncio.TimerHandle | None = None
         self._not_before = 0.0  #: when the next claim may be, on the loop's clock
         self._closed_lanes: dict[Lane, float] = {}  #: until when nothing is claimed for them
         self._is_cut = False  #: the last look ended because we had room for no more
-        self._missing: set[Lane | str] = set()  #: lanes and queues that had no room then
+        self._missing: set[Lane | str] = set()  #: lanes and queues without room then
         self._suspects = False  #: suspects wait: what runs is to end, then one of them runs alone
         self._suspects_not_before = 0.0
         self._is_alone = False  #: a suspect runs
@@ -73,8 +71,6 @@ class Feeder:
 
     def tell(self) -> None:
         """Note that the store has news. Any thread; it is the store's listener."""
-        if self._claiming_thread == threading.get_ident():
-            return  # a store without threads of its own tells of our own claim
         if not self._is_told:
             self._is_told = True
             try:
@@ -150,13 +146,13 @@ class Feeder:
             self._is_cut = True
             return
         queues = self._rooms.left_of_queues()
-        self._missing |= {queue for queue, left in queues.items() if not left}
         answer = await self._write(lambda book, now: claim_in_steps(book, now, holder, queues, steps))
         if answer is None or self._holder() != holder:  # what a holder had that is lost is somebody else's
             return
         claims, self._is_cut = answer
         self._suspects = claims.suspects
         self._accept(claims)
+        self._missing |= {queue for queue, left in self._rooms.left_of_queues().items() if not left}
         if self._is_cut and self._rooms.left > 0:  # of a lane that a later step passed over, or past the batch
             self._news.set()
 
@@ -179,7 +175,6 @@ class Feeder:
         self._is_alone = bool(claims.jobs)
         if not claims.jobs:  # others run them, or their locks are held: they must not keep us from the rest
             self._suspects_not_before = self._loop.time() + _SUSPECTS_LEFT_ALONE
-            self._wake_in(_SUSPECTS_LEFT_ALONE)
             self._news.set()
         self._accept(claims)
 
@@ -188,7 +183,9 @@ class Feeder:
             self._wake_in(claims.next_due)
         for job in claims.jobs:
             self._take(job)
-        if claims.suspects and not self._rooms.running:
+        if claims.suspects and (pause := self._suspects_not_before - self._loop.time()) > 0:
+            self._wake_in(pause)
+        elif claims.suspects and not self._rooms.running:
             self._news.set()
 
     async def _write(self, claim: Callable[[Book, Moment], T]) -> T | None:
@@ -196,12 +193,7 @@ class Feeder:
         self.claims += 1
         self._not_before = self._loop.time() + PACE
         try:
-            self._claiming_thread = threading.get_ident()
-            try:
-                reply = self._store.write(claim)
-            finally:
-                self._claiming_thread = None
-            return await reply
+            return await self._store.write(claim)
         except StoreClosed:
             self._is_closing = True
             _logger.error("the store %s was closed under its worker, which claims no more", self._store.name)

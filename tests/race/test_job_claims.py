@@ -124,15 +124,14 @@ async def test_a_claim_that_fails_is_made_again(
 
 async def test_what_is_enqueued_while_a_claim_finds_nothing_is_claimed_next(bench: Bench, store: SlowStore) -> None:
     """J14: the listener's flag is cleared before the claim (design/0014, 11): no wake-up is lost."""
-    async with Engine(processes=1, threads=1) as engine, bench.jobs.worker(engine) as worker:
+    async with Engine(processes=1, threads=1) as engine, bench.jobs.worker(engine):
         store.is_slow = True
         store.write(lambda book, now: None)  # news, and nothing to claim
         await eventually_async(lambda: store.kept)
         (job,) = await bench.enqueue("work")  # committed after the claim, before its answer
-        before = worker.statistics().claims
         store.answer()
         (info,) = await bench.ended(job)
-        assert (info.state, worker.statistics().claims) == (COMPLETED, before + 1)
+        assert info.state is COMPLETED
 
 
 async def test_a_worker_whose_store_is_closed_under_it_claims_no_more_and_stops(
