@@ -102,9 +102,7 @@ class Row:
         return self.due_steady if self.due_wall is None else self.due_wall
 
     def has_expired(self, now: Moment) -> bool:
-        """Say whether the time is over in which it could have been claimed for the first time."""
-        if not self.waits_for_its_first_claim:
-            return False
+        """Say of a row that waits for its first claim whether the time for that is over."""
         steady, wall = self.expires_steady, self.new.expires_at
         return (steady is not None and steady <= now.steady) or (wall is not None and wall <= now.wall)
 

@@ -80,7 +80,7 @@ def test_a_job_for_now_or_for_the_past_is_ready(desk: Desk, not_ahead: dict[str,
 def test_the_second_job_with_a_queueing_lock_is_refused_with_the_id_of_the_first(desk: Desk) -> None:
     """J10: the part of it that needs no threads."""
     first = desk.add(queueing_lock="daily")
-    with pytest.raises(AlreadyEnqueued, match="daily") as refused:
+    with pytest.raises(AlreadyEnqueued, match="'daily', with which job 1 waits") as refused:
         desk.add(queueing_lock="daily", queue="another", name="g")
     assert (refused.value.queueing_lock, refused.value.job_id) == ("daily", first)
     assert len(desk.find()) == 1
@@ -101,7 +101,7 @@ def test_jobs_of_one_call_are_enqueued_all_or_none(desk: Desk) -> None:
 
 def test_two_jobs_of_one_call_with_one_queueing_lock_are_refused(desk: Desk) -> None:
     """J10: the one in the way is not there, so it has no id."""
-    with pytest.raises(AlreadyEnqueued) as refused:
+    with pytest.raises(AlreadyEnqueued, match="'daily', with which another job of this call waits") as refused:
         desk.add_all([{"queueing_lock": "daily"}, {}, {"queueing_lock": "daily"}])
     assert (refused.value.queueing_lock, refused.value.job_id) == ("daily", None)
     assert desk.find() == []
