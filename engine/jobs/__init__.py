@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ._book import Book as Book
     from ._check import Finding as Finding
     from ._current_job import CurrentJob as CurrentJob
+    from ._current_job import Snoozed as Snoozed
     from ._current_job import current_job as current_job
     from ._current_job import snooze as snooze
     from ._job import Job as Job
@@ -76,6 +77,7 @@ _HOMES = {
     "Schedule": "_schedule",
     "ResultNotSerializable": "errors",
     "SQLiteStore": "_sqlite._store",
+    "Snoozed": "_current_job",
     "Statistics": "_records",
     "Store": "_store",
     "StoreClosed": "errors",
