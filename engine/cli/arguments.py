@@ -61,10 +61,7 @@ def duration(text: str) -> float:
 
 
 def _at_least(least: int, text: str, expected: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
+    number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else least - 1
     if number < least:
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text[:40]!r}")
     return number

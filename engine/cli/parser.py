@@ -9,6 +9,7 @@ from engine import __version__
 from .arguments import Parser, not_negative, positive
 from .jobs.parser import add_jobs
 from .refusals import obeyed
+from .worker.parser import add_worker
 
 __all__ = ["build_parser", "run_command"]
 
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     _add_demo(commands)
     _add_doctor(commands)
+    add_worker(commands, _run_worker)
     add_jobs(commands, _run_jobs)
     return parser
 
@@ -118,3 +120,9 @@ def _run_jobs(arguments: argparse.Namespace) -> int:
     from .jobs.command import run_jobs
 
     return obeyed(f"engine jobs {arguments.action}", lambda: run_jobs(arguments))
+
+
+def _run_worker(arguments: argparse.Namespace) -> int:
+    from .worker.command import run_worker
+
+    return obeyed("engine worker", lambda: run_worker(arguments))

@@ -16,7 +16,7 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == f"engine {engine.__version__}\n"
 
 
-HELPS = ["", "demo", "doctor", "jobs", "jobs list", "jobs cancel", "jobs prune"]
+HELPS = ["", "demo", "doctor", "worker", "jobs", "jobs list", "jobs cancel", "jobs prune"]
 
 
 @pytest.mark.parametrize("arguments", [[*command.split(), "--help"] for command in HELPS])

@@ -103,7 +103,7 @@ BROKEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [["jobs", "list"]])
+@pytest.mark.parametrize("command", [["jobs", "list"], ["worker"]])
 @pytest.mark.parametrize(("target", "code", "message"), BROKEN.values(), ids=list(BROKEN))
 def test_what_is_no_jobs_of_a_module_is_one_line(
     capsys: pytest.CaptureFixture[str], here: Path, command: list[str], target: str, code: str, message: str
@@ -131,9 +131,48 @@ def test_what_a_module_raises_is_shown_with_its_traceback(
 ) -> None:
     """E139: an error of the user's own module begins in that module, without our frames."""
     (here / "shop.py").write_text(code)
-    assert main(["jobs", "list", "shop:jobs"]) == 1
+    assert main(["worker", "shop:jobs"]) == 1
     error = capsys.readouterr().err
     assert all(text in error for text in told)
     assert "importlib" not in error
     assert "target.py" not in error
-    assert error.splitlines()[-1].startswith("engine jobs list: expected shop to import, got the ")
+    assert error.splitlines()[-1].startswith("engine worker: expected shop to import, got the ")
+
+
+def test_a_worker_wants_a_module(capsys: pytest.CaptureFixture[str]) -> None:
+    for target in ("jobs.db", "", "a:b:c", "a b:c", "a:"):
+        assert main(["worker", target]) == 2
+        assert f"expected MODULE:JOBS such as app:jobs, got {target!r}" in capsys.readouterr().err
+
+
+def test_check_says_what_is_wrong_and_runs_nothing(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    (here / "shop.py").write_text(
+        f"{NEW}jobs = Jobs('x.db', routes={{'report.*': 'slow'}})\n"
+        "@jobs.task(lane='loop')\ndef send(to: str) -> None: ...\n"
+    )
+    assert main(["worker", "shop:jobs", "--check"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    errors = captured.err.splitlines()
+    assert errors[0] == "error    task 'shop.send' is a plain function on the lane 'loop', which it would hold up"
+    assert errors[1] == "         -> say lane='thread', or make it a coroutine function"
+    assert errors[2].startswith("warning  the route 'report.*' is taken by no task")
+    assert main(["worker", "shop:jobs"]) == 1
+    error = capsys.readouterr().err.splitlines()
+    assert error[:2] == errors[:2]
+    assert error[2:] == ["engine worker: expected shop:jobs to be in order, got the errors above; nothing was run"]
+    assert not (here / "x.db").exists()
+
+
+def test_check_looks_into_a_file_that_is_there(file: File, capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    source = f"{NEW}jobs = Jobs({str(file.path)!r})\n@jobs.task(name='app.send')\ndef send(to: str) -> None: ...\n"
+    for name in ("shop", "again"):
+        (here / f"{name}.py").write_text(source)
+    file.add()
+    assert main(["worker", "shop:jobs", "--check"]) == 0
+    assert capsys.readouterr() == (f"{file.path}: 1 task, 0 schedules, nothing wrong was found\n", "")
+    file.add(name="\x1b[2J")
+    assert main(["worker", "again:jobs", "--check"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "1 are of tasks that nobody has registered here: '\\x1b[2J' (1)" in captured.err

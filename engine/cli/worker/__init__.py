@@ -1,0 +1,1 @@
+"""``engine worker``: runs the jobs of a module until it is told to end."""
