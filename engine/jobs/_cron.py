@@ -27,6 +27,7 @@ _DAY = 86_400
 _WIDEST = 26 * _HOUR  #: more than any zone's clock was ever moved by
 _LOOKS = 200  #: at parts of a search that each are a day, a transition or a jump to the next match
 
+_MOST = 120  #: characters: so the longest list of numbers is read in a few hundredths of a millisecond
 _FIELDS = "minute hour day-of-month month day-of-week"
 
 
@@ -135,9 +136,9 @@ def check_cron(value: Any, zone: ZoneInfo) -> Cron:
         ImportError: the package ``cronsim`` is not installed.
     """
     text = _checks.string(value)
-    if text is None or not 0 < len(text) <= MOST or not text.isascii() or len(text.split()) != 5:
+    if text is None or not 0 < len(text) <= _MOST or not text.isascii() or len(text.split()) != 5:
         remedy = "use every=1.0 for periods shorter than a minute" if text and len(text.split()) == 6 else ""
-        raise _checks.wrong("a cron expression", f"five fields ({_FIELDS}), at most {MOST} characters", value, remedy)
+        raise _checks.wrong("a cron expression", f"five fields ({_FIELDS}), at most {_MOST} characters", value, remedy)
     text = " ".join(text.split())
     try:
         first = _next_match(text, datetime(2000, 1, 1))
