@@ -119,6 +119,8 @@ class Definitions:
 
         def register(function: Callable[P, R]) -> JobTask[P, R]:
             task = function if isinstance(function, JobTask) else jobs.task(function)
+            if task.jobs is not jobs:
+                raise ValueError(f"expected a task of {jobs!r}, got {task!r} of {task.jobs!r}")
             schedule = make_schedule(
                 task, timetable, name=name, catch_up=catch_up, args=args, period_as=period_as, options=options
             )

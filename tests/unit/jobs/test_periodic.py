@@ -59,6 +59,17 @@ def test_the_period_is_an_argument_in_the_zone_of_its_schedule(jobs: Jobs) -> No
     assert (row.args, row.lock) == ('{"night":"2025-03-30T03:00:00+02:00"}', "report-2025-03-30T03:00:00+02:00")
 
 
+def test_a_task_of_another_jobs_is_refused(jobs: Jobs) -> None:
+    other = Jobs(MemoryStore())
+
+    @other.task
+    def clean() -> None: ...
+
+    with pytest.raises(ValueError, match="expected a task of <Jobs 'memory', 0 tasks>, got <JobTask"):
+        jobs.periodic(every=60)(clean)
+    assert jobs.schedules == {}
+
+
 def test_the_name_of_a_schedule_is_taken_once(jobs: Jobs) -> None:
     @jobs.periodic(every=60)
     @jobs.periodic(every=60, name="clean")
