@@ -48,12 +48,12 @@ class Place:
         return len(self.jobs.list(limit=100).result())
 
     @contextlib.contextmanager
-    def engines(self) -> Iterator[list[subprocess.Popen[str]]]:
-        """Have four engines run; they stop in good order, but those that were killed."""
+    def engines(self, count: int) -> Iterator[list[subprocess.Popen[str]]]:
+        """Have engines run; they stop in good order, but those that were killed."""
         command = [sys.executable, "-m", "tests.integration.schedule_engine", *self._paths]
         started = [
             subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            for _ in range(4)
+            for _ in range(count)
         ]
         try:
             for each in started:
@@ -79,7 +79,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_four_engines_enqueue_each_period_once_also_after_a_day_on_which_none_was_there(place: Place) -> None:
     """T4: with one of the four killed on the way."""
     seen = place.jobs.store.read
-    with place.engines() as engines:
+    with place.engines(4) as engines:
         eventually(lambda: seen(lambda book, now: book.last_tick("skips")).result() is not None, 10)
         for number, minutes in enumerate((5, 10, 15), 1):
             place.set_clock(NOON + minutes * MINUTE + 1)
@@ -89,7 +89,7 @@ def test_four_engines_enqueue_each_period_once_also_after_a_day_on_which_none_wa
     first = [(name, f"2025-06-01T12:{minute}") for name in ("skips", "catches-up") for minute in ("05", "10", "15")]
     assert place.periods() == Counter(first)
     place.set_clock(NOON + DAY + 2.5 * MINUTE)
-    with place.engines():
+    with place.engines(2):
         place.wait_for(7)
     assert place.periods() == Counter([*first, ("catches-up", "2025-06-02T12:00")])
     assert place.count() == 7
