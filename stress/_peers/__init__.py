@@ -23,6 +23,8 @@ PEERS: dict[str, tuple[str, str, str | None]] = {
     "mpire": ("mpire_pool:MpirePeer", "mpire", "mpire"),
     "anyio": ("anyio_calls:AnyioProcesses", "anyio", "anyio"),
     "anyio-thread": ("anyio_calls:AnyioThreads", "anyio", "anyio"),
+    "engine-jobs": ("engine_jobs:EngineJobs", "apsw", "apsw"),
+    "huey": ("huey_queue:HueyQueue", "huey", "huey"),
     "dask": ("dask_cluster:DaskPeer", "distributed", "distributed"),
 }
 

@@ -9,7 +9,7 @@ __all__ = ["FULL_SIZE", "Figure", "Goal", "Size", "figures"]
 
 FULL_SIZE = Size()  #: what the promises speak of
 
-_MODULES = ("floods", "trips", "maps", "arrays", "pending", "computing", "real", "own")
+_MODULES = ("floods", "trips", "maps", "arrays", "pending", "computing", "real", "jobs", "own")
 
 
 @cache
