@@ -3,8 +3,8 @@
     python -m stress jobs_crash [--jobs N] [--kills N] [--stops N] [--workers N] [--poison SHARE] [--seed S]
 
 Expected: ``ok``, no fault of any kind, the file intact, exit code 0. Two processes enqueue into one file of SQLite
-while four work on it. Engines are killed with SIGKILL at random moments and replaced, others are stopped for longer than
-their lease and continued, enqueuers are killed around their commits. A hundredth of the jobs is poison: it raises,
+while four work on it. Engines are killed with SIGKILL at random moments and replaced, others are stopped for longer
+than their lease and continued, enqueuers are killed around their commits. A hundredth of the jobs is poison: it raises,
 returns what is no JSON, kills the worker process or the engine that runs it. Each execution leaves lines outside the
 database, and a checker that knows no engine compares them with what was acknowledged and what the rows say.
 """
