@@ -5,10 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.jobs._memory_book import MemoryBook
-
 from engine import TaskState
 from engine.jobs._book import Book
+from engine.jobs._memory_book import MemoryBook
 from engine.jobs._moment import Moment
 from engine.jobs._records import Claim, Claimed, End, Ending, Failure, Filter, NewHolder, NewJob
 

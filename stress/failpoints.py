@@ -104,7 +104,7 @@ def is_intact(path: str) -> bool:
     """Say whether SQLite finds the file whole."""
     connection = apsw.Connection(path)
     try:
-        return connection.pragma("integrity_check") == "ok"
+        return bool(connection.pragma("integrity_check") == "ok")
     finally:
         connection.close()
 

@@ -46,7 +46,7 @@ class Settings:
     seed: int
 
 
-@dataclass(slots=True)
+@dataclass
 class Campaign:
     """One run: its processes, and what was done to them."""
 

@@ -16,7 +16,7 @@ class HueyQueue(QueuePeer):
         self._huey = SqliteHuey(filename=path, fsync=True)
         self._done = 0
 
-        @self._huey.task()  # type: ignore[untyped-decorator]  # huey ships no types
+        @self._huey.task()  # type: ignore[untyped-decorator]  # huey has no types
         def nothing(number: int) -> None:
             self._done += 1
 
