@@ -28,7 +28,7 @@ from stress._campaign import arguments, campaign, conclude
 from stress._jobs_ledger import Fault, JobPromise, Row, check_jobs
 from stress._jobs_programs import kind_of
 from stress._jobs_tasks import CALM, KINDS, LEASE
-from stress._ledger import read
+from stress._ledger import Execution, read
 
 LEASE_SLACK = 3.0  #: seconds that an engine is held still beyond its lease
 STILL_SECONDS = 60.0  #: without any job ending, when nothing is done to them, that count as hung
@@ -63,15 +63,25 @@ class Campaign:
         self.rng = random.Random(f"{self.settings.seed} faults")
         self.file = os.path.join(self.folder, "jobs.db")
         self.ledger = os.path.join(self.folder, "ledger")
+        self.permit = os.path.join(self.folder, "permit")
+        self.ready = os.path.join(self.folder, "ready")
+        os.mkdir(self.ready)
+        self.keep_back(1.0)
         self.environment = {**os.environ, "STRESS_JOBS_FILE": self.file, "STRESS_JOBS_LEDGER": self.ledger}
         half = self.settings.jobs // 2
         self.shares = {1: half + 1, half + 1: self.settings.jobs + 1}
+
+    def keep_back(self, share: float) -> None:
+        """Let enqueuers go on until this share of their jobs is left."""
+        with open(f"{self.permit}.new", "w") as file:
+            file.write(str(int(share * (self.settings.jobs // 2)) - 1))
+        os.replace(file.name, self.permit)
 
     # -- processes
 
     def start_worker(self) -> None:
         """Start one more engine."""
-        self.workers.append(self._start("work"))
+        self.workers.append(self._start("work", self.ready))
 
     def start_enqueuer(self, share: int) -> None:
         """Start who enqueues the share that begins with this number, from where the one before it was killed."""
@@ -79,7 +89,7 @@ class Campaign:
         first = max(tried, default=share - 1) + 1
         if first < self.shares[share]:
             given = [str(self.settings.seed), str(first), str(self.shares[share]), str(self.settings.poison)]
-            self.enqueuers[share] = self._start("enqueue", *given, self._notes_file(share))
+            self.enqueuers[share] = self._start("enqueue", *given, self._notes_file(share), self.permit)
 
     def _start(self, *command: str) -> subprocess.Popen[bytes]:
         with open(os.path.join(self.folder, "stderr"), "ab") as stderr:
@@ -141,7 +151,8 @@ class Campaign:
 
     def strike(self, kills: int, stops: int) -> tuple[int, int]:
         """Do one thing to somebody; return how many kills and stops are left."""
-        free = [worker for worker in self.workers if worker.pid not in self.stopped]
+        at_work = {int(name) for name in os.listdir(self.ready)}
+        free = [worker for worker in self.workers if worker.pid in at_work and worker.pid not in self.stopped]
         if self.enqueuers and self.rng.random() < 0.05:
             process = self.rng.choice(list(self.enqueuers.values()))
             process.kill()
@@ -178,6 +189,8 @@ class Campaign:
             self.replace_the_dead()
             self.continue_those_who_may()
             kills, stops = self.strike(kills, stops)
+            self.keep_back((kills + stops) / (self.settings.kills + self.settings.stops))
+        self.keep_back(0.0)
 
     def _drain(self) -> bool:
         """Let everything end, with nothing done to anybody; False when it stands still."""
@@ -229,7 +242,8 @@ class Campaign:
         executions = read(self.ledger)
         verdict = check_jobs(promises, self._rows(), executions, self.faults)
         faults: dict[str, Any] = {
-            kind: [*numbers[:5], f"{len(numbers)} in all"] for kind, numbers in verdict.faults.items()
+            kind: [*[self._describe(number, executions) for number in numbers[:3]], f"{len(numbers)} in all"]
+            for kind, numbers in verdict.faults.items()
         }
         if not is_drained:
             faults["hung"] = [*faults.get("hung", []), f"nothing ended for {STILL_SECONDS:g} s"]
@@ -247,6 +261,16 @@ class Campaign:
             "counters": {row["name"]: row["value"] for row in self._query("SELECT name, value FROM counters")},
             "seconds": round(took, 1), "jobs_per_second": round(len(promises) / took),
         }  # fmt: skip
+
+    def _describe(self, number: int, executions: list[Execution]) -> str:
+        """Tell what is known of one job: its lines, and what was done to the engines that ran it."""
+        lines = [line for line in executions if line.number == number]
+        engines = {int(line.token.partition(":")[2]) for line in lines}
+        told = [(line.at, f"{line.step} {line.token}") for line in lines]
+        told += [
+            (fault.begin, f"fault of {fault.pid} until {fault.end}") for fault in self.faults if fault.pid in engines
+        ]
+        return f"job {number}: " + ", ".join(f"{at:.3f} {text}" for at, text in sorted(told))
 
     def _promises(self) -> list[JobPromise]:
         found = []
