@@ -9,11 +9,10 @@ from engine import TaskState
 from engine.jobs._book import Book
 from engine.jobs._memory_book import MemoryBook
 from engine.jobs._moment import Moment
-from engine.jobs._records import Claim, Claimed, End, Ending, Failure, Filter, NewHolder, NewJob
+from engine.jobs._records import Claim, Claimed, Claims, End, Ending, Failure, Filter, NewHolder, NewJob
 
 __all__ = ["Step", "make_script", "state_of"]
 
-LENGTH = 12
 QUEUES = ("default", "mail")
 
 
@@ -36,9 +35,9 @@ def state_of(book: Book, now: Moment) -> object:
     return jobs, [book.failures(job.id) for job in jobs], book.statistics(now)
 
 
-def make_script(seed: str) -> list[Step]:
-    """Return the row of verbs that ``seed`` stands for."""
-    return _Author(random.Random(seed)).write()
+def make_script(seed: str, length: int = 16) -> list[Step]:
+    """Return the row of ``length`` verbs that ``seed`` stands for."""
+    return _Author(random.Random(seed)).write(length)
 
 
 class _Author:
@@ -51,13 +50,13 @@ class _Author:
         self._held: list[Claimed] = []
         self._holders: list[int] = []
 
-    def write(self) -> list[Step]:
+    def write(self, length: int) -> list[Step]:
         script = [self._do("enqueue", self._enqueue()), self._do("hold", self._hold())]
         verbs = [
             self._enqueue, self._enqueue_many, self._hold, self._claim, self._claim, self._end, self._end, self._rescue,
             self._cancel, self._requeue, self._tick, self._pause, self._prune, self._let_go,
         ]  # fmt: skip
-        while len(script) < LENGTH:
+        while len(script) < length:
             verb = self._rng.choice(verbs)
             script.append(self._do(verb.__name__[1:], verb()))
         return script
@@ -68,7 +67,7 @@ class _Author:
         answer = step.act(self._book, step.now)
         if name == "hold":
             self._holders.append(answer)
-        elif name == "claim":
+        elif isinstance(answer, Claims):
             self._held += answer.jobs
         return step
 
@@ -100,13 +99,15 @@ class _Author:
         return lambda book, now: book.claim(claim, now)
 
     def _end(self) -> Callable[[Book, Moment], Any]:
+        if not self._held:
+            return self._claim()
         count = min(len(self._held), self._rng.randrange(1, 4))
         chosen = [self._held.pop(self._rng.randrange(len(self._held))) for _ in range(count)]
         endings = [self._ending(job) for job in chosen]
         return lambda book, now: book.end(endings, now)
 
     def _ending(self, job: Claimed) -> Ending:
-        end = self._rng.choice(list(End))
+        end = End.COMPLETED if self._rng.random() < 0.4 else self._rng.choice(list(End))
         failure = (
             Failure(self._time, job.attempt, job.token, "error", "ValueError: no") if end is not End.COMPLETED else None
         )

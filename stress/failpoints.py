@@ -21,6 +21,7 @@ from typing import Any
 import apsw
 
 from engine.jobs import SQLiteStore
+from engine.jobs._memory_book import MemoryBook
 from stress._belongings import Belongings
 from stress._campaign import arguments, campaign, conclude
 from stress._jobs_script import Step, make_script, state_of
@@ -139,7 +140,7 @@ def run(crashes: int, scripts: int, seed: int, folder: str) -> dict[str, Any]:
     began = time.monotonic()
     while counted["scripts"] < scripts or counted["crashes"] < crashes:
         script = make_script(f"{seed} {counted['scripts']}")
-        states = _states_of_the_model(script)
+        states = states_of_the_model(script)
         for wrong in crashes_of(script, states, folder):
             counted["crashes"] += 1
             if wrong:
@@ -149,9 +150,8 @@ def run(crashes: int, scripts: int, seed: int, folder: str) -> dict[str, Any]:
     return {"ok": not faults, "faults": faults, **counted, "seconds": round(time.monotonic() - began, 1)}
 
 
-def _states_of_the_model(script: list[Step]) -> list[object]:
-    from engine.jobs._memory_book import MemoryBook
-
+def states_of_the_model(script: list[Step]) -> list[object]:
+    """Return the state before the first verb, and after each."""
     book = MemoryBook()
     states = [state_of(book, script[-1].now)]
     for step in script:
