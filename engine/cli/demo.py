@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from engine import EngineError, __version__
+from engine.jobs import JobsError
 
 from . import INTERRUPTED, report
 from .demo_run import DemoRun
@@ -52,6 +53,8 @@ def _obeyed(run: DemoState, arguments: argparse.Namespace) -> int:
         run.run()
     except KeyboardInterrupt:
         interrupted = True
+    except JobsError:  # the file's, about which the doctor knows nothing
+        raise
     except EngineError as error:
         print(f"engine demo: {type(error).__name__}: {plain(str(error))}; see: engine doctor", file=sys.stderr)
         return 1

@@ -20,11 +20,11 @@ _BATCH = 200  #: jobs in one transaction: others wait for as long as it takes
 
 _CANCELLED = {
     Cancelled.NOW: "cancelled",
-    Cancelled.ASKED: "runs, and was asked to stop",
-    Cancelled.TOO_LATE: "has ended already",
-    Cancelled.UNKNOWN: "is not there",
+    Cancelled.ASKED: "asked to stop",
+    Cancelled.TOO_LATE: "ended already",
+    Cancelled.UNKNOWN: "not there",
 }
-_REQUEUED = {True: "waits again", False: "is not there, or has not ended"}
+_REQUEUED = {True: "requeued", False: "not there, or not ended"}
 
 
 def cancel(jobs: Jobs, arguments: argparse.Namespace) -> int:

@@ -17,11 +17,11 @@ __all__ = ["list_lines", "wait_of"]
 _COLUMNS = (
     Column("id", is_number=True),
     Column("state", least=9),
-    Column("queue", least=6),
-    Column("name", least=20, keeps_end=True),
+    Column("queue", least=4),
+    Column("name", least=10, keeps_end=True),
     Column("tries", is_number=True),
     Column("when", least=9),
-    Column("what", least=12),
+    Column("what", least=6),
 )
 
 

@@ -25,7 +25,7 @@ def introduction(
     served = jobs.queues if queues is None else queues
     yield f"queues     {_listed(_bounded(queue, most) for queue, most in served.items())}"
     yield f"tasks      {_listed(jobs.tasks)}"
-    yield f"schedules  {_listed(str(schedule) for schedule in jobs.schedules)}"
+    yield f"schedules  {_listed(map(str, jobs.schedules.values()))}"
     processes = count(slots[Lane.PROCESS], "worker process", "worker processes")
     at_once = "" if concurrency is None else f"at most {count(concurrency, 'job')} at once, in "
     yield f"runs       {at_once}{processes}, {count(slots[Lane.THREAD], 'thread')}, and the event loop"

@@ -144,6 +144,15 @@ def test_without_the_extra_it_is_named() -> None:
         assert "pip install 'hybrid-engine[jobs]'" in run.stderr
 
 
+def test_a_file_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.py").touch()
+    assert main(["demo", str(tmp_path), "--jobs", str(tmp_path / "nowhere" / "x.db")]) == 1
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert captured.err.startswith(f"engine demo: expected the directory {tmp_path}/nowhere to exist, got none")
+    assert "doctor" not in captured.err
+
+
 # -- one file
 
 

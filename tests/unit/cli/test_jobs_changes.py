@@ -32,10 +32,10 @@ def test_cancel_says_what_it_found_of_each(file: File, jobs: Jobs) -> None:
     run = jobs("cancel", 1, 2, 3, 4, 3)
     assert run.code == 1
     assert run.lines == [
-        "job 1: has ended already",
-        "job 2: runs, and was asked to stop",
+        "job 1: ended already",
+        "job 2: asked to stop",
         "job 3: cancelled",
-        "job 4: is not there",
+        "job 4: not there",
     ]
     assert states(file) == ["completed", "running", "cancelled"]
     assert jobs("cancel", "--json", 2, 3).objects == [{"id": 2, "outcome": "asked"}, {"id": 3, "outcome": "too late"}]
@@ -46,7 +46,7 @@ def test_requeue_has_what_ended_run_again(file: File, jobs: Jobs) -> None:
     file.add(2)
     file.fail(file.claim(1))
     run = jobs("requeue", 1, 2)
-    assert (run.code, run.lines) == (1, ["job 1: waits again", "job 2: is not there, or has not ended"])
+    assert (run.code, run.lines) == (1, ["job 1: requeued", "job 2: not there, or not ended"])
     assert states(file) == ["pending", "pending"]
 
 
@@ -54,7 +54,7 @@ def test_a_filter_takes_what_it_finds(file: File, jobs: Jobs) -> None:
     file.add(450)
     file.add(2, name="app.mail")
     file.fail(file.claim(452))
-    assert jobs("requeue", "--state", "failed", "--name", "app.send", "--yes").out == "450 jobs: waits again\n"
+    assert jobs("requeue", "--state", "failed", "--name", "app.send", "--yes").out == "450 jobs: requeued\n"
     assert states(file) == ["pending"] * 450 + ["failed"] * 2
     assert jobs("cancel", "--queue", "default", "--json", "--yes").objects == [
         {"id": job_id, "outcome": "now"} for job_id in range(450, 0, -1)

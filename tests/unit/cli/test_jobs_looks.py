@@ -195,3 +195,16 @@ def test_a_reader_that_leaves_ends_a_list_quietly(file: File) -> None:
         eventually(lambda: listing.poll() is not None, 30, "the list ends")
         assert listing.stderr.read() == b""
     assert listing.returncode == PIPE_CLOSED
+
+
+def test_a_narrow_terminal_shows_a_part_of_every_column(
+    file: File, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    file.add(2, name="shop.reports.monthly_report")
+    file.fail(file.claim(2), error="ValueError: expected something else")
+    monkeypatch.setenv("COLUMNS", "60")
+    assert jobs("list").lines == [
+        "id  state   queue    name           tries  when     what",
+        " 2  failed  default  ...hly_report      1  0 s ago  Value...",
+        " 1  failed  default  ...hly_report      1  0 s ago  Value...",
+    ]

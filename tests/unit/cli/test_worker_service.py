@@ -93,6 +93,7 @@ async def test_a_signal_lets_what_runs_end(shop: Shop, number: signal.Signals) -
 
 
 async def test_it_says_what_it_is_going_to_do(shop: Shop) -> None:
+    shop.jobs.periodic(every=3600.0)(shop.quick)
     service = shop.begin(queues={"q": 4, "other": None}, concurrency=3, processes=1, threads=2, name="first")
     await shop.says("started; SIGTERM or Ctrl-C drains it within 30 s")
     os.kill(os.getpid(), signal.SIGTERM)
@@ -101,7 +102,7 @@ async def test_it_says_what_it_is_going_to_do(shop: Shop) -> None:
     assert shop.lines[2:] == [
         "queues     q (at most 4 at once), other",
         "tasks      quick, slow, stubborn",
-        "schedules  none",
+        "schedules  quick: every 3600 s",
         "runs       at most 3 jobs at once, in 1 worker process, 2 threads, and the event loop",
         "started; SIGTERM or Ctrl-C drains it within 30 s",
         "draining: nothing runs",
