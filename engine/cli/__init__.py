@@ -1,4 +1,4 @@
-"""The command line: ``engine demo`` and ``engine doctor``, also as ``python -m engine``.
+"""The command line: ``engine demo``, ``doctor``, ``worker`` and ``jobs``, also as ``python -m engine``.
 
 This module stays small: worker processes import it on their way to ``engine.cli.metrics``.
 """
