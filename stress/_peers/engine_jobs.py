@@ -2,7 +2,7 @@
 
 import asyncio
 
-from engine import Engine, TaskState
+from engine import Engine
 from engine.jobs import Jobs
 from stress._peers.queues import QueuePeer
 
@@ -31,13 +31,9 @@ class EngineJobs(QueuePeer):
         await self._jobs.enqueue_many(self._nothing, [{"number": number} for number in range(jobs)])
 
     async def work(self, jobs: int) -> None:
-        async with Engine() as engine, self._jobs.worker(engine, concurrency=100):
-            while await self._completed() < jobs:
-                await asyncio.sleep(0.05)
-
-    async def _completed(self) -> int:
-        counted = await self._jobs.statistics()
-        return sum(getattr(queue, TaskState.COMPLETED.value) for queue in counted.queues)
+        async with Engine() as engine, self._jobs.worker(engine) as worker:
+            while worker.statistics().completed < jobs:  # it counts what is recorded
+                await asyncio.sleep(0.01)
 
 
 async def nothing(number: int) -> None:
