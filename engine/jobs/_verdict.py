@@ -3,7 +3,7 @@
 import enum
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine import (
     EngineClosed,
@@ -42,8 +42,7 @@ class Stop(enum.Enum):
     LOST = "its worker lost its lease"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one run ended. Exactly one of four: a ``result``, ``snooze``, an ``error``, else it was cancelled."""
 
     result: str | None = None  #: JSON
