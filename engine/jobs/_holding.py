@@ -8,6 +8,7 @@ Guarantees
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Callable
@@ -54,7 +55,18 @@ class Holding:
             name=self._name, pid=process.pid, pid_started=process.started, namespace=process.namespace,
             lease=self._lease,
         )  # fmt: skip
-        self.id = await self._store.hold(holder, functools.partial(self._hear, self._term))
+        reply = self._store.hold(holder, functools.partial(self._hear, self._term))
+        try:
+            self.id = await reply
+        except asyncio.CancelledError:  # it is done all the same
+            if not reply.tell(functools.partial(self._let_go_of, reply)):
+                self._let_go_of(reply)
+            raise
+
+    def _let_go_of(self, reply: Reply[int]) -> None:
+        """Be not the holder that nobody has waited for, or its lease would be renewed for ever. Any thread."""
+        with contextlib.suppress(StoreError):
+            self._store.let_go(reply.result())
 
     def end(self) -> Reply[int] | None:
         """Be no holder any more, and give back what is held; return what to wait for, if there is anything."""
