@@ -40,22 +40,26 @@ class Recorder:
         self._told = told
         self._gathered: list[Ending] = []
         self._writes: set[asyncio.Task[None]] = set()
+        self._is_closed = False
         self.unrecorded = 0  #: endings that wait for the store
 
     def add(self, ending: Ending) -> None:
         """Have ``ending`` recorded with the others of this turn of the loop."""
         self.unrecorded += 1
+        if self._is_closed:
+            return
         if not self._gathered:
             asyncio.get_running_loop().call_soon(self._write)
         self._gathered.append(ending)
 
     async def settled(self) -> None:
-        """Wait until everything that was added is answered."""
-        while self.unrecorded:
+        """Wait until everything that was added is answered, or whoever ends the loop has cancelled that."""
+        while self._gathered or self._writes:
             await asyncio.sleep(0) if not self._writes else await asyncio.wait(self._writes)
 
     def close(self) -> None:
-        """Offer nothing to the store any more that it had no room for."""
+        """Offer nothing to the store any more: all that is held is given back."""
+        self._is_closed = True
         for write in self._writes:
             write.cancel()
 

@@ -35,16 +35,20 @@ __all__ = ["Runner"]
 
 
 class Runner:
-    """Starts jobs of ``jobs`` in ``engine``; ``worker`` is who runs them, as failures tell it."""
+    """Starts jobs of ``jobs`` in ``engine``; ``worker`` is who runs them, as failures tell it.
+
+    ``is_loop_ending`` answers whether the loop cancels all that it runs.
+    """
 
     def __init__(
-        self, jobs: Jobs, engine: Engine, worker: str, on_ended: Callable[[Run, Ending, Outcome], None], *,
-        rng: Callable[[], float] = random.random,
+        self, jobs: Jobs, engine: Engine, worker: str, on_ended: Callable[[Run, Ending, Outcome], None],
+        is_loop_ending: Callable[[], bool] = lambda: False, *, rng: Callable[[], float] = random.random,
     ) -> None:  # fmt: skip
         self._jobs = jobs
         self._engine = engine
         self._worker = worker
         self._on_ended = on_ended
+        self._is_loop_ending = is_loop_ending
         self._rng = rng  #: of the jitter of retries
         self._bindings: dict[str, Binding] = {}
         self._context = contextvars.copy_context()
@@ -125,13 +129,16 @@ class Runner:
 
     def _conclude(self, run: Run, outcome: Outcome) -> None:
         """Decide, and have it told."""
-        if outcome.is_cancelled and run.stop is None and self._engine.snapshot().phase == "running":
+        if outcome.is_cancelled and run.stop is None and not self._is_ending():
             outcome = Outcome(error=CancelledItself(), kind="cancelled")
         outcome, ending = self._decide(run, outcome)
         if calls := self._hook_calls(run, outcome, ending):
             self._step(self._finish(run, outcome, ending, calls))
         else:
             self._end(run, outcome, ending)
+
+    def _is_ending(self) -> bool:
+        return self._is_loop_ending() or self._engine.snapshot().phase != "running"
 
     def _decide(self, run: Run, outcome: Outcome) -> tuple[Outcome, Ending]:
         """Return how the run ends, which its follow-ups may turn into a failure."""

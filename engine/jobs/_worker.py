@@ -72,7 +72,7 @@ class Worker:
         own = "worker" if name is None else _checks.text("name", name, most=100)
         self.name = f"{socket.gethostname()}:{os.getpid()}:{own}"  #: what people see
         self._counts: Counter[str] = Counter()
-        self._state = "new"  #: then "running", "draining", "stopping", "stopped"
+        self._state = "new"  #: then "starting", "running", "draining", "stopping", "stopped"
         self._is_over = asyncio.Event()  #: nothing runs, or nobody waits for it any more
         self._is_hurried = False
         self._stopped = asyncio.Event()
@@ -90,12 +90,22 @@ class Worker:
         """
         if self._state != "new":
             raise RuntimeError(f"expected a worker that was not started, got one that is {self._state}; make another")
+        self._state = "starting"
+        try:
+            await self._begin()
+        except BaseException:
+            if self._state == "starting":
+                self._state = "new"
+            raise
+        return self
+
+    async def _begin(self) -> None:
         store = self._jobs.store
         lanes = {lane: each.slots for lane, each in self._engine.snapshot().lanes.items()}
         check_or_raise(self._jobs, self._queues)
         store.open()
         self._rooms = Rooms(self._concurrency or sum(lanes.values()), self._bounds_of_queues, lanes)
-        self._runner = Runner(self._jobs, self._engine, self.name, self._on_ended)
+        self._runner = Runner(self._jobs, self._engine, self.name, self._on_ended, self._is_loop_ending)
         self._recorder = Recorder(store, self.name, self._on_recorded)
         self._feeder = Feeder(
             store, self._rooms, holder=self._holder, lane_of=self._runner.lanes,
@@ -107,27 +117,31 @@ class Worker:
             on_lost=lambda: self._runner.stop_all(Stop.LOST), on_held=self._feeder.look,
         )  # fmt: skip
         await self._holding.begin()
+        if self._state != "starting":
+            self._holding.end()
+            raise RuntimeError("expected a worker that is not stopped before it has started, got one that was")
         self._unlisten = [store.listen(self._feeder.tell), store.listen(self._watcher.tell)]
         self._state = "running"
         loop = asyncio.get_running_loop()
         self._feeding = loop.create_task(self._feeder.run(), name=f"engine.jobs: {self.name} claims")
+        self._feeding.add_done_callback(lambda _: self._is_over.set())
         self._watching = loop.create_task(self._watcher.run(), name=f"engine.jobs: {self.name} watches")
+        self._watching.add_done_callback(self._on_watched)
         ticker = Ticker(store, lambda: self._jobs.schedules)
         self._ticking = loop.create_task(ticker.run(), name=f"engine.jobs: {self.name} ticks")
         self._checking = loop.create_task(log_check_of_store(self._jobs), name=f"engine.jobs: {self.name} checks")
-        return self
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Claim no more, and wait for what runs; False if some of it still runs after ``timeout`` seconds."""
         if timeout is not None:
             timeout = _checks.seconds("timeout", timeout, zero=True, remedy="use timeout=None to wait for all")
-        if self._state == "new":
+        if self._state in ("new", "starting", "stopped"):
             return True
         if self._state == "running":
             self._state = "draining"
             self._feeder.close()
             self._ticking.cancel()
-        await asyncio.wait([self._feeding, self._ticking])
+        await asyncio.wait([self._ticking])
         return await self._over_within(timeout)
 
     async def stop(self, timeout: float | None = None) -> None:
@@ -137,17 +151,21 @@ class Worker:
         be recorded is logged, and comes again.
         """
         is_over = await self.drain(timeout)
-        if self._state == "new":
+        if self._state in ("new", "starting"):
             self._state = "stopped"
             self._stopped.set()
         if self._state != "draining":  # somebody else stops it
             await self._stopped.wait()
             return
         self._state = "stopping"
-        if not is_over:
-            await self._give_back()
-        await self._end_records()
-        await self._let_go()
+        try:
+            if not is_over:
+                await self._give_back()
+            await self._end_records()
+            await self._let_go()
+        except asyncio.CancelledError:  # others may wait for this stop, or come later
+            self._abandon()
+            raise
         self._state = "stopped"
         self._stopped.set()
 
@@ -172,7 +190,8 @@ class Worker:
             raise
 
     async def _give_back(self) -> None:
-        """Stop what runs."""
+        """Stop what runs, and wait for no claim: what it brings is given back with all that is held."""
+        self._feeding.cancel()
         self._runner.stop_all(Stop.DRAIN)
         self._runner.cut_hooks()
         self._is_hurried = False
@@ -200,6 +219,15 @@ class Worker:
             _logger.error("%s could not let go of what it holds in %s, which comes again when its lease is over",
                           self.name, self._jobs.name, exc_info=error)  # fmt: skip
 
+    def _on_watched(self, watching: asyncio.Task[None]) -> None:
+        """Abandon everything if the loop ends and nobody stops us: what is held would be held as long as we live."""
+        if watching.cancelled() and self._state in ("running", "draining"):
+            self._abandon()
+
+    def _is_loop_ending(self) -> bool:
+        """Say whether all tasks are being cancelled, those of jobs too, as at the end of ``asyncio.run``."""
+        return self._watching.cancelling() > 0
+
     def _leave_store(self) -> Reply[int] | None:
         for unlisten in self._unlisten:
             unlisten()
@@ -211,7 +239,7 @@ class Worker:
 
     def _abandon(self) -> None:
         """Stop without waiting for anything."""
-        if self._state in ("new", "stopped"):
+        if self._state in ("new", "starting", "stopped"):
             return
         self._state = "stopping"
         self._feeder.close()
@@ -224,12 +252,16 @@ class Worker:
     async def _over_within(self, timeout: float | None) -> bool:
         try:
             async with asyncio.timeout(timeout):
-                while self._runner.runs and not self._is_hurried:
+                while self._is_busy() and not self._is_hurried:
                     self._is_over.clear()
                     await self._is_over.wait()
         except TimeoutError:
             pass
-        return not self._runner.runs
+        return not self._is_busy()
+
+    def _is_busy(self) -> bool:
+        """Say whether something runs, or is claimed."""
+        return bool(self._runner.runs) or not self._feeding.done()
 
     # -- the way of a job
 
@@ -247,7 +279,7 @@ class Worker:
         """Have the end of a run recorded."""
         self._rooms.free(run.job.queue, run.lane)
         self._recorder.add(ending)
-        if ending.end is End.GIVE_BACK and outcome.error is not None:
+        if ending.end is End.GIVE_BACK and outcome.error is not None and outcome.stop is None:
             self._pause(run, outcome.error)
         self._feeder.on_room(run.lane, run.job.queue)
         if not self._runner.runs:
@@ -288,7 +320,7 @@ class Worker:
 
     def statistics(self) -> WorkerStatistics:
         """Return what it has done, and does."""
-        if self._state == "new" or not hasattr(self, "_holding"):
+        if not hasattr(self, "_ticking"):
             return WorkerStatistics(queues={})
         counts = Counter(self._counts)
         counts["unrecorded"] += self._recorder.unrecorded
