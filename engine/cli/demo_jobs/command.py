@@ -30,11 +30,13 @@ def durable_run(arguments: argparse.Namespace, work: Work) -> Iterator[DurableRu
         work.root.encode()
     except UnicodeEncodeError:
         raise Refused(f"expected PATH to be text, for jobs keep it as JSON, got {work.root!r}") from None
-    logging.getLogger("engine.jobs").setLevel(logging.ERROR)  # what was rescued, the run itself says at its end
-    jobs = jobs_at(path)
+    logger = logging.getLogger("engine.jobs")
+    level, jobs = logger.level, jobs_at(path)
+    logger.setLevel(logging.ERROR)  # what was rescued, the run itself says at its end
     try:
         yield DurableRun(jobs, path, work, sys.stdout, is_any_work=arguments.path is None)
     except JobsError as error:
         raise Failed(str(error)) from error
     finally:
         jobs.close()
+        logger.setLevel(level)
