@@ -143,7 +143,7 @@ class Failure:
     at: float  #: UTC
     attempt: int
     token: int
-    kind: str  #: "error", "timeout", "crash", "lost" (its engine died or lost its lease), "cancelled", ...
+    kind: str  #: "error", "timeout", "crash", "lost" (its engine died or lost its lease), "damaged" (its row), ...
     error: str  #: type and message, on one line
     traceback: str = ""
     worker: str = ""  #: who ran it

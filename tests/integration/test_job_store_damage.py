@@ -6,134 +6,61 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import apsw
 import pytest
 
-from engine.jobs._records import End, Ending, NewJob
+from engine import TaskState
+from engine.jobs._records import End, Ending, Filter
 from engine.jobs._sqlite._store import SQLiteStore
-from engine.jobs.errors import CorruptStore, StoreError
+from engine.jobs.errors import CorruptStore
+from stress import job_images
 from tests.integration.exits import environment
 from tests.job_stores import JOB, PATIENCE, claim_all, enqueue, holder, ids_in, opened
 from tests.support import eventually
 
-PAGE = 4096
 SEED = 20
-IMAGES = 30  #: of each kind
+IMAGES = 8  #: of each kind; ``python -m stress job_images`` has more
 
 
-def make_files(folder: Path) -> set[int]:
-    """Make ``base.db``, closed, and ``live.db`` with its WAL, copied in the middle; return the ids of their jobs."""
-    with opened(folder / "base.db") as store:
-        holder_id = store.hold(holder(), lambda: None).result(PATIENCE)
-        ids = [enqueue_padded(store, number) for number in range(60)]
-        run_all(store, holder_id, 5)
-        for ending in ("", "-wal"):
-            shutil.copy(folder / f"base.db{ending}", folder / f"live.db{ending}")
-    return set(ids)
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> list[job_images.Original]:
+    """Make a file that was closed, and one that was copied in the middle with its WAL."""
+    folder = tmp_path_factory.mktemp("originals")
+    return [job_images.make_original(folder, is_live=is_live) for is_live in (False, True)]
 
 
-def enqueue_padded(store: SQLiteStore, number: int) -> int:
-    job = NewJob(
-        queue="q", name=f"task{number % 3}", args='{"pad": "' + "y" * number * 20 + '"}',
-        lock="one" if number % 10 == 0 else None, delay=5.0 if number % 7 == 0 else None,
-    )  # fmt: skip
-    return store.write(lambda book, now: book.enqueue([job], now)[0]).result(PATIENCE)
-
-
-def run_all(store: SQLiteStore, holder_id: int, limit: int) -> list[int]:
-    jobs = claim_all(store, holder_id, limit)
-    endings = [Ending(job.id, job.token, End.COMPLETED, result="1") for job in jobs]
-    store.write(lambda book, now: book.end(endings, now)).result(PATIENCE)
-    return [job.id for job in jobs]
-
-
-def damage_header(image: bytearray, rng: random.Random) -> None:
-    for _ in range(rng.randint(1, 4)):
-        image[rng.randrange(100)] = rng.randrange(256)
-
-
-def damage_bytes(image: bytearray, rng: random.Random) -> None:
-    for _ in range(rng.randint(1, 10)):
-        image[rng.randrange(100, len(image))] = rng.randrange(256)
-
-
-def damage_page(image: bytearray, rng: random.Random) -> None:
-    start = rng.randrange(0, len(image), PAGE)
-    image[start : start + PAGE] = rng.randbytes(PAGE)
-
-
-def damage_sector(image: bytearray, rng: random.Random) -> None:
-    start = rng.randrange(0, len(image), 512)
-    image[start : start + 512] = bytes(512)
-
-
-def cut(image: bytearray, rng: random.Random) -> None:
-    del image[rng.randrange(len(image)) :]
-
-
-DAMAGES: list[Callable[[bytearray, random.Random], None]] = [
-    damage_header, damage_bytes, damage_page, damage_sector, cut,
-]  # fmt: skip
-
-
-def use(path: Path) -> list[int] | None:
-    """Work with a file; return the ids of the jobs that it gave, None if it said that it is damaged."""
-    ran: list[int] = []
-    try:
-        with opened(path) as store:
-            holder_id = store.hold(holder(), lambda: None).result(PATIENCE)
-            ran = run_all(store, holder_id, 100)
-            store.write(enqueue).result(PATIENCE)
-            ids_in(store)
-            store.read(lambda book, now: book.statistics(now)).result(PATIENCE)
-    except StoreError:
-        return None
-    except (KeyError, ValueError, TypeError):  # a row whose text means nothing
-        return None
-    return ran
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_says_so_or_works_and_no_job_is_invented(
-    tmp_path: Path, damage: Callable[[bytearray, random.Random], None], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("damage", job_images.DAMAGES)
+def test_a_damaged_file_says_so_or_works_and_no_job_is_another_than_was_enqueued(
+    tmp_path: Path, originals: list[job_images.Original], damage: job_images.Damage
 ) -> None:
-    """Q6: header, bytes, pages, sectors, truncation; seeded images."""
-    known = make_files(tmp_path)
-    base = (tmp_path / "base.db").read_bytes()
-    rng = random.Random(SEED)
-    refused = 0
+    """Q6, E141: seeded images; each job that is claimed is exactly one that waited, whatever else is said."""
     for number in range(IMAGES):
-        image = bytearray(base)
-        damage(image, rng)
+        original = originals[number % 2]
         path = tmp_path / f"{number}.db"
-        path.write_bytes(image)
-        ran = use(path)
-        refused += ran is None
-        assert set(ran or ()) <= known, number
-        assert len(set(ran or ())) == len(ran or ())
-    assert refused > 0
+        job_images.write_image(path, original, damage, random.Random(f"{SEED} {damage.__name__} {number}"))
+        how, faults = job_images.use(path, original.jobs)
+        assert faults == [], (number, how)
 
 
-def test_a_damaged_wal_is_used_up_to_the_damage(tmp_path: Path) -> None:
-    """Q6: bits of the WAL, its length, and a WAL that is junk."""
-    known = make_files(tmp_path)
-    live, wal = (tmp_path / "live.db").read_bytes(), (tmp_path / "live.db-wal").read_bytes()
-    rng = random.Random(SEED)
-    for number in range(IMAGES):
-        log = bytearray(wal)
-        log[rng.randrange(len(log))] ^= 1 << rng.randrange(8)
-        if number % 2:
-            cut(log, rng)
-        if number % 5 == 0:
-            log = bytearray(rng.randbytes(rng.randrange(1, 20_000)))
-        path = tmp_path / f"{number}.db"
-        path.write_bytes(live)
-        Path(f"{path}-wal").write_bytes(log)
-        ran = use(path)
-        assert ran is not None, number  # checksums end the WAL at the damage: what came before is whole
-        assert set(ran) <= known
+def test_a_sound_file_is_found_intact_and_a_job_that_changed_is_found(
+    tmp_path: Path, originals: list[job_images.Original], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Q6: who looks is looked at. Without the checksum a byte in the arguments gives another job."""
+    original = originals[0]
+    job_images.write_image(tmp_path / "sound.db", original, lambda *_: None, random.Random(SEED))
+    assert job_images.use(tmp_path / "sound.db", original.jobs) == ("intact", [])
+    monkeypatch.setattr("engine.jobs._sqlite._candidates._is_whole", lambda row: True)
+    job_images.write_image(tmp_path / "other.db", original, in_the_arguments, random.Random(SEED))
+    how, faults = job_images.use(tmp_path / "other.db", original.jobs)
+    assert how == "intact"
+    assert [fault for fault in faults if "is another one" in fault] == faults != []
+
+
+def in_the_arguments(content: bytearray, wal: bytearray, rng: random.Random) -> None:
+    content[:] = content.replace(b'{"pad": "yyyy', b'{"pad": "yyzy')
 
 
 @pytest.mark.parametrize("with_wal", [True, False], ids=["with its WAL", "without"])
@@ -154,8 +81,9 @@ def test_a_copy_of_a_live_file_is_whole_or_refused(tmp_path: Path, with_wal: boo
 
 def test_damage_that_is_met_while_the_store_is_open_is_an_error_each_time(tmp_path: Path) -> None:
     """Q6: pages go bad under an open store; its threads live."""
-    make_files(tmp_path)
-    path = tmp_path / "base.db"
+    path = tmp_path / "jobs.db"
+    with opened(path) as store:
+        store.write(lambda book, now: book.enqueue_many(JOB, ["{}"] * 500, now)).result(PATIENCE)
     with opened(path) as store:
         store.open()
         size = path.stat().st_size
@@ -237,18 +165,103 @@ def test_a_reader_that_holds_a_snapshot_stops_nobody_and_the_log_says_so_once(
         assert wal.stat().st_size <= 8 << 20
 
 
+def change(store: SQLiteStore, what: str) -> None:
+    """Change rows behind the back of the store."""
+    connection = store.connect()
+    connection.execute(f"UPDATE jobs SET {what}")
+    connection.close()
+
+
 def test_an_operation_that_meets_damaged_text_leaves_no_statement_in_the_way(tmp_path: Path) -> None:
-    """E113: a claim reads its rows back, and the third is no UTF-8: the statement is cut short."""
+    """E113: a look inside a write reads rows, and the third is no UTF-8: the statement is cut short."""
+    with opened(tmp_path / "jobs.db") as store:
+        for _ in range(5):
+            store.write(enqueue).result(PATIENCE)
+        change(store, "args = CAST(x'7b84ff7d' AS TEXT) WHERE id = 3")
+        for _ in range(2):
+            with pytest.raises(CorruptStore, match="as they were written"):
+                store.write(lambda book, now: book.find(Filter())).result(PATIENCE)
+            store.write(enqueue).result(PATIENCE)
+        assert store.query("SELECT count(*) AS n FROM jobs WHERE state = 'pending'").result(PATIENCE) == [{"n": 7}]
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "args = '{\"a\": 2}'", "name = 'jobs'", "name = CAST(x'ff' AS TEXT)", "args = CAST(x'7b84ff7d' AS TEXT)",
+        "lock = 'other'", "follow_ups = '[]'", "checksum = checksum + 1", "token = 1000000000000000000", "attempt = -1",
+        "state = 'pendinh'",
+    ],
+)  # fmt: skip
+def test_a_job_that_is_not_as_it_was_enqueued_fails_without_a_run_and_the_others_go_on(
+    tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E141: the reason is in its history and once in the log; enqueued again it does not run either."""
+    with opened(tmp_path / "jobs.db") as store, caplog.at_level(logging.ERROR, "engine.jobs"):
+        holder_id = store.hold(holder(), lambda: None).result(PATIENCE)
+        ids = [store.write(enqueue).result(PATIENCE) for _ in range(5)]
+        change(store, f"{what} WHERE id = {ids[2]}")
+        assert [job.id for job in claim_all(store, holder_id)] == ids[:2] + ids[3:]
+        (failed,) = store.read(lambda book, now: book.find(Filter(states=(TaskState.FAILED,)))).result(PATIENCE)
+        (failure,) = store.read(lambda book, now: book.failures(ids[2])).result(PATIENCE)
+        assert (failed.id, failure.kind) == (ids[2], "damaged")
+        assert failure.error == failed.error
+        assert str(failure.error).startswith("CorruptStore: expected the rows of ")
+        assert [record.message for record in caplog.records if f"FAILED without a run: {ids[2]};" in record.message]
+        assert len(caplog.records) == 1
+        assert store.write(lambda book, now: book.requeue(ids[2], now)).result(PATIENCE)
+        assert claim_all(store, holder_id) == ()
+
+
+def test_who_waited_behind_the_lock_of_a_damaged_job_has_its_turn(tmp_path: Path) -> None:
+    """E141: which lock that was nobody knows any more."""
+    with opened(tmp_path / "jobs.db") as store:
+        holder_id = store.hold(holder(), lambda: None).result(PATIENCE)
+        job = replace(JOB, lock="one")
+        ids = store.write(lambda book, now: book.enqueue([job] * 3, now)).result(PATIENCE)
+        (first,) = claim_all(store, holder_id)
+        store.write(lambda book, now: book.end([Ending(first.id, first.token, End.COMPLETED)], now)).result(PATIENCE)
+        change(store, f"lock = 'onf' WHERE id = {ids[1]}")
+        ran = [job.id for _ in range(2) for job in claim_all(store, holder_id)]
+        assert ran == [ids[2]]
+
+
+def test_a_job_in_the_place_of_another_in_an_index_is_damage(tmp_path: Path) -> None:
+    """E142: an index says that a job is ready that has completed; it does not run again."""
     path = tmp_path / "jobs.db"
     with opened(path) as store:
         holder_id = store.hold(holder(), lambda: None).result(PATIENCE)
-        for _ in range(5):
-            store.write(enqueue).result(PATIENCE)
+        store.write(enqueue).result(PATIENCE)
+        (first,) = claim_all(store, holder_id)
+        store.write(lambda book, now: book.end([Ending(first.id, first.token, End.COMPLETED)], now)).result(PATIENCE)
+        store.write(enqueue).result(PATIENCE)
+    connection = apsw.Connection(str(path))
+    root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'jobs_ready'").get
+    connection.close()
+    image = bytearray(path.read_bytes())
+    entry = image.index(b"q\x02", (root - 1) * 4096, root * 4096)  # the queue; a priority of 0 takes no byte; the id
+    image[entry + 1] = 1
+    path.write_bytes(image)
+    with opened(path) as store:
+        holder_id = store.hold(holder(), lambda: None).result(PATIENCE)
+        with pytest.raises(CorruptStore):
+            claim_all(store, holder_id)
+
+
+def test_a_damaged_holder_stops_no_thread_of_the_store(tmp_path: Path) -> None:
+    """E143: the look for holders that are gone meets a row that is nobody's."""
+    with opened(tmp_path / "jobs.db") as store:
+        store.hold(holder(), lambda: None).result(PATIENCE)
+        other = store.hold(holder(), lambda: None).result(PATIENCE)
         connection = store.connect()
-        connection.execute("UPDATE jobs SET args = CAST(x'7b84ff7d' AS TEXT) WHERE id = 3")
+        connection.execute("UPDATE holders SET name = CAST(x'ff' AS TEXT) WHERE id = ?", (other,))
         connection.close()
-        for _ in range(2):
-            with pytest.raises(CorruptStore, match="sound database"):
-                claim_all(store, holder_id)
-            store.write(enqueue).result(PATIENCE)
-        assert store.query("SELECT count(*) AS n FROM jobs WHERE state = 'pending'").result(PATIENCE) == [{"n": 7}]
+        with pytest.raises(CorruptStore, match="as they were written"):
+            store.read(lambda book, now: book.statistics(now)).result(PATIENCE)
+        with pytest.raises(CorruptStore, match="as they were written"):
+            store.write(lambda book, now: book.rescue(now, lambda each: False)).result(PATIENCE)
+        looks = []
+        store.listen(lambda: looks.append(1))
+        store.write(enqueue).result(PATIENCE)
+        eventually(lambda: looks)
+        assert store.write(enqueue).result(PATIENCE) == 2

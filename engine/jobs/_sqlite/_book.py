@@ -75,7 +75,7 @@ class SQLiteBook(Book):
         return self._wholly(_enqueueing.insert, jobs, now)
 
     def enqueue_many(self, like: NewJob, args: Sequence[str], now: Moment) -> range:
-        return _enqueueing.insert_many(self._connection, like, args, now)
+        return self._wholly(_enqueueing.insert_many, like, args, now)
 
     # -- holders and their leases
 

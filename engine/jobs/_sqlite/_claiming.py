@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .._moment import Moment
-from .._records import Claim, Claimed, Claims
+from .._records import Claim, Claimed, Claims, Gate
 from ._cancelling import cancel_expired
+from ._candidates import Candidate, fail, run_whole
 from ._damage import reads
 
 if TYPE_CHECKING:
@@ -37,9 +38,10 @@ _OPEN = (
 )
 _OPEN_STEADY = _OPEN.format(due="due_steady")
 _OPEN_WALL = _OPEN.format(due="due_wall")
-# The first two columns are the order. Rows are read one by one, as far as the claim goes.
+# The first two columns are the order. Rows are read one by one, as far as the claim goes. Texts as bytes, for one may
+# be damaged: that is looked at in those that are claimed.
 _MEET = """
-    SELECT ifnull(-priority, 0), id, name, lock,
+    SELECT ifnull(-priority, 0), id, CAST(name AS BLOB), CAST(lock AS BLOB),
         lock IS NOT NULL AND EXISTS (SELECT 1 FROM jobs AS run WHERE run.state = 'running' AND run.lock = jobs.lock),
         token = 0 AND (ifnull(expires_steady <= ?, 0) OR ifnull(expires_wall <= ?, 0)),
         queue
@@ -48,11 +50,6 @@ _MEET = """
 _MEET_READY = _MEET.format(gate=0)
 _MEET_ALONE = _MEET.format(gate=3)
 _OF_IDS = "id IN (SELECT value FROM json_each(?))"
-_RUN = (
-    "UPDATE jobs SET state = 'running', gate = NULL, attempt = attempt + 1, token = token + 1, crashes = crashes + ?1,"
-    f" alone = ?1, holder = ?2, started_at = ?3 WHERE {_OF_IDS} RETURNING id, token, queue, name, args, attempt,"
-    " priority, crashes, created_at, lock, alone, max_crashes, follow_ups"
-)
 
 
 @dataclass(slots=True)
@@ -87,9 +84,9 @@ def claim(connection: apsw.Connection, claim: Claim, now: Moment) -> Claims:
     met = _meet(connection, claim, list(looks), now)
     if met.locked:
         connection.execute(f"UPDATE jobs SET gate = 2 WHERE {_OF_IDS}", (json.dumps(met.locked),))
-    jobs = _run(connection, claim, met.claimed, now)
+    jobs, damaged = _run(connection, claim, met.claimed, now)
     dues = [due for look in looks.values() if (due := look.due_in(now)) is not None]
-    next_due = 0.0 if is_more or met.is_more else max(0.0, min(dues)) if dues else None
+    next_due = 0.0 if is_more or met.is_more or damaged else max(0.0, min(dues)) if dues else None
     return Claims(tuple(jobs), _has_suspects(connection, claim, looks), next_due)
 
 
@@ -122,7 +119,8 @@ def _meet(connection: apsw.Connection, claim: Claim, queues: list[str], now: Mom
     room = dict.fromkeys(queues, 1) if claim.alone else dict(claim.queues)
     limit = 1 if claim.alone else claim.limit
     passed: Counter[str] = Counter()
-    locks: set[str] = set()
+    locks: set[bytes] = set()
+    passed_over = {name.encode() for name in claim.passed_over}
     cursors = [
         (queue, connection.execute(_MEET_ALONE if claim.alone else _MEET_READY, (now.steady, now.wall, queue)))
         for queue in queues
@@ -140,7 +138,7 @@ def _meet(connection: apsw.Connection, claim: Claim, queues: list[str], now: Mom
                 break
             if has_expired:
                 skipped += 1
-            elif name in claim.passed_over and not claim.alone:
+            elif name in passed_over and not claim.alone:
                 passed[queue] += 1
             elif is_held or lock in locks:
                 met.locked.append(id)
@@ -158,23 +156,24 @@ def _meet(connection: apsw.Connection, claim: Claim, queues: list[str], now: Mom
     return met
 
 
-@reads
-def _run(connection: apsw.Connection, claim: Claim, ids: list[int], now: Moment) -> list[Claimed]:
-    """Make rows RUNNING; return them in the order of ``ids``."""
+def _run(connection: apsw.Connection, claim: Claim, ids: list[int], now: Moment) -> tuple[list[Claimed], int]:
+    """Make rows RUNNING; return them in the order of ``ids``, and how many were damaged: those are FAILED."""
     if not ids:
-        return []
-    rows = connection.execute(_RUN, (int(claim.alone), claim.holder, now.wall, json.dumps(ids)))
-    jobs = {row[0]: _claimed(*row) for row in rows}
-    return [jobs[id] for id in ids]
+        return [], 0
+    gate = Gate.ALONE if claim.alone else Gate.READY
+    whole, damaged = run_whole(connection, ids, gate, (int(claim.alone), claim.holder, now.wall))
+    if damaged:
+        fail(connection, damaged, now)
+    return [_claimed(row, alone=claim.alone) for row in whole], len(damaged)
 
 
-def _claimed(
-    id: int, token: int, queue: str, name: str, args: str, attempt: int, priority: int, crashes: int,
-    created_at: float, lock: str | None, alone: int, max_crashes: int, then: str | None,
-) -> Claimed:  # fmt: skip
+def _claimed(row: Candidate, *, alone: bool) -> Claimed:
+    """Return a row as it stands when it is claimed."""
     return Claimed(
-        id, token, queue, name, args, attempt, priority, crashes, created_at, lock, bool(alone), max_crashes, then
-    )
+        row.id, row.token + 1, row.queue.decode(), row.name.decode(), row.args.decode(), row.attempt + 1, row.priority,
+        row.crashes + alone, row.created_at, None if row.lock is None else row.lock.decode(), alone, row.max_crashes,
+        None if row.then is None else row.then.decode(),
+    )  # fmt: skip
 
 
 def _has_suspects(connection: apsw.Connection, claim: Claim, looks: dict[str, _Look]) -> bool:

@@ -65,7 +65,7 @@ def _told(fault: Fault, error: BaseException, path: str, system_errno: int) -> S
             f"expected room for {path}, got: {why}; make room on its disk (or raise the limit on its size): what waits "
             "there to be recorded goes on by itself", path=path,
         ))  # fmt: skip
-    if fault is Fault.CORRUPT:
+    if fault is Fault.CORRUPT or _is_of_damage(error):
         return _from(error, CorruptStore(
             f"expected {path} to be a sound database, got: {why}; restore it from a copy, or move it away with its "
             "-wal and begin a new one", path=path,
@@ -80,6 +80,14 @@ def _told(fault: Fault, error: BaseException, path: str, system_errno: int) -> S
             "that the file system is not mounted read-only", path=path,
         ))  # fmt: skip
     return _from(error, StoreError(f"expected {path} to answer, got: {why}", path=path))
+
+
+def _is_of_damage(error: BaseException) -> bool:
+    """Say whether SQLite refuses one of our statements, which only tables or values that are not ours have it do."""
+    is_unknown = isinstance(error, apsw.SQLError) and any(
+        what in str(error) for what in ("no such ", " has no column ")
+    )
+    return is_unknown or isinstance(error, apsw.ConstraintError)
 
 
 def _from(cause: BaseException, error: StoreError) -> StoreError:

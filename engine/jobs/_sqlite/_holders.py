@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._moment import Moment
 from .._records import HolderInfo, NewHolder
-from ._damage import reads
+from ._damage import check_kinds, reads
 
 if TYPE_CHECKING:
     import apsw
@@ -52,13 +52,16 @@ def all_holders(connection: apsw.Connection) -> list[HolderInfo]:
         "SELECT id, name, pid, pid_started, namespace, boot, lease, lease_until, started_at,"
         " (SELECT count(*) FROM jobs WHERE state = 'running' AND holder = holders.id) FROM holders ORDER BY id"
     )
-    return [
-        HolderInfo(
-            id=row[0], name=row[1], pid=row[2], pid_started=row[3], namespace=row[4], boot=row[5], lease=row[6],
-            lease_until=row[7], started_at=row[8], running=row[9],
-        )
-        for row in rows
-    ]  # fmt: skip
+    return [_info(*row) for row in rows]
+
+
+def _info(*row: Any) -> HolderInfo:
+    check_kinds(row, "int text int real text text real real real int")
+    id, name, pid, pid_started, namespace, boot, lease, lease_until, started_at, running = row
+    return HolderInfo(
+        id=id, name=name, pid=pid, pid_started=pid_started, namespace=namespace, boot=boot, lease=lease,
+        lease_until=lease_until, started_at=started_at, running=running,
+    )  # fmt: skip
 
 
 @reads

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from .._book import Book
 from .._moment import Moment
 from .._records import NewHolder, Rescued
+from ..errors import CorruptStore
 from . import _boot, _holders
 from ._duties import Leases, Rescuer
 from ._library import apsw
@@ -71,7 +72,7 @@ class Keeper:
     def _is_rescue_due(self, connection: apsw.Connection, now: Moment) -> bool:
         try:
             holders = _holders.all_holders(connection)
-        except apsw.Error:  # whoever wants something of the file is told what is wrong with it
+        except (apsw.Error, CorruptStore):  # whoever wants something of the file is told what is wrong with it
             return False
         others = [holder for holder in holders if holder.id not in self._leases]  # ours are renewed before a rescue
         return self._rescuer.decide(others, _boot.is_dead, now)

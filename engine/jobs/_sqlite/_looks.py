@@ -10,7 +10,7 @@ from engine import TaskState
 
 from .._moment import Moment
 from .._records import Failure, Filter, Gate, JobInfo, QueueStatistics, Statistics
-from ._damage import reads
+from ._damage import check_kinds, reads
 from ._holders import all_holders
 from ._ids import MOST, can_be_id
 
@@ -29,6 +29,10 @@ _FIND = """
         (SELECT error FROM failures WHERE failures.job = jobs.id ORDER BY failures.id DESC LIMIT 1)
     FROM jobs {index} {where} ORDER BY id {order} LIMIT ?
 """
+_FIND_KINDS = (
+    "int text text text text int? int int int int int int int text? text? real real? real? real? real? text? real?"
+    " text? text? int? text? text?"
+)
 #: Where a look at rows in one state goes. SQLite itself would go through all rows by id, which is their order.
 _INDEX_OF = {TaskState.RUNNING: "INDEXED BY jobs_running"}
 
@@ -44,7 +48,11 @@ def find(connection: apsw.Connection, wanted: Filter) -> list[JobInfo]:
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     index = _INDEX_OF.get(wanted.states[0], "") if len(wanted.states) == 1 and not wanted.ids else ""
     sql = _FIND.format(index=index, where=where, order="ASC" if wanted.oldest_first else "DESC")
-    return [_info(*row) for row in connection.execute(sql, (*values, min(wanted.limit, MOST)))]
+    found: list[JobInfo] = []
+    for row in connection.execute(sql, (*values, min(wanted.limit, MOST))):
+        check_kinds(row, _FIND_KINDS)
+        found.append(_info(*row))
+    return found
 
 
 def _conditions(wanted: Filter) -> Iterator[tuple[str, Sequence[Any]]]:
@@ -93,7 +101,11 @@ def failures(connection: apsw.Connection, job_id: int) -> list[Failure]:
     rows = connection.execute(
         "SELECT at, attempt, token, kind, error, traceback, worker FROM failures WHERE job = ? ORDER BY id", (job_id,)
     )
-    return [Failure(*row) for row in rows]
+    found: list[Failure] = []
+    for row in rows:
+        check_kinds(row, "real int int text text text text")
+        found.append(Failure(*row))
+    return found
 
 
 @reads
@@ -121,7 +133,9 @@ def statistics(connection: apsw.Connection, now: Moment) -> Statistics:
     """Count everything."""
     paused = {row[0] for row in connection.execute("SELECT name FROM queues")}
     counts: dict[str, dict[str, Any]] = {queue: {"paused": True} for queue in paused}
-    for queue, what, number, oldest in connection.execute(_COUNTS):
+    for row in connection.execute(_COUNTS):
+        check_kinds(row, "text text int int")
+        queue, what, number, oldest = row
         of_queue = counts.setdefault(queue, {})
         of_queue[what] = of_queue.get(what, 0) + number
         if what == "ready":

@@ -12,8 +12,7 @@ from engine import TaskState
 from .._moment import Moment
 from .._moves import FAILURES_KEPT, Standing, after_end, after_rescue
 from .._records import End, Failure, Gate
-from ..errors import CorruptStore
-from ._damage import reads
+from ._damage import check_kinds, reads
 from ._locks import open_next
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ _COLUMNS = (
     "SELECT id, token, name, lock, attempt, crashes, max_crashes, suspect, alone, cancel_requested FROM jobs"
     " WHERE state = 'running' AND "
 )
+_MOST = 1 << 53  #: what is counted is far below
 
 
 class Run(NamedTuple):
@@ -61,8 +61,6 @@ class Change(NamedTuple):
 
 def _standing(row: tuple[int, ...]) -> Standing:
     attempt, crashes, max_crashes, *flags = row
-    if not all(type(value) is int for value in row):
-        raise CorruptStore(f"expected the numbers of a row that runs to be numbers, got {row}; the file is damaged")
     return Standing(TaskState.RUNNING, None, attempt, crashes, max_crashes, *map(bool, flags))
 
 
@@ -75,14 +73,21 @@ def _after_end(row: tuple[int, ...], end: End, delay: float) -> Standing:
 def runs_of_ids(connection: apsw.Connection, ids: Iterable[int]) -> dict[int, Run]:
     """Return those of ``ids`` that run."""
     rows = connection.execute(_COLUMNS + "id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),))
-    return {row[0]: Run._make(row) for row in rows}
+    return {row[0]: _run_of(row) for row in rows}
 
 
 @reads
 def runs_of_holders(connection: apsw.Connection, holders: Iterable[int]) -> list[Run]:
     """Return what runs for ``holders``, in the order of ids."""
     rows = connection.execute(_COLUMNS + "holder IN (SELECT value FROM json_each(?))", (json.dumps(list(holders)),))
-    return [Run._make(row) for row in sorted(rows)]
+    return [_run_of(row) for row in sorted(rows)]
+
+
+def _run_of(row: tuple[Any, ...]) -> Run:
+    check_kinds(row, "int int text text? int int int int int int")
+    if not all(0 <= number < _MOST for number in row[4:7]):
+        raise ValueError(f"counts of {row[4:7]} in job {row[0]}")
+    return Run._make(row)
 
 
 def leave(connection: apsw.Connection, changes: Sequence[Change], now: Moment) -> None:

@@ -10,7 +10,8 @@
   pending one: 0 ready, 1 later, 2 locked, 3 alone · ``attempt``, ``token`` (claims), ``crashes`` · ``suspect``,
   ``alone``, ``cancel_requested``: 0 or 1 · ``holder`` of a running one: ``holders.id`` · ``due_*`` of a later one ·
   ``started_at``: its last claim · ``completed_at`` of an ended one · ``args``, ``result``, ``progress``,
-  ``follow_ups``: JSON · ``parent``: the job that it follows · ``schedule`` that enqueued it |
+  ``follow_ups``: JSON · ``parent``: the job that it follows · ``schedule`` that enqueued it ·
+  ``checksum``: of what decides what runs (``_checksum``) |
 | failures | a run that did not complete | ``job``: ``jobs.id`` |
 | holders | a worker and its lease | ``boot``: of which machine start ``lease_until`` is |
 | queues | a queue that is paused | |
@@ -25,6 +26,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import StoreError
+from ._damage import corrupt
 
 if TYPE_CHECKING:
     import apsw
@@ -65,6 +67,7 @@ _TABLES = (
         completed_at REAL,
         parent INTEGER,
         schedule TEXT,
+        checksum INTEGER NOT NULL,
         follow_ups TEXT,
         progress TEXT,
         result TEXT,
@@ -150,6 +153,7 @@ def check_ours(connection: apsw.Connection, path: str) -> None:
 
     Raises:
         StoreError: it belongs to another application, or is newer than this code.
+        CorruptStore: its version cannot be.
     """
     _checked_version(connection, path, len(MIGRATIONS))
 
@@ -189,6 +193,8 @@ def _checked_version(connection: apsw.Connection, path: str, newest: int) -> int
             "give the jobs a file of their own",
             path=path,
         )
+    if version < 0 or (version == 0 and not is_empty):
+        raise corrupt(path, f"tables of version {version}")
     if version > newest:
         raise StoreError(
             f"expected the tables of {path} to be of version {newest} or older, got version {version}; "

@@ -10,6 +10,7 @@ from typing import Any
 from .._book import Book
 from .._moment import Moment
 from .._reply import Reply
+from ..errors import CorruptStore
 from ._faults import Fault, fault_of, told
 from ._library import apsw
 
@@ -83,7 +84,7 @@ class Transactions:
             system_errno = self._connection.system_errno
             traceback.clear_frames(error.__traceback__)  # see _plainly
             self._roll_back()
-            if isinstance(error, apsw.Error | UnicodeDecodeError):
+            if isinstance(error, apsw.Error | UnicodeDecodeError | CorruptStore):
                 raise Undone(fault_of(error, system_errno), told(error, self._path, system_errno)) from error
             raise
         return self._connection.total_changes() != before

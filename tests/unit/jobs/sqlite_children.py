@@ -123,7 +123,9 @@ def fill_rows(path: Path) -> None:
     _schema.migrate(connection, str(path), MIGRATIONS[:1])
     with connection:
         for _ in range(ROWS):
-            connection.execute("INSERT INTO jobs (queue, name, created_at, args) VALUES ('q', 'f', 1.0, '{}')")
+            connection.execute(
+                "INSERT INTO jobs (queue, name, created_at, checksum, args) VALUES ('q', 'f', 1.0, 0, '{}')"
+            )
     connection.close()
 
 

@@ -202,7 +202,7 @@ def test_an_error_whose_message_is_no_text_does_not_keep_its_run_from_ending(des
         ("state = 'pendinh'", {"find", "states"}),
         ("state = CAST(x'70ff' AS TEXT)", {"find", "states", "cancel"}),
         ("gate = 7", {"find"}),
-        ("name = CAST(x'ff' AS TEXT)", {"find", "claim"}),
+        ("name = CAST(x'ff' AS TEXT)", {"find"}),
         ("queue = CAST(x'ff' AS TEXT)", {"find", "statistics"}),
         ("state = 'completee', gate = NULL, completed_at = 1.0", {"find", "states", "statistics"}),
     ],

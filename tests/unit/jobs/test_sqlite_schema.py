@@ -8,10 +8,10 @@ import pytest
 
 from engine.jobs._sqlite import _schema
 from engine.jobs._sqlite._schema import migrate, steady_offset, version_of
-from engine.jobs.errors import StoreError
+from engine.jobs.errors import CorruptStore, StoreError
 
 from . import sqlite_children as children
-from .sqlite_files import run_children, schema_of
+from .sqlite_files import open_file, run_children, schema_of
 
 NEWEST = len(children.MIGRATIONS)
 
@@ -165,3 +165,14 @@ def test_the_first_of_a_boot_says_the_offset_and_the_others_read_it(connection: 
     assert steady_offset(connection, "boot 1", 5.0) == 1000.25
     assert steady_offset(connection, "boot 2", 5.0) == 5.0
     assert steady_offset(connection, "boot 1", 7.0) == 1000.25
+
+
+@pytest.mark.parametrize("version", [-1, 0, -(1 << 31)])
+def test_a_version_that_cannot_be_is_damage(tmp_path: Path, version: int) -> None:
+    """E143: four bytes of the header; the tables are not made again, and not counted from the end."""
+    with open_file(tmp_path / "jobs.db") as connection:
+        connection.pragma("user_version", version)
+        before = schema_of(connection)
+        with pytest.raises(CorruptStore, match=f"tables of version {version}"):
+            migrate(connection, "jobs.db")
+        assert schema_of(connection) == before
