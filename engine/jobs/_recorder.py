@@ -19,13 +19,14 @@ from ._failure import failure_of
 from ._moment import Moment
 from ._records import End, Ending
 from ._store import Store
-from .errors import StoreError, StoreFull
+from .errors import CorruptStore, StoreClosed, StoreError, StoreFull
 
 __all__ = ["Recorder"]
 
 _logger = logging.getLogger("engine.jobs")
 
 _AGAIN_AFTER = 0.1  #: seconds until what the store had no room for is offered again
+_AGAIN_MOST = 10.0  #: seconds up to which that grows where it refuses for another reason that may pass
 
 #: Who is told of an ending: its row's state, None where it was fenced; or why it could not be recorded.
 Told = Callable[[Ending, TaskState | Exception | None], None]
@@ -82,17 +83,24 @@ class Recorder:
         def end(book: Book, now: Moment) -> list[TaskState | None]:
             return book.end(endings, now)
 
+        pause = _AGAIN_AFTER
         while True:
             try:
                 return await self._store.write(end, keep=True)
             except StoreFull:
                 await asyncio.sleep(_AGAIN_AFTER)
+            except StoreError as error:
+                if len(endings) > 1 or isinstance(error, StoreClosed | CorruptStore):
+                    raise
+                if pause == _AGAIN_AFTER:
+                    _logger.warning("the end of job %d cannot be recorded now; trying again: %s", endings[0].id, error)
+                await asyncio.sleep(pause)  # given up, the job would be RUNNING, and hold its lock, while we live
+                pause = min(2 * pause, _AGAIN_MOST)
 
     async def _record_apart(self, endings: Sequence[Ending], error: Exception) -> None:
         """Record each of ``endings`` by itself: one of them is the reason for ``error``, and nobody knows which."""
         if len(endings) > 1:
-            for ending in endings:
-                await self._record([ending])
+            await asyncio.gather(*(self._record([ending]) for ending in endings))
             return
         ending = endings[0]
         if ending.end is End.COMPLETED and not isinstance(error, StoreError):

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from engine import TaskState
+from engine.jobs import _recorder
 from engine.jobs._book import Book
 from engine.jobs._memory_store import MemoryStore
 from engine.jobs._moment import Moment
 from engine.jobs._recorder import Recorder
 from engine.jobs._records import Claim, Claimed, End, Ending, Filter, NewHolder, NewJob
 from engine.jobs._reply import Reply
-from engine.jobs.errors import StoreFull
+from engine.jobs.errors import StoreError, StoreFull
 from tests.support import eventually_async
 
 HOLDER = NewHolder(name="h", pid=1, pid_started=0.0, namespace="", lease=30.0)
@@ -101,6 +102,22 @@ async def test_what_cannot_be_recorded_at_all_is_told_of_and_logged(caplog: pyte
     await recorder.settled()
     assert [type(what).__name__ for what in told] == ["StoreClosed"]
     assert "could not be recorded" in caplog.text
+
+
+async def test_an_ending_that_a_store_refuses_for_now_is_offered_until_it_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """E151: given up, its job would be RUNNING, and hold its lock, for as long as the worker lives."""
+    monkeypatch.setattr(_recorder, "_AGAIN_AFTER", 0.001)
+    store, told = CountingStore(), dict[int, object]()
+    recorder = Recorder(store, "w", lambda ending, what: told.update({ending.id: what}))
+    first, second = await claimed(store, 2)
+    store.refusals = [StoreError("both"), StoreError("the first"), None, StoreError("the first, again")]
+    for job in (first, second):
+        recorder.add(Ending(job.id, job.token, End.COMPLETED, "null"))
+    await recorder.settled()
+    assert told == {first.id: TaskState.COMPLETED, second.id: TaskState.COMPLETED}
+    assert not store.refusals
 
 
 async def test_closing_ends_the_wait_for_room() -> None:
