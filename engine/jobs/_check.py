@@ -6,7 +6,7 @@ import inspect
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ __all__ = ["Finding", "check", "check_or_raise", "check_store", "log_check_of_st
 
 #: Jobs that wait whose names are looked at: there may be millions.
 _LOOKED_AT = 1000
+
+_LOGGED_MOST = 20  #: findings of one look; a queue for each user would be a flood
 
 _logger = logging.getLogger("engine.jobs")
 
@@ -79,9 +81,12 @@ async def log_check_of_store(jobs: Jobs) -> None:
         _logger.warning("%s could not be checked: %s", jobs.name, error)
 
 
-def _log(jobs: Jobs, found: Iterable[Finding]) -> None:
-    for finding in found:
+def _log(jobs: Jobs, found: Sequence[Finding]) -> None:
+    for finding in found[:_LOGGED_MOST]:
         _logger.warning("%s: %s; %s", jobs.name, finding.what, finding.remedy)
+    if len(found) > _LOGGED_MOST:
+        more = len(found) - _LOGGED_MOST
+        _logger.warning("%s: %d findings more; check() and check_store() have all", jobs.name, more)
 
 
 # -- tasks and schedules ----------------------------------------------------------------------------------------------

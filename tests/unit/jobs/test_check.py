@@ -170,3 +170,17 @@ async def test_a_worker_logs_warnings_once(caplog: pytest.LogCaptureFixture) -> 
     assert len(warnings) == 2
     assert "memory: the queue 'mial' is that of no task; mend its name" in warnings[0]
     assert "memory: the queue 'default' is paused, and 0 jobs wait in it" in warnings[1]
+
+
+async def test_a_worker_logs_a_bounded_number_of_warnings(caplog: pytest.LogCaptureFixture) -> None:
+    """E153: where each user has a queue of his own, say, and another worker serves them."""
+    jobs = Jobs(MemoryStore())
+
+    @jobs.task
+    def send() -> None: ...
+
+    for number in range(50):
+        await send.options(queue=f"user-{number}").enqueue()
+    async with Engine(processes=1, threads=1) as engine, jobs.worker(engine):
+        await eventually_async(lambda: "30 findings more" in caplog.text)
+    assert caplog.text.count("which is that of no task here") == 20
