@@ -79,6 +79,13 @@ class Holding:
         except StoreClosed:  # it has given everything back
             return None
 
+    def leave(self) -> None:
+        """Let go of what is held on a loop that is closed. Any thread."""
+        holder, self.id = self.id, None
+        with contextlib.suppress(StoreError):
+            if holder is not None:
+                self._store.let_go(holder)
+
     def _hear(self, term: int) -> None:
         """Hear that the lease is lost, on any thread."""
         try:

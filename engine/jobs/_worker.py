@@ -120,9 +120,9 @@ class Worker:
         if self._state != "starting":
             self._holding.end()
             raise RuntimeError("expected a worker that is not stopped before it has started, got one that was")
-        self._unlisten = [store.listen(self._feeder.tell), store.listen(self._watcher.tell)]
+        loop = self._loop = asyncio.get_running_loop()
+        self._unlisten = store.listen(self._tell)
         self._state = "running"
-        loop = asyncio.get_running_loop()
         self._feeding = loop.create_task(self._feeder.run(), name=f"engine.jobs: {self.name} claims")
         self._feeding.add_done_callback(lambda _: self._is_over.set())
         self._watching = loop.create_task(self._watcher.run(), name=f"engine.jobs: {self.name} watches")
@@ -224,13 +224,20 @@ class Worker:
         if watching.cancelled() and self._state in ("running", "draining"):
             self._abandon()
 
+    def _tell(self) -> None:
+        """Tell who waits that the store has news; on any thread: it is the store's listener."""
+        self._feeder.tell()
+        self._watcher.tell()
+        if self._loop.is_closed():  # under us, and no task of ours heard of it
+            self._unlisten()
+            self._holding.leave()
+
     def _is_loop_ending(self) -> bool:
         """Say whether all tasks are being cancelled, those of jobs too, as at the end of ``asyncio.run``."""
         return self._watching.cancelling() > 0
 
     def _leave_store(self) -> Reply[int] | None:
-        for unlisten in self._unlisten:
-            unlisten()
+        self._unlisten()
         self._watching.cancel()
         self._ticking.cancel()
         self._checking.cancel()

@@ -1,14 +1,15 @@
 """How workers begin and end where something is in the way: a cancel, a lock, a lost lease, a loop that ends."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from engine import Engine, TaskState
+from engine import BlockingEngine, Engine, TaskState
 from engine.jobs import CurrentJob, Jobs, Worker, current_job
-from tests.support import eventually_async
+from tests.support import eventually, eventually_async
 
 PATIENCE = 20.0
 
@@ -101,6 +102,7 @@ async def test_a_stop_that_is_cancelled_does_not_hang_the_next(jobs: Jobs) -> No
         try:
             await asyncio.wait_for(second, PATIENCE)
             await asyncio.wait_for(worker.stop(), PATIENCE)
+            await jobs.store.write(lambda book, now: None)  # what the worker asked for was before it
             assert await holders(jobs) == 0
             assert await state_of(jobs, job.id) is TaskState.PENDING
         finally:
@@ -209,3 +211,27 @@ def test_what_runs_when_its_loop_ends_comes_again(jobs: Jobs, is_left: bool) -> 
     job = jobs.get(job_id).result(PATIENCE)
     assert (job.state, job.attempt, job.failures().result(PATIENCE)) == (TaskState.PENDING, 0, ())
     assert jobs.statistics().result(PATIENCE).holders == ()
+
+
+def test_what_a_worker_holds_whose_loop_was_closed_under_it_comes_again(jobs: Jobs) -> None:
+    """E152: no task hears of it; the store's listener does, with the next commit of anybody."""
+    runs = threading.Event()
+
+    @jobs.task(name="long", lane="thread")
+    def long() -> None:
+        runs.set()
+        is_over.wait(PATIENCE)
+
+    is_over = threading.Event()
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)  # of tasks that are destroyed
+    with BlockingEngine(threads=1) as engine:
+        worker = loop.run_until_complete(jobs.worker(engine._engine).start())
+        job = long.enqueue().result(PATIENCE)
+        loop.run_until_complete(asyncio.to_thread(runs.wait, PATIENCE))
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        eventually(lambda: jobs.statistics().result(PATIENCE).holders == (), PATIENCE, "nobody holds")
+        assert jobs.get(job.id).result(PATIENCE).state is TaskState.PENDING
+        is_over.set()
+    del worker
