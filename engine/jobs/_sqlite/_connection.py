@@ -103,7 +103,7 @@ class Database:
                 raise apsw.ReadOnlyError("it may only be read")
             connection.set_busy_handler(for_seconds(_BUSY_SECONDS))
             self._set_up(connection)
-            connection.set_busy_handler(in_pieces(patience) if patience else for_seconds(_BUSY_SECONDS))
+            connection.set_busy_handler(in_pieces(patience, self.path) if patience else for_seconds(_BUSY_SECONDS))
         except BaseException as error:
             system_errno = connection.system_errno
             connection.close()

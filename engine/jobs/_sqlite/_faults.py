@@ -11,6 +11,9 @@ __all__ = ["Fault", "fault_of", "told"]
 #: A write that met one of these is a matter of room. SQLite itself calls only the first one "full".
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
+#: A write that met one of these, with a file that was writable when it was opened.
+_NO_RIGHT = frozenset({errno.EROFS, errno.EPERM, errno.EACCES})
+
 
 class Fault(enum.Enum):
     """What went wrong, by what is to be done about it."""
@@ -74,7 +77,8 @@ def _told(fault: Fault, error: BaseException, path: str, system_errno: int) -> S
         return _from(error, StoreError(
             f"expected {path} to become free, got: {why}; another process holds a transaction open", path=path
         ))  # fmt: skip
-    if isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError):
+    is_refused = isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError)
+    if is_refused or system_errno in _NO_RIGHT:
         return _from(error, StoreError(
             f"expected {path} and its directory to be readable and writable, got: {why}; check their permissions, and "
             "that the file system is not mounted read-only", path=path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from .._book import Book
 from .._moment import Moment
 from . import _boot, _schema
 from ._book import SQLiteBook
+from ._damage import corrupt
 from ._library import apsw
 
 __all__ = ["Clock", "Opened", "machine_clock", "open_book"]
@@ -29,15 +31,17 @@ class Opened:
 def open_book(connection: apsw.Connection, path: str, clock: Clock | None) -> Opened:
     """Bring the tables of a file up to date, and agree with all who use it on what the steady clock says."""
     _schema.migrate(connection, path)
-    return Opened(connection, SQLiteBook(connection), clock or machine_clock(connection))
+    return Opened(connection, SQLiteBook(connection), clock or machine_clock(connection, path))
 
 
-def machine_clock(connection: apsw.Connection) -> Clock:
+def machine_clock(connection: apsw.Connection, path: str) -> Clock:
     """Return the clock of this machine as the file knows it."""
     boot = _boot.boot_id()
     offset: float | None = connection.execute("SELECT steady_offset FROM boots WHERE boot = ?", (boot,)).get
     if offset is None:
         offset = _note_boot(connection, boot)
+    if type(offset) is not float or not math.isfinite(offset):
+        raise corrupt(path, f"a clock that is ahead by {offset}")
     shift = offset
 
     def now() -> Moment:

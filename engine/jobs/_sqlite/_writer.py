@@ -28,6 +28,7 @@ from ._listeners import Listeners
 from ._opened import Clock, Opened, open_book
 from ._patience import in_pieces
 from ._pause import Pause
+from ._place import Place
 from ._room import Room
 from ._transaction import Operation, Transactions, Undone, Write
 
@@ -65,6 +66,7 @@ class Writer(DatabaseThread):
         self._data_version = -1
         self._last_error: BaseException | None = None
         self._opened: Opened | None = None
+        self._is_gone = False  #: the file is not where it was opened
         self._open()
 
     # -- any thread
@@ -182,6 +184,8 @@ class Writer(DatabaseThread):
     # -- one transaction
 
     def _transact(self) -> None:
+        if self._is_gone and self._look_for_file() is not None:  # not one more into a file that is gone
+            return
         taken: list[Write] = []
         end = time.monotonic() + BATCH_SECONDS
 
@@ -201,7 +205,7 @@ class Writer(DatabaseThread):
             self._settle(taken, StoreError(f"expected a transaction to end, got {error!r}", path=self._path))
         else:
             self._pace, self._tries = PACES[0], 0
-            self._settle(taken)
+            self._settle(taken, self._look_for_file())  # here, for what was answered is in the file that is there
             if changed:
                 self._listeners.notify()
 
@@ -222,7 +226,8 @@ class Writer(DatabaseThread):
         self._pace = min(self._pace * 2, PACES[1])
         self._last_error = undone.error
         self._tries = self._tries + 1 if undone.fault is Fault.BUSY and taken else 0
-        if undone.fault is Fault.FULL:  # what waits behind it would wait for as long as it does
+        could_not_begin = undone.fault is not Fault.BUSY and not taken
+        if undone.fault is Fault.FULL or could_not_begin:  # what waits behind it would wait for as long as it does
             self._drain()
             taken += self._backlog
             self._backlog.clear()
@@ -237,6 +242,19 @@ class Writer(DatabaseThread):
         if undone.fault is not Fault.FULL and taken:  # a statement may be left in the middle, in the way of all others
             self._close()
 
+    def _look_for_file(self) -> StoreError | None:
+        """Return the error for everybody if the file is gone; all that waits is told."""
+        error = self._place.look()
+        self._is_gone = error is not None
+        if error is not None:
+            self._last_error = error
+            self._not_before = time.monotonic() + PACES[0]
+            self._drain()
+            waiting = list(self._backlog)
+            self._backlog.clear()
+            self._settle(waiting, error)
+        return error
+
     # -- duties
 
     def _do_duties(self) -> None:
@@ -245,6 +263,7 @@ class Writer(DatabaseThread):
         if now >= self._next_poll:
             self._next_poll = now + POLL_SECONDS
             if self._listeners:
+                self._look_for_file()
                 self._poll(self._opened.connection)
         if not self._is_stopping:
             self._backlog.extendleft(reversed(self._keeper.duties(self._opened)))
@@ -267,10 +286,11 @@ class Writer(DatabaseThread):
             system_errno = connection.system_errno
             self._database.close(connection)
             raise told(error, self._path, system_errno) from error
-        connection.set_busy_handler(in_pieces(self._may_wait))
+        connection.set_busy_handler(in_pieces(self._may_wait, self._path))
         self._checkpoints = Checkpoints(connection, self._path, self._warn_bytes)
         self._transactions = Transactions(connection, opened.book, opened.clock, self._path)
         self._read_clock = opened.clock
+        self._place = Place(self._path, self._database.key)
         self._opened = opened
 
     def _is_open(self) -> bool:
