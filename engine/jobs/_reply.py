@@ -42,7 +42,7 @@ class Reply(Generic[T]):
         self._lock = threading.Lock()
         self._value: Any = _PENDING
         self._error: BaseException | None = None
-        self._waiters: list[Waiter] = []
+        self._waiters: dict[Waiter, None] = {}  # in their order
         self._is_told = False
 
     @classmethod
@@ -90,7 +90,7 @@ class Reply(Generic[T]):
                     "expected a thread without a running loop to call result(), got one that runs; await the reply"
                 )
             done = Latch()
-            if not self._add(done) and not done.wait(timeout):
+            if not self._add(done) and not self._wait_for(done, timeout):
                 raise TimeoutError(f"expected the store to answer within {timeout} s, got nothing yet; it goes on")
         try:
             return self._outcome()
@@ -101,7 +101,11 @@ class Reply(Generic[T]):
         if not self.done():
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             if not self._add(future):
-                yield from future
+                try:
+                    yield from future
+                except BaseException:  # cancelled, say: whoever asks again and again must leave nothing behind
+                    self._drop(future)
+                    raise
         try:
             return self._outcome()
         finally:
@@ -112,16 +116,30 @@ class Reply(Generic[T]):
         with self._lock:
             self._error = error
             self._value = value
-            waiters, self._waiters = self._waiters, []
-        return waiters
+            waiters, self._waiters = self._waiters, {}
+        return list(waiters)
 
     def _add(self, waiter: Waiter) -> bool:
         """Have ``waiter`` woken; True if there is nothing to wait for."""
         with self._lock:
             if self._value is not _PENDING:
                 return True
-            self._waiters.append(waiter)
+            self._waiters[waiter] = None
             return False
+
+    def _wait_for(self, done: Latch, timeout: float | None) -> bool:
+        is_there = False
+        try:
+            is_there = done.wait(timeout)
+        finally:
+            if not is_there:
+                self._drop(done)
+        return is_there
+
+    def _drop(self, waiter: Waiter) -> None:
+        """Wake ``waiter`` no more, if it was not yet."""
+        with self._lock:
+            self._waiters.pop(waiter, None)
 
     def _outcome(self) -> T:
         self._is_told = True
@@ -156,6 +174,9 @@ class _Converted(Reply[U]):
 
     def _add(self, waiter: Waiter) -> bool:
         return self._inner._add(waiter)
+
+    def _drop(self, waiter: Waiter) -> None:
+        self._inner._drop(waiter)
 
     def _outcome(self) -> U:
         try:

@@ -374,3 +374,23 @@ def test_a_reply_shows_how_far_it_is() -> None:
     ]
     with pytest.raises(LookupError):
         failed.result()
+
+
+async def test_waits_that_were_given_up_leave_nothing_behind() -> None:
+    """E154: a loop and a thread ask one reply again and again, for a moment each."""
+    reply: Reply[int] = Reply()
+    converted = reply.convert(str)
+    for asked in (reply, converted, converted.within(0.001)):
+        waiting = asyncio.ensure_future(_answer(asked))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(asked.result, 0.0)
+    assert not reply._waiters
+    wake(reply.settle(1))
+    assert await converted == "1"
+
+
+async def _answer(reply: Reply[Any]) -> Any:
+    return await reply
