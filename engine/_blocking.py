@@ -25,6 +25,7 @@ from ._blocking_calls import BlockingCalls
 from ._lanes import loop as loop_lane
 from ._lanes import threads as thread_lane
 from ._latch import Latch
+from ._lineage import check_no_import
 from ._states import TaskState
 from ._submit import not_started
 from ._system import fill_standard_descriptors
@@ -64,7 +65,8 @@ class BlockingEngine(BlockingCalls):
         """Start the engine on a private loop. ``with`` does it for you, and stops it; else call ``stop``.
 
         Raises:
-            RuntimeError: the engine was started before; an engine lives once. Or the interpreter exits.
+            RuntimeError: the engine was started before; an engine lives once. Or the interpreter exits, or a worker
+                process imports the module that starts it.
         """
         from . import _exit
         from ._core import process_lane
@@ -74,6 +76,7 @@ class BlockingEngine(BlockingCalls):
             from ._engine import started_before
 
             raise started_before(engine._running)
+        check_no_import("an engine to be started")
         _exit.check_open()  # before the thread: some versions of Python say of it merely that it cannot start
         process_lane(engine._settings)  # imported here: after a Ctrl-C the private loop must not be in the middle of it
         name = f"{engine._settings.name}-loop"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import _checks
 from ._core import Core
 from ._latch import Latch
+from ._lineage import check_no_import
 from ._options import DEFAULT, TaskOptions
 from ._settings import EngineSettings
 from ._states import Lane, TaskState, state_of
@@ -103,10 +104,12 @@ class Engine(Submitter):
         """Start on the running loop, which becomes the engine's home. ``async with`` does it for you.
 
         Raises:
-            RuntimeError: the engine was started before; an engine lives once.
+            RuntimeError: the engine was started before; an engine lives once. Or a worker process imports the module
+                that starts it.
         """
         if self._running is not None:
             raise started_before(self._running)
+        check_no_import("an engine to be started")
         core = Core(self._settings)
         await core.tie()
         self._running = core

@@ -5,6 +5,7 @@ import pickle
 import sys
 from typing import Any
 
+from .. import _lineage
 from .._wire.frames import REFUSED
 from .authkey import take_authkey
 from .failures import describe
@@ -14,7 +15,8 @@ __all__ = ["adopt", "initialize"]
 
 
 def adopt(setup: dict[str, Any]) -> None:
-    """Look like the parent: same path, arguments, directory and key."""
+    """Look like the parent: same path, arguments, directory and key; but know that we are a worker."""
+    _lineage.is_worker = True
     lines = sys.modules.get("linecache")
     if lines is not None:  # a "<string>" in a traceback is the parent's, not the program that we were started with
         lines.cache.pop("<string>", None)

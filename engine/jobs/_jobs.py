@@ -12,6 +12,7 @@ from typing import Any, Self
 from engine import TaskState
 
 from .. import _checks
+from .._lineage import check_no_import
 from ._book import Book
 from ._bulk import enqueue_many
 from ._catalog import Catalog
@@ -110,6 +111,7 @@ class Jobs(Definitions, Looks, Working):
             AlreadyEnqueued: a job with this queueing lock waits (in the reply).
             StoreFull: too many writes wait.
         """
+        check_no_import("a job to be enqueued")
         _checks.instance("call", call, JobCall, "a JobCall; make one with task.call(...), or use task.enqueue(...)")
         if call.task.jobs is not self:
             raise JobRefused(f"expected a task of {self!r}, got {call.task!r} of {call.task.jobs!r}")
@@ -131,6 +133,7 @@ class Jobs(Definitions, Looks, Working):
             TypeError, PayloadRefused: the function, or JSON, does not take some of the arguments; none are enqueued.
             JobRefused: the options have a queueing lock.
         """
+        check_no_import("jobs to be enqueued")
         _checks.instance("task", task, Enqueuing, "a task of this Jobs, as it is or with options")
         if task._task.jobs is not self:
             raise JobRefused(f"expected a task of {self!r}, got {task!r} of {task._task.jobs!r}")

@@ -32,8 +32,9 @@ PRIVATE_FOR_ALL = frozenset({"_checks"})
 #: watches the front as the lanes see it.
 PRIVATE_FOR = {
     "testing": frozenset({"_inline", "_lanes", "_registry", "_scheduler"}),
-    #: A wait that Ctrl-C cannot break; what ``@cpu`` and the like said of a function that becomes a job.
-    "jobs": frozenset({"_latch", "_options"}),
+    #: A wait that Ctrl-C cannot break; what ``@cpu`` and the like said of a function that becomes a job; what a worker
+    #: process must not do while it imports a module.
+    "jobs": frozenset({"_latch", "_lineage", "_options"}),
 }
 
 
