@@ -45,19 +45,31 @@ class JobCall:
         return 1 + max((each.call.steps for each in self.said.then), default=0)
 
     def options(self, **given: Unpack[Options]) -> JobCall:
-        """Return the same call with these options laid over its own; ``then`` adds to what follows."""
+        """Return the same call with these options laid over its own; ``then`` adds to what follows this one."""
         return replace(self, said=options_with_then(self.task, self.said, given))
 
     def then(self, call: JobCall, result_as: str | None = None) -> JobCall:
-        """Return this call with ``call`` to follow it: enqueued in the transaction that records its completion.
+        """Return this call with ``call`` to follow the last one of its chain.
 
-        With ``result_as`` the result becomes that argument of ``call``, which is made with ``partial`` then. Where that
-        has a ``queueing_lock`` that is taken by then, it is left out.
+        It is enqueued in the transaction that records the completion of that one, which is its ``parent``. So in
+        ``a.then(b).then(c)`` c begins when b has completed; ``a.options(then=[b, c])`` has both follow a.
+        With ``result_as`` the result of that one becomes that argument of ``call``, which is made with ``partial``
+        then. Where ``call`` has a ``queueing_lock`` that is taken by then, it is left out.
 
         Raises:
-            JobRefused: the calls do not fit each other.
+            JobRefused: the calls do not fit each other, or several follow here, so that none of them is the last.
         """
-        return replace(self, said=replace(self.said, then=(*self.said.then, _checked(self.task, call, result_as))))
+        if not self.said.then:
+            return replace(self, said=replace(self.said, then=(_checked(self.task, call, result_as),)))
+        if len(self.said.then) > 1:
+            raise JobRefused(
+                f"expected one job to be the last after {self.task.name!r}, got {len(self.said.then)} that follow it "
+                "side by side; say .then(...) of one of them, or options(then=[...]) for another beside them"
+            )
+        [after] = self.said.then
+        longer = replace(after, call=after.call.then(call, result_as))
+        _check_steps(longer.call)
+        return replace(self, said=replace(self.said, then=(longer,)))
 
     def enqueue(self) -> Reply[Job]:
         """Keep it until it is done; the reply has the job once it is durable."""
@@ -87,6 +99,12 @@ def options_with_then(task: JobTask[..., Any], base: EnqueueOptions, given: Opti
     return replace(merged, then=merged.then + tuple(_checked(task, call, None) for call in calls))
 
 
+def _check_steps(call: JobCall) -> None:
+    """Refuse what is too long to follow another."""
+    if call.steps >= MOST_STEPS:
+        raise JobRefused(f"expected at most {MOST_STEPS} jobs in a row, got more; have the last one enqueue the next")
+
+
 def _checked(task: JobTask[..., Any], call: Any, result_as: Any) -> FollowUp:
     """Return ``call`` as what follows a call of ``task``, if it can."""
     if not _checks.is_a(call, JobCall):
@@ -95,8 +113,7 @@ def _checked(task: JobTask[..., Any], call: Any, result_as: Any) -> FollowUp:
         raise JobRefused(f"expected what follows to be of the same Jobs, got {call.task!r} after {task!r}")
     if call.said.connection is not None:
         raise JobRefused("expected what follows to have no connection of its own, for it is enqueued by the worker")
-    if call.steps >= MOST_STEPS:
-        raise JobRefused(f"expected at most {MOST_STEPS} jobs in a row, got more; have the last one enqueue the next")
+    _check_steps(call)
     given = dict.fromkeys(call.args)
     parameters = call.task.parameters
     if result_as is not None:

@@ -29,16 +29,16 @@ def parse(jobs: Jobs, fetch: object) -> JobTask[..., None]:
     return parse
 
 
-def completed(jobs: Jobs, result: str) -> list[Any]:
+def completed(jobs: Jobs, result: str, queue: str = "default") -> list[Any]:
     """Run the next job to ``result``, as a worker does; give what followed, oldest first."""
-    run = claim(jobs)
+    run = claim(jobs, queue)
     end(jobs, run, result=result, follow_ups=follow_ups(jobs.catalog, run, result))
     return fetched(jobs, run.id).follow_ups().result(PATIENCE)[::-1]
 
 
 def test_what_follows_gets_the_result(jobs: Jobs, fetch: Any, parse: Any) -> None:
     """It is enqueued with the completion, and knows what it follows."""
-    call = fetch.call(url="x").then(parse.partial(kind="x"), result_as="text").then(fetch.call("again"))
+    call = fetch.call(url="x").then(parse.partial(kind="x"), result_as="text").options(then=fetch.call("again"))
     job = jobs.enqueue(call).result(PATIENCE)
     assert job.follow_ups().result(PATIENCE) == []
     first, second = completed(jobs, '{"é": [1, null]}')
@@ -65,6 +65,31 @@ def test_steps_follow_each_other(jobs: Jobs, fetch: Any, parse: Any) -> None:
     assert found.args == {"url": "b"}
     (found,) = completed(jobs, "5")
     assert (found.name, found.args) == ("parse", {"kind": "last", "text": 5})
+
+
+def test_each_job_of_a_chain_follows_the_one_before_it(jobs: Jobs, fetch: Any, parse: Any) -> None:
+    """E160: the third is not there before the second has completed, and gets that one's result."""
+    chain = fetch.call("a").then(parse.partial(), result_as="text").then(fetch.partial(), result_as="url")
+    assert chain.steps == 3
+    first = jobs.enqueue(chain).result(PATIENCE)
+    [second] = completed(jobs, '"b"')
+    assert (second.name, second.args, second.parent) == ("parse", {"text": "b"}, first.id)
+    [third] = completed(jobs, '"c"', "cpu")
+    assert (third.name, third.args, third.parent) == ("fetch", {"url": "c"}, second.id)
+    assert [each.id for each in fetched(jobs, first.id).follow_ups().result(PATIENCE)] == [second.id]
+    assert completed(jobs, "0") == []
+
+
+def test_what_follows_side_by_side_has_no_last_one(jobs: Jobs, fetch: Any, parse: Any) -> None:
+    """E160: options(then=[...]) is a fork; then() goes on from one of its ends, or is refused."""
+    fork = fetch.options(then=[parse.call("a"), parse.call("b").then(fetch.call("c"))]).call("x")
+    with pytest.raises(JobRefused, match=r"got 2 that follow it side by side; say .then\(...\) of one of them"):
+        fork.then(fetch.call("y"))
+    first = jobs.enqueue(fork).result(PATIENCE)
+    sides = completed(jobs, "0")
+    assert [(each.name, each.args["text"], each.parent) for each in sides] == [
+        ("parse", "a", first.id), ("parse", "b", first.id),
+    ]  # fmt: skip
 
 
 def test_a_call_is_a_value(jobs: Jobs, fetch: Any, parse: Any) -> None:
@@ -106,8 +131,9 @@ def test_a_chain_has_a_bound(fetch: Any) -> None:
         call = fetch.call("x").then(call)
     assert call.steps == MOST_STEPS
     call.enqueue().result(PATIENCE)
-    with pytest.raises(JobRefused, match="at most 50 jobs in a row"):
-        fetch.call("x").then(call)
+    for longer in (fetch.call("x").then, lambda whole: whole.then(fetch.call("x"))):
+        with pytest.raises(JobRefused, match="at most 50 jobs in a row"):
+            longer(call)
 
 
 def test_what_follows_counts_as_payload(fetch: Any) -> None:
