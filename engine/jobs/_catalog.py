@@ -7,6 +7,7 @@ Guarantees
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = ["HOOKS", "Catalog", "Hook"]
 
-#: ``before_run(job)``, ``after_run(job, result)``, ``on_attempt_failed(job, error)``, ``on_failed(job, error)``.
-HOOKS = ("before_run", "after_run", "on_attempt_failed", "on_failed")
+#: Event -> what its hooks are called with.
+HOOKS = {
+    "before_run": ("job",),
+    "after_run": ("job", "result"),
+    "on_attempt_failed": ("job", "error"),
+    "on_failed": ("job", "error"),
+}
 
 Hook = Callable[..., Any]
 H = TypeVar("H", bound=Hook)
@@ -157,10 +163,13 @@ class Catalog:
     # -- hooks
 
     def add_hook(self, event: str, hook: H) -> H:
-        """Have ``hook`` called at ``event``, after those that were added before."""
-        _checks.member("event", event, HOOKS)
-        if not callable(hook):
-            raise TypeError(f"expected a hook to be a function, got {_checks.shown(hook)}")
+        """Have ``hook`` called at ``event``, after those that were added before.
+
+        Raises:
+            TypeError: it cannot be called with what it is given there.
+        """
+        _checks.member("event", event, tuple(HOOKS))
+        _check_hook(event, hook)
         with self._lock:
             self._hooks = {**self._hooks, event: (*self._hooks[event], hook)}
         return hook
@@ -192,6 +201,25 @@ def _execution_of(fn: Callable[..., Any]) -> CodeType | None:
             found = frame.f_code
         frame = frame.f_back
     return found
+
+
+def _check_hook(event: str, hook: Any) -> None:
+    names = HOOKS[event]
+    expected = f"{event}({', '.join(names)})"
+    if not callable(hook):
+        raise TypeError(f"expected a hook to be a function, {expected}, got {_checks.shown(hook)}")
+    try:
+        signature = inspect.signature(hook)
+    except (TypeError, ValueError):  # some that are written in C do not say theirs
+        return
+    try:
+        signature.bind(*names)
+    except TypeError:
+        name = getattr(hook, "__qualname__", type(hook).__qualname__)
+        raise TypeError(
+            f"expected a hook to take what it is called with, {expected}, got {name}{signature}; write it as "
+            f"def {getattr(hook, '__name__', 'hook')}({', '.join(names)})"
+        ) from None
 
 
 def _checked_queues(value: Any) -> dict[str, int | None] | None:

@@ -134,6 +134,9 @@ class Definitions:
 
         ``job`` is a CurrentJob, as for all hooks. They are plain or coroutine functions, which the worker's engine
         calls, and a run keeps its room until they are through. What one raises is logged, and changes nothing.
+
+        Raises:
+            TypeError: it cannot be called so; that of the other three too.
         """
         return self.catalog.add_hook("before_run", hook)
 

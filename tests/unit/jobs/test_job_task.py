@@ -104,3 +104,31 @@ def test_hooks_are_called_in_their_order(jobs: Jobs) -> None:
 
     assert jobs.catalog.hooks("before_run") == (first, second)
     assert jobs.catalog.hooks("on_failed") == ()
+
+
+@pytest.mark.parametrize(
+    ("event", "hook", "expected"),
+    [
+        ("before_run", lambda: None, r"before_run\(job\), got .*<lambda>\(\)"),
+        ("before_run", lambda job, more: None, r"before_run\(job\), got .*<lambda>\(job, more\)"),
+        ("after_run", lambda job: None, r"after_run\(job, result\), got"),
+        ("on_attempt_failed", lambda *, job, error: None, r"on_attempt_failed\(job, error\), got"),
+        ("on_failed", lambda job: None, r"on_failed\(job, error\), got .*write it as def <lambda>\(job, error\)"),
+        ("on_failed", "hook", r"a function, on_failed\(job, error\), got 'hook'"),
+    ],
+)
+def test_a_hook_that_cannot_be_called_with_what_it_gets_is_refused(
+    jobs: Jobs, event: str, hook: Any, expected: str
+) -> None:
+    """E155: at its decorator, not when the first job fails."""
+    with pytest.raises(TypeError, match=expected):
+        getattr(jobs, event)(hook)
+    assert jobs.catalog.hooks(event) == ()
+
+
+def test_a_hook_may_take_more_and_name_it_as_it_likes(jobs: Jobs) -> None:
+    """E155: what is asked is whether the call works; one that does not say what it takes is taken."""
+    hooks: list[Any] = [print, lambda *given: None, lambda a, b, c=3: None, dict.update]
+    for hook in hooks:
+        jobs.on_failed(hook)
+    assert jobs.catalog.hooks("on_failed") == tuple(hooks)
