@@ -82,3 +82,12 @@ def test_an_end_that_forgets_what_follows_is_found(tmp_path: Path, monkeypatch: 
     last = failpoints.die_at(10**9, str(tmp_path / "jobs.db"), script)
     assert last.is_over
     assert failpoints.look_at(str(tmp_path / "jobs.db"), script) != states[-1]
+
+
+@pytest.mark.parametrize(("name", "images"), [("job_images", "27"), ("job_power", "10")])
+def test_no_damage_and_no_power_failure_loses_or_invents_a_job(name: str, images: str) -> None:
+    """Q3, Q6: the campaigns themselves; what they look for is tried in ``test_job_store_*``."""
+    run = run_stress(name, "--images", images, "--seed", a_seed())
+    assert run.returncode == 0, run.stdout + run.stderr
+    result = result_of(run)
+    assert (result["ok"], result["images"], result["faults"], result["left"]) == (True, int(images), {}, {})
