@@ -93,7 +93,7 @@ def test_only_a_fault_after_the_run_had_begun_explains_another_run() -> None:
     rows = [Row(1, "completed", 2, "2:200", None, "calm")]
     assert faults(promises, rows, lines, [Fault(ENGINE, 11)]) == {}
     assert faults(promises, rows, lines, [Fault(ENGINE, 5, 12)]) == {}
-    assert faults(promises, rows, lines, [Fault(ENGINE, 5, 9)]) == {"unexplained": [1]}
+    assert faults(promises, rows, lines, [Fault(ENGINE, 5, 7)]) == {"unexplained": [1]}
     assert faults(promises, rows, lines, [Fault(200, 11)]) == {"unexplained": [1]}
 
 
