@@ -12,7 +12,7 @@ from stress._ledger import BEGUN, DOOMED, ENDED, Execution
 
 __all__ = ["Fault", "JobPromise", "JobVerdict", "Row", "check_jobs"]
 
-#: Seconds after it went on in which an engine may begin what it had claimed before it was held still, and has lost since.
+#: Seconds in which an engine that goes on may begin what it had claimed before it was held still, and has lost.
 LATE = 2.0
 
 
@@ -128,7 +128,8 @@ def _unexplained(begun: list[Execution], faults: dict[int, list[Fault]]) -> int:
     """Count the runs that were not the last though nothing was done to their engine after they had begun."""
     ordered = sorted(begun, key=lambda line: line.at)
     return sum(
-        not any(fault.end is None or fault.end + LATE > line.at for fault in faults[_engine_of(line)]) for line in ordered[:-1]
+        not any(fault.end is None or fault.end + LATE > line.at for fault in faults[_engine_of(line)])
+        for line in ordered[:-1]
     )
 
 
