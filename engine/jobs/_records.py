@@ -131,7 +131,7 @@ class End(enum.StrEnum):
     FAILED = "failed"  #: for good
     CANCELLED = "cancelled"
     RETRY = "retry"  #: failed, and is to run again; uses an attempt
-    SNOOZE = "snooze"  #: asked to run later; uses none
+    SNOOZE = "snooze"  #: asked to run later, or nobody knew its name; uses none
     GIVE_BACK = "give back"  #: was stopped by a drain, or never started; uses none
     CRASH = "crash"  #: its worker process died; counts against ``max_crashes`` and uses none
 

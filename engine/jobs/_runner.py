@@ -25,8 +25,8 @@ from ._lingering import Lingering
 from ._records import Claimed, End, Ending, NewJob
 from ._rows import follow_ups
 from ._run import Binding, Run
-from ._verdict import UNKNOWN_RETRY, CancelledItself, Outcome, Stop, decide, is_a, is_for_good
-from .errors import UnknownTask
+from ._unknown_names import UNKNOWN_RETRY, UnknownNames
+from ._verdict import CancelledItself, Outcome, Stop, decide, is_a, is_for_good
 
 if TYPE_CHECKING:
     from ._jobs import Jobs
@@ -52,8 +52,9 @@ class Runner:
         self._rng = rng  #: of the jitter of retries
         self._bindings: dict[str, Binding] = {}
         self._context = contextvars.copy_context()
-        self._steps: set[asyncio.Task[None]] = set()  #: hooks that are under way
+        self._steps: set[asyncio.Task[None]] = set()  #: hooks that are under way, and looks at histories
         self._lingering = Lingering(engine)
+        self._unknown_names = UnknownNames(jobs.store, worker)
         self.runs: dict[tuple[int, int], Run] = {}  #: by id and token of the job
 
     def binding(self, name: str) -> Binding | None:
@@ -82,7 +83,7 @@ class Runner:
         job = run.job
         self.runs[job.id, job.token] = run
         if run.binding is None:
-            self._conclude(run, Outcome(error=_unknown(job.name), kind="unknown task", has_begun=False))
+            self._step(self._end_unknown(run))
             return
         try:
             run.args = decode_args(job.args)
@@ -93,6 +94,14 @@ class Runner:
             self._step(self._begin(run, hooks))
         else:
             self._submit(run, run.binding)
+
+    async def _end_unknown(self, run: Run) -> None:
+        outcome = Outcome(has_begun=False)
+        try:
+            outcome = await self._unknown_names.outcome(run.job)
+        except asyncio.CancelledError:  # we stop
+            run.stop = run.stop or Stop.DRAIN
+        self._conclude(run, outcome._replace(stop=run.stop))
 
     async def _begin(self, run: Run, hooks: tuple[Any, ...]) -> None:
         assert run.binding is not None
@@ -201,10 +210,6 @@ class Runner:
         self._lingering.give_up()
 
     def _step(self, step: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(step, name="engine.jobs: hooks")
+        task = asyncio.get_running_loop().create_task(step, name="engine.jobs: a step of a run")
         self._steps.add(task)
         task.add_done_callback(self._steps.discard)
-
-
-def _unknown(name: str) -> UnknownTask:
-    return UnknownTask(f"expected the name of a registered task, got {name!r}; import the module that defines it here")

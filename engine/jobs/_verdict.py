@@ -21,12 +21,11 @@ from ._failure import failure_of
 from ._records import Claimed, End, Ending
 from .errors import JobsError, ResultNotSerializable
 
-__all__ = ["NO_RETRY", "UNKNOWN_RETRY", "CancelledItself", "Outcome", "Stop", "decide", "is_a", "is_for_good"]
+__all__ = ["NO_RETRY", "UNKNOWN_TASK", "CancelledItself", "Outcome", "Stop", "decide", "is_a", "is_for_good"]
 
 #: Of tasks that say nothing: one attempt. Its delays are those after crashes, which ``max_crashes`` counts.
 NO_RETRY = Retry(max_attempts=1)
-#: Of a name that nobody here has registered: another worker, of newer code, may know it.
-UNKNOWN_RETRY = Retry(max_attempts=5, base_delay=2.0, factor=3.0)
+UNKNOWN_TASK = "unknown task"  #: the kind of failure where nobody here has registered the name
 
 #: The engine could not begin it, and that says nothing about the job.
 _NOT_ITS_FAULT = (WorkerStartupError, EngineClosed, EngineForked, EngineFull)
@@ -52,6 +51,7 @@ class Outcome(NamedTuple):
     is_hopeless: bool = False  #: no other run can mend ``error``
     has_begun: bool = True  #: the function was called, or may have been
     stop: Stop | None = None  #: set if we asked it to stop before it had ended
+    times_unknown: int = 0  #: claims in a row, this one too, in which nobody knew the name of the job
 
     @property
     def is_cancelled(self) -> bool:
@@ -62,7 +62,7 @@ class Outcome(NamedTuple):
 def decide(
     job: Claimed, outcome: Outcome, retry: Retry, *, at: float, worker: str, rng: Callable[[], float] = random.random
 ) -> Ending:
-    """Say how the run of ``job`` ended and when the next is due; ``retry`` is its task's policy.
+    """Say how the run of ``job`` ended and when the next is due; ``retry`` is its task's policy, or that of its name.
 
     What arrived before anybody stopped the run wins.
     """
@@ -89,6 +89,8 @@ def is_for_good(job: Claimed, ending: Ending) -> bool:
 def _after(
     error: BaseException, job: Claimed, outcome: Outcome, retry: Retry, rng: Callable[[], float]
 ) -> tuple[End, float]:
+    if times := outcome.times_unknown:  # no attempt of the task's
+        return (End.SNOOZE, retry.delay_after(times, rng)) if retry.wants(error, times) else (End.FAILED, 0.0)
     if is_a(error, WorkerCrashed):
         return End.CRASH, retry.delay_after(_crashes_with_this(job), rng)
     if outcome.is_hopeless or is_a(error, _HOPELESS) or not _is_wanted(retry, error, job.attempt):

@@ -311,7 +311,7 @@ class Worker:
         elif what is None:
             self._counts["fenced"] += 1
         elif what is TaskState.PENDING:
-            self._counts[_COUNTED_AS[ending.end]] += 1
+            self._counts["retried" if ending.failure is not None else _COUNTED_AS[ending.end]] += 1
         else:
             self._counts[what.value] += 1
         if self._recorder.unrecorded == _UNRECORDED_MOST - 1:

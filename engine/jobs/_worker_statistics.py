@@ -13,7 +13,7 @@ class WorkerStatistics:
     completed: int = 0
     failed: int = 0  #: for good
     cancelled: int = 0
-    retried: int = 0  #: attempts that failed, with another to come; crashes too
+    retried: int = 0  #: attempts that failed, with another to come; crashes and unknown names too
     snoozed: int = 0
     given_back: int = 0
     fenced: int = 0  #: runs that had lost their claim: nothing of them was recorded

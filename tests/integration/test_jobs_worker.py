@@ -106,29 +106,61 @@ async def test_a_result_that_is_not_json_fails_and_is_not_computed_again(bench: 
         assert failure.error.startswith("ResultNotSerializable: expected the result to be")
 
 
-async def test_a_name_that_nobody_knows_waits_for_newer_code_and_the_worker_goes_on(bench: Bench) -> None:
-    """J6: it comes again later, and its history says why."""
+@EVERY_STORE
+async def test_a_name_that_nobody_knows_waits_for_newer_code_and_the_worker_goes_on(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """J6: it comes again later and uses no attempt; its history says why, and the log once what to do."""
     add = of_lane(bench, "loop", "add")
     async with small_engine() as engine, bench.jobs.worker(engine) as worker:
-        (unknown,) = await bench.enqueue("deleted.module.work")
+        unknown, _ = await bench.enqueue("deleted.module.work", 2)
         (good,) = await bench.enqueue(add, args={"a": 1, "b": 1})
         await bench.ended(good)
-        await eventually_async(lambda: worker.statistics().retried == 1)
+        await eventually_async(lambda: worker.statistics().retried == 2)
         info = await bench.look(unknown)
-        assert (info.state, info.attempt) == (PENDING, 1)
+        assert (info.state, info.attempt) == (PENDING, 0)
         assert info.error is not None
         assert info.error.startswith("UnknownTask: expected the name of a registered task")
+    (told,) = [
+        record.getMessage() for record in caplog.records if "has no task 'deleted.module.work'" in record.message
+    ]
+    assert told.startswith(worker.name)
 
 
+@EVERY_STORE
 async def test_a_name_that_stays_unknown_fails_in_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """J6: with the reason."""
+    """J6: with the reason; requeued, it has all its time again."""
     monkeypatch.setattr("engine.jobs._runner.UNKNOWN_RETRY", Retry(max_attempts=3, base_delay=0.0))
     of_lane(bench, "loop", "add")
     async with small_engine() as engine, bench.jobs.worker(engine):
         (unknown,) = await bench.enqueue("deleted.module.work")
-        (info,) = await bench.ended(unknown)
-        assert (info.state, info.attempt) == (FAILED, 3)
+        for times in (3, 6):
+            (info,) = await bench.ended(unknown)
+            assert (info.state, len(await bench.failures(unknown))) == (FAILED, times)
+            assert await bench.store.write(lambda book, now: book.requeue(unknown, now))
         assert {failure.kind for failure in await bench.failures(unknown)} == {"unknown task"}
+
+
+async def test_an_old_worker_uses_up_no_attempt_of_a_newer_ones_task(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E156: a rolling deployment loses no job."""
+    monkeypatch.setattr("engine.jobs._runner.UNKNOWN_RETRY", Retry(max_attempts=50, base_delay=0.0))
+    async with small_engine() as engine:
+        (job,) = await bench.enqueue("new.task", args={"text": "no luck"})
+        old = Jobs(bench.store, queues=["default"])
+
+        async def has_failed() -> bool:
+            return len(await bench.failures(job)) >= 4
+
+        async with old.worker(engine):
+            await eventually_async(has_failed)
+        bench.jobs.task(name="new.task", retry=Retry(max_attempts=3, base_delay=0.0))(job_functions.fail_async)
+        async with bench.jobs.worker(engine):
+            (info,) = await bench.ended(job)
+        assert (info.state, info.attempt, info.error) == (FAILED, 3, "ValueError: no luck")
+        kinds = [failure.kind for failure in await bench.failures(job)]
+        assert kinds == ["unknown task"] * (len(kinds) - 3) + ["error"] * 3
 
 
 @LANES

@@ -247,3 +247,14 @@ async def test_a_file_runs_inside_a_loop_too(tmp_path: Path) -> None:
         job = await add.enqueue(1)
         assert jobs.run_inline() == 1
         assert (await job.refresh()).result() == 2
+
+
+def test_a_name_that_nobody_registers_for_an_hour_fails(jobs: Jobs) -> None:
+    """J6: in no time here."""
+    work = Jobs(jobs.store).task(name="gone")(lambda: None)
+    jobs.task(name="other")(lambda: None)
+    job = work.enqueue().result()
+    jobs.run_inline(within=3000)
+    assert (job.refresh().result().state, job.refresh().result().attempt) == (PENDING, 0)
+    jobs.run_inline(within=1000)
+    assert job.refresh().result().state is FAILED

@@ -14,7 +14,8 @@ from engine import (
     WorkerStartupError,
 )
 from engine.jobs._records import Claimed, End
-from engine.jobs._verdict import NO_RETRY, UNKNOWN_RETRY, CancelledItself, Outcome, Stop, decide, is_for_good
+from engine.jobs._unknown_names import UNKNOWN_RETRY
+from engine.jobs._verdict import NO_RETRY, UNKNOWN_TASK, CancelledItself, Outcome, Stop, decide, is_for_good
 from engine.jobs.errors import ResultNotSerializable, UnknownTask
 
 ERROR = OSError("it")
@@ -100,13 +101,20 @@ def test_a_failure_says_who_and_when() -> None:
     assert is_for_good(job(2), ending)
 
 
-def test_a_name_that_nobody_knows_is_tried_five_times_and_ever_later() -> None:
-    """J6: another worker, of newer code, may know it."""
-    delays = []
-    for attempt in range(1, 6):
-        outcome = Outcome(error=UnknownTask("no"), has_begun=False)
+@pytest.mark.parametrize("attempt", [1, 3])
+def test_a_name_that_nobody_knows_is_tried_ever_later_for_an_hour_and_uses_no_attempt(attempt: int) -> None:
+    """J6: another worker, of newer code, may know it; what its task's Retry says does not matter."""
+    delays, times = [], 0
+    end = End.SNOOZE
+    while end is End.SNOOZE:
+        times += 1
+        outcome = Outcome(error=UnknownTask("no"), kind=UNKNOWN_TASK, has_begun=False, times_unknown=times)
         ending = decide(job(attempt), outcome, UNKNOWN_RETRY, at=1.0, worker="w", rng=middle)
+        end = ending.end
         delays.append(ending.delay)
-        assert ending.end is (End.RETRY if attempt < 5 else End.FAILED)
-    assert delays[:4] == sorted(delays[:4])
-    assert delays[0] < delays[3]
+        assert ending.failure is not None
+        assert ending.failure.kind == "unknown task"
+    assert end is End.FAILED
+    assert delays[:5] == [2.0, 6.0, 18.0, 54.0, 162.0]
+    assert set(delays[5:-1]) == {300.0}
+    assert 3400 < sum(delays) < 3700
