@@ -10,6 +10,7 @@ from dataclasses import asdict
 from engine import __version__
 
 from .backend import BACKEND_CHECKS
+from .durable import JOBS_CHECKS
 from .findings import Check, Finding, checks, good, lack
 from .kernel import KERNEL_CHECKS
 from .machine import MACHINE_CHECKS
@@ -48,7 +49,7 @@ async def _start_worker() -> Finding:
     )
 
 
-CHECKS: tuple[Check, ...] = (*MACHINE_CHECKS, *KERNEL_CHECKS, *BACKEND_CHECKS, _worker)
+CHECKS: tuple[Check, ...] = (*MACHINE_CHECKS, *KERNEL_CHECKS, *BACKEND_CHECKS, *JOBS_CHECKS, _worker)
 
 
 def run_doctor(*, as_json: bool, checks: Iterable[Check] = CHECKS) -> int:

@@ -9,11 +9,12 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from engine import Engine
-from engine.cli import cgroups, kernel
+from engine.cli import cgroups, durable, kernel
 from engine.cli.doctor import CHECKS, run_doctor
 from engine.cli.findings import OUT_OF_FILES, Check, Finding, checks, good, lack, weak
 from engine.cli.machine import open_files
@@ -171,3 +172,39 @@ def test_the_backend_that_auto_takes_is_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Engine, "process_backend", "loky")
     finding = found(called("backend"), "process backend")
     assert (finding.state, finding.value[:15]) == ("weak", "auto takes loky")
+
+
+def test_without_the_extra_durable_jobs_are_weak_and_no_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    assert found(called("libraries"), "jobs").state == "ok"
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    finding = found(called("libraries"), "jobs")
+    assert (finding.state, finding.value) == ("weak", "apsw and cronsim not installed")
+    assert "[jobs]" in finding.remedy
+
+
+def test_a_file_of_jobs_is_tried_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E167: in the current directory, which is left as it was."""
+    monkeypatch.chdir(tmp_path)
+    finding = found(called("file"), "jobs file")
+    assert (finding.state, "can have a WAL" in finding.value) == ("ok", True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_other_machines_share_is_no_place_for_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E167."""
+    monkeypatch.setattr(durable, "file_system_of", lambda path, mounts: "nfs4")
+    finding = found(called("file"), "jobs file")
+    assert (finding.state, finding.value) == ("weak", "the current directory is on nfs4")
+
+
+def test_a_path_is_on_the_deepest_mount_above_it() -> None:
+    mounts = (
+        "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:5 / /a\\040b rw shared:1 - nfs4 h:/x rw\n"
+        "3 1 0:6 / /mnt rw - tmpfs t rw\n4 1 0:7 / /mnt rw - xfs t rw\n"
+    )
+    assert [durable.file_system_of(path, mounts) for path in ("/", "/a b/c", "/a bc", "/mnt/x", "/mnt")] == [
+        "ext4", "nfs4", "ext4", "xfs", "xfs",
+    ]  # fmt: skip
