@@ -28,6 +28,7 @@ from .units import count, plain
 __all__ = ["run_demo"]
 
 _PIPED_WIDTH = 80
+_SAMPLE = 300  #: files on which the speed-up is measured
 #: Other people's packages may lie inside the library's own directory; they are not what was asked for.
 _NOT_THE_LIBRARY = frozenset({"site-packages", "dist-packages"})
 
@@ -40,6 +41,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
     """
     if arguments.jobs is None:
         return _obeyed(DemoRun(_checked_work(arguments), sys.stdout), arguments)
+    if arguments.sample is not None:
+        raise Refused("expected --jobs or --sample, got both; jobs are not measured against one file after another")
     from .demo_jobs.command import durable_run  # with SQLite, which the rest does not need
 
     with durable_run(arguments, _checked_work(arguments)) as run:
@@ -103,7 +106,7 @@ def _checked_work(arguments: argparse.Namespace) -> Work:
         skipped=_NOT_THE_LIBRARY if path is None else frozenset(),
         limit=arguments.limit,
         processes=arguments.processes,
-        sample=arguments.sample,
+        sample=_SAMPLE if arguments.sample is None else arguments.sample,
     )
 
 

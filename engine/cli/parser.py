@@ -67,8 +67,8 @@ def _add_demo(commands: "argparse._SubParsersAction[Parser]") -> None:
     demo.add_argument("--limit", metavar="N", type=positive, help="measure the first N files only")
     demo.add_argument("--processes", metavar="N", type=positive, help="worker processes; default: what we may use")
     demo.add_argument(
-        "--sample", metavar="N", type=not_negative, default=300,
-        help="measure the speed-up on at most N files, 0 for not at all (%(default)s)",
+        "--sample", metavar="N", type=not_negative,
+        help="measure the speed-up on at most N files, 0 for not at all (300); not with --jobs",
     )  # fmt: skip
     demo.add_argument("--json", metavar="FILE", help="write the result to FILE; see below")
     demo.add_argument("--jobs", metavar="FILE", help="do it as durable jobs in FILE; see above")

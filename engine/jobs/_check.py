@@ -163,7 +163,7 @@ def _of_rows(book: Book, jobs: Jobs) -> Iterator[Finding]:
 def _of_waiting_queues(book: Book, now: Moment, jobs: Jobs) -> Iterator[Finding]:
     for queue in book.statistics(now).queues:
         waiting = queue.ready + queue.later + queue.locked + queue.suspects
-        if queue.paused:
+        if queue.paused and waiting:
             yield Finding("warning", f"the queue {queue.queue!r} is paused, and {waiting:,} jobs wait in it",
                           f"jobs.resume({queue.queue!r})")  # fmt: skip
         elif waiting and queue.queue not in jobs.queues:

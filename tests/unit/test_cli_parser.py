@@ -16,7 +16,7 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == f"engine {engine.__version__}\n"
 
 
-HELPS = ["", "demo", "doctor", "worker", "jobs", "jobs list", "jobs cancel", "jobs prune"]
+HELPS = ["", "demo", "doctor", "worker", "jobs", "jobs list", "jobs cancel", "jobs prune", "jobs backup"]
 
 
 @pytest.mark.parametrize("arguments", [[*command.split(), "--help"] for command in HELPS])
@@ -105,3 +105,8 @@ def test_closed_streams_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_code_of_a_closed_pipe_is_the_shell_s() -> None:
     assert PIPE_CLOSED == 128 + 13
+
+
+def test_the_demo_takes_jobs_or_a_sample(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--jobs", "nowhere/demo.db", "--sample", "3"]) == 2
+    assert capsys.readouterr().err.startswith("engine demo: expected --jobs or --sample, got both")

@@ -11,7 +11,7 @@ __all__ = ["log_each_job", "log_to_stderr"]
 
 _jobs_logger = logging.getLogger("engine.jobs")
 
-_FORM = "%(asctime)s %(levelname)-7s %(message)s"
+_FORM = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 class _PlainFormatter(logging.Formatter):

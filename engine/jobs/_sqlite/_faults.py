@@ -68,6 +68,11 @@ def _told(fault: Fault, error: BaseException, path: str, system_errno: int) -> S
             f"expected room for {path}, got: {why}; make room on its disk (or raise the limit on its size): what waits "
             "there to be recorded goes on by itself", path=path,
         ))  # fmt: skip
+    if isinstance(error, apsw.NotADBError):
+        return _from(error, CorruptStore(
+            f"expected {path} to be a file of jobs, got: {why}; give the path of another, or, if it was one, restore "
+            "it from a copy", path=path,
+        ))  # fmt: skip
     if fault is Fault.CORRUPT or _is_of_damage(error):
         return _from(error, CorruptStore(
             f"expected {path} to be a sound database, got: {why}; restore it from a copy, or move it away with its "

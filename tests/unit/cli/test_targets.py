@@ -41,7 +41,7 @@ def test_a_look_never_makes_a_file(capsys: pytest.CaptureFixture[str], here: Pat
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: path.write_text("SQLite format 4, or so" * 100), "to be a sound database, got: file is not a"),
+        (lambda path: path.write_text("SQLite format 4, or so" * 100), "to be a file of jobs, got: file is not a"),
         (lambda path: path.touch(), "got 'x.db', which is empty"),
         (lambda path: path.mkdir(), "to be a file, got a directory"),
         (lambda path: os.mkfifo(path), "to be a file, got something else"),

@@ -167,7 +167,7 @@ async def test_each_job_has_its_lines_where_that_is_wanted(
     assert await service == 0
     told = capsys.readouterr().err.splitlines()
     assert all(line.isprintable() for line in told)
-    texts = [line[24:].partition(" ")[2].strip() for line in told]
+    texts = [line.partition(" engine.jobs: ")[2] for line in told]
     assert {"job 1 (quick) begins, attempt 1", "job 1 (quick) completed"} <= set(texts)
     assert f"job {job.id} (bad) failed: ValueError: \\x1b[2Jtwo\\nlines" in texts
     assert "a name: \\x1b[31m\\nevil" in texts

@@ -164,12 +164,14 @@ async def test_a_worker_logs_warnings_once(caplog: pytest.LogCaptureFixture) -> 
     def send() -> None: ...
 
     await jobs.pause("default")
+    await jobs.pause("empty")  # which is worth no line
+    await send.enqueue()
     async with Engine(processes=1, threads=1) as engine, jobs.worker(engine, queues=["default", "mial"]):
         await eventually_async(lambda: "is paused" in caplog.text)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 2
     assert "memory: the queue 'mial' is that of no task; mend its name" in warnings[0]
-    assert "memory: the queue 'default' is paused, and 0 jobs wait in it" in warnings[1]
+    assert "memory: the queue 'default' is paused, and 1 jobs wait in it" in warnings[1]
 
 
 async def test_a_worker_logs_a_bounded_number_of_warnings(caplog: pytest.LogCaptureFixture) -> None:

@@ -70,7 +70,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) ->
     """Q6: not a database."""
     path = tmp_path / "notes.txt"
     path.write_text("dear diary " * 500)
-    with opened(path) as store, pytest.raises(CorruptStore, match=r"notes\.txt to be a sound database"):
+    with opened(path) as store, pytest.raises(CorruptStore, match=r"notes\.txt to be a file of jobs, got: "):
         store.open()
     assert path.read_text() == "dear diary " * 500
 
