@@ -1,15 +1,19 @@
 """Tables that fit a terminal, whatever is in them."""
 
+import os
+import shutil
+import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .units import plain
 
-__all__ = ["Column", "cells", "fitted", "table_lines"]
+__all__ = ["Column", "cells", "fitted", "output_width", "table_lines"]
 
 _GAP = 2  #: blanks between two columns
 _DOTS = "..."
+_PIPED_WIDTH = 10_000  #: where nobody says how wide it is, nothing is cut that a reader may look for
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,12 @@ class Column:
     is_number: bool = False  #: to the right, and never cut
     least: int = 8  #: what is left of it where there is little room
     keeps_end: bool = False  #: what is cut off is its beginning: of dotted names and paths the end says most
+
+
+def output_width() -> int:
+    """Return how wide a line of output may be: as the terminal, or ``COLUMNS``; a pipe or a file takes any."""
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if is_terminal or "COLUMNS" in os.environ else _PIPED_WIDTH
 
 
 def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:

@@ -24,13 +24,13 @@ _CANCELLED = {
     Cancelled.TOO_LATE: "ended already",
     Cancelled.UNKNOWN: "not there",
 }
-_REQUEUED = {True: "requeued", False: "not there, or not ended"}
+_REQUEUED = {None: "requeued", "unknown": "not there", "not ended": "not ended"}  #: by why it was not
 
 
 def cancel(jobs: Jobs, arguments: argparse.Namespace) -> int:
     """Cancel jobs that wait, and ask for those that run; return the exit code."""
     ids = _chosen(jobs, arguments, "cancel", default=(TaskState.PENDING, TaskState.RUNNING))
-    told = _Told(arguments, "outcome", _CANCELLED)
+    told = _Told(arguments, _CANCELLED, lambda found: {"outcome": found})
     _each(jobs, ids, lambda book, job_id, now: book.cancel(job_id, now), told)
     return told.end(done=(Cancelled.NOW, Cancelled.ASKED))
 
@@ -38,9 +38,16 @@ def cancel(jobs: Jobs, arguments: argparse.Namespace) -> int:
 def requeue(jobs: Jobs, arguments: argparse.Namespace) -> int:
     """Have jobs that ended run anew; return the exit code."""
     ids = _chosen(jobs, arguments, "requeue", default=(TaskState.FAILED,))
-    told = _Told(arguments, "requeued", _REQUEUED)
-    _each(jobs, ids, lambda book, job_id, now: book.requeue(job_id, now), told)
-    return told.end(done=(True,))
+    told = _Told(arguments, _REQUEUED, lambda why_not: {"requeued": why_not is None, "reason": why_not})
+    _each(jobs, ids, _requeue, told)
+    return told.end(done=(None,))
+
+
+def _requeue(book: Book, job_id: int, now: Moment) -> str | None:
+    """Requeue one job; return why not, if not."""
+    if book.requeue(job_id, now):
+        return None
+    return "not ended" if book.states([job_id]) else "unknown"
 
 
 def pause(jobs: Jobs, arguments: argparse.Namespace) -> int:
@@ -123,10 +130,12 @@ def _confirm(question: str) -> None:
 class _Told:
     """Prints what became of jobs: of each that was named, and in sum of those that a filter found."""
 
-    def __init__(self, arguments: argparse.Namespace, key: str, texts: Mapping[Any, str]) -> None:
+    def __init__(
+        self, arguments: argparse.Namespace, texts: Mapping[Any, str], as_json: Callable[[Any], dict[str, Any]]
+    ) -> None:  # fmt: skip
         self._is_json = arguments.json
         self._is_filter = not arguments.ids
-        self._key = key
+        self._as_json = as_json
         self._texts = texts
         self._found: Counter[Any] = Counter()
 
@@ -134,7 +143,7 @@ class _Told:
         """Print what became of one job."""
         self._found[found] += 1
         if self._is_json:
-            print(json_line({"id": job_id, self._key: found}))
+            print(json_line({"id": job_id, **self._as_json(found)}))
         elif not self._is_filter:
             print(f"job {job_id}: {self._texts[found]}")
 

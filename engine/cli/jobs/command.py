@@ -7,6 +7,7 @@ from engine.jobs import Jobs, JobsError
 
 from ..refusals import Failed
 from . import changes
+from .backup import backup
 from .listing import list_lines
 from .overview import stats_lines
 from .pruning import prune
@@ -49,4 +50,5 @@ _ACTIONS: dict[str, Action] = {
     "pause": changes.pause,
     "resume": changes.resume,
     "prune": prune,
+    "backup": backup,
 }

@@ -1,13 +1,12 @@
 """``engine jobs list``: a line for each job, the newest first."""
 
 import argparse
-import shutil
 from collections.abc import Iterator
 
 from engine import TaskState
 from engine.jobs import Filter, Gate, JobInfo, Jobs
 
-from ..table import Column, table_lines
+from ..table import Column, output_width, table_lines
 from ..units import age, count
 from .as_json import job_as_dict, json_line
 from .rows import Seen, look
@@ -44,7 +43,7 @@ def list_lines(jobs: Jobs, arguments: argparse.Namespace) -> Iterator[str]:
     if not rows:
         yield "No such job" if _is_narrowed(wanted) else "No job is there"
         return
-    yield from table_lines(_COLUMNS, rows, shutil.get_terminal_size().columns)
+    yield from table_lines(_COLUMNS, rows, output_width())
     if len(rows) == wanted.limit:
         yield f"the newest {count(len(rows), 'job')}; older ones: --before {last}"
 

@@ -1,13 +1,13 @@
 """``engine jobs stats``: how many jobs are where, who holds them, and what happened so far."""
 
 import argparse
-import shutil
 from collections.abc import Iterator
 from dataclasses import fields
+from typing import Any
 
-from engine.jobs import HolderInfo, Jobs, Moment, QueueStatistics, Statistics
+from engine.jobs import HolderInfo, Jobs, Moment, QueueStatistics, Statistics, StoreError
 
-from ..table import Column, table_lines
+from ..table import Column, output_width, table_lines
 from ..units import age, plain
 from .as_json import json_line, lease_left, statistics_as_dict
 
@@ -21,15 +21,17 @@ _HOLDERS = (
     Column("since", is_number=True),
     Column("lease left", is_number=True),
 )
+_SCHEDULES = (Column("schedule", least=16, keeps_end=True), Column("last period", is_number=True))
+_SCHEDULES_MOST = 1000
 
 
 def stats_lines(jobs: Jobs, arguments: argparse.Namespace) -> Iterator[str]:
     """Yield what the command prints."""
     statistics, now = jobs.store.read(lambda book, now: (book.statistics(now), now)).result()
     if arguments.json:
-        yield json_line(statistics_as_dict(jobs.name, statistics, now))
+        yield json_line({**statistics_as_dict(jobs.name, statistics, now), "schedules": _schedules(jobs)})
         return
-    width = shutil.get_terminal_size().columns
+    width = output_width()
     yield from _queue_lines(statistics, width)
     yield from _oldest_lines(statistics)
     yield ""
@@ -39,8 +41,21 @@ def stats_lines(jobs: Jobs, arguments: argparse.Namespace) -> Iterator[str]:
     else:
         yield "no worker holds a lease"
     yield ""
+    if schedules := _schedules(jobs):
+        rows = [[each["name"], f"{age(now.wall - each['last_at'])} ago"] for each in schedules]
+        yield from table_lines(_SCHEDULES, rows, width)
+        yield ""
     counted = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in statistics.counters.items())
     yield f"so far: {plain(counted) or 'nothing was counted'}"
+
+
+def _schedules(jobs: Jobs) -> list[dict[str, Any]]:
+    """Return each schedule that a worker has looked at, with its last period; none where the store has no SQL."""
+    try:
+        reply = jobs.query("SELECT name, last_at FROM schedules ORDER BY name LIMIT ?", (_SCHEDULES_MOST,))
+    except StoreError:  # a store in memory: nobody but its own process has one
+        return []
+    return reply.result()
 
 
 def _queue_lines(statistics: Statistics, width: int) -> Iterator[str]:

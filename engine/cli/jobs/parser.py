@@ -22,6 +22,7 @@ may run meanwhile. Nothing here makes a file that is not there.
   engine jobs show jobs.db 17
   engine jobs requeue jobs.db --state failed --name app.send
   engine jobs prune jobs.db --older-than 7d --state completed
+  engine jobs backup jobs.db copy.db
 """
 
 _EXIT_CODES = "exit codes: 0 done; 1 failed, also in part; 2 wrong usage; 130 Ctrl-C"
@@ -37,6 +38,7 @@ def add_jobs(commands: "argparse._SubParsersAction[Parser]", run: Callable[[argp
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     jobs.set_defaults(parser=jobs)
+    jobs.add_argument("--json", action="store_true", help="print JSON, a line each; also behind COMMAND")
     actions = jobs.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     _add_list(_action(actions, run, "list", "list jobs, the newest first"))
     show = _action(actions, run, "show", "print all that is known of one job")
@@ -51,6 +53,8 @@ def add_jobs(commands: "argparse._SubParsersAction[Parser]", run: Callable[[argp
     prune.add_argument("--older-than", metavar="TIME", type=duration, required=True,
                        help="those that ended longer ago than this: 90s, 15m, 6h, 7d")  # fmt: skip
     _add_states(prune, _ENDED, "all that have ended")
+    backup = _action(actions, run, "backup", "copy the file while others use it; the copy has no unused room")
+    backup.add_argument("copy", metavar="COPY", help="a path where nothing is")
 
 
 def _action(
@@ -59,7 +63,10 @@ def _action(
     parser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=_EXIT_CODES)
     parser.set_defaults(run=run, parser=parser, action=name)
     parser.add_argument("target", metavar="FILE", help=_TARGET)
-    parser.add_argument("--json", action="store_true", help="print JSON, a line each; see: engine jobs --help")
+    parser.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS,  # so that it does not take back one before COMMAND
+        help="print JSON, a line each; see: engine jobs --help",
+    )  # fmt: skip
     return parser
 
 

@@ -18,11 +18,13 @@ UTC in seconds since 1970, durations are seconds, what is not there is null.
   show     the same and failures: a list of {at, attempt, claim, kind, error,
            traceback, worker}, oldest first
   cancel   id, outcome ("now", "asked", "too late" or "unknown")
-  requeue  id, requeued (true or false)
+  requeue  id, requeued (true or false), reason (null, "unknown" or "not ended")
   stats    name, queues (a list of {queue, paused, ready, later, locked,
            suspects, running, completed, failed, cancelled, oldest_ready}),
            holders (a list of {id, name, pid, running, lease, lease_left,
-           started_at}), counters ({fenced, rescued, lost_holders, ...})
+           started_at}), counters ({fenced, rescued, lost_holders, ...}),
+           schedules (a list of {name, last_at}: the last period of each)
   pause, resume   queues, paused
   prune    deleted
+  backup   target, bytes
 """

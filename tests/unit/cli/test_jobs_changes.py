@@ -46,8 +46,18 @@ def test_requeue_has_what_ended_run_again(file: File, jobs: Jobs) -> None:
     file.add(2)
     file.fail(file.claim(1))
     run = jobs("requeue", 1, 2)
-    assert (run.code, run.lines) == (1, ["job 1: requeued", "job 2: not there, or not ended"])
+    assert (run.code, run.lines) == (1, ["job 1: requeued", "job 2: not ended"])
     assert states(file) == ["pending", "pending"]
+
+
+def test_requeue_says_in_json_why_not(file: File, jobs: Jobs) -> None:
+    file.add(2)
+    file.complete(file.claim(1))
+    assert jobs("requeue", 1, 2, 3, "--json").objects == [
+        {"id": 1, "requeued": True, "reason": None},
+        {"id": 2, "requeued": False, "reason": "not ended"},
+        {"id": 3, "requeued": False, "reason": "unknown"},
+    ]
 
 
 def test_a_filter_takes_what_it_finds(file: File, jobs: Jobs) -> None:

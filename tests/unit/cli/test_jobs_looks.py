@@ -1,6 +1,7 @@
 """``engine jobs list``, ``show`` and ``stats``, on a real file."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.cli import PIPE_CLOSED
+from engine.cli import PIPE_CLOSED, main
 from engine.cli.table import cells
 from engine.jobs._records import End
 from tests.support import REPOSITORY, eventually
@@ -208,3 +209,34 @@ def test_a_narrow_terminal_shows_a_part_of_every_column(
         " 2  failed  default  ...hly_report      1  0 s ago  Value...",
         " 1  failed  default  ...hly_report      1  0 s ago  Value...",
     ]
+
+
+def test_what_is_piped_is_not_cut(file: File, jobs: Jobs) -> None:
+    file.add(name="application.package.of.tasks." + "x" * 100)
+    assert "..." in jobs("list").out
+    assert "application.package.of.tasks." + "x" * 100 in jobs_piped(file)
+
+
+def jobs_piped(file: File) -> str:
+    """Return what ``engine jobs list`` prints into a pipe."""
+    found = subprocess.run(
+        [sys.executable, "-m", "engine", "jobs", "list", str(file.path)], cwd=REPOSITORY, timeout=60, check=True,
+        env={name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    return found.stdout
+
+
+def test_json_may_come_before_the_command(file: File, capsys: pytest.CaptureFixture[str]) -> None:
+    file.add()
+    assert main(["jobs", "--json", "stats", str(file.path)]) == 0
+    assert json.loads(capsys.readouterr().out)["queues"][0]["ready"] == 1
+
+
+def test_stats_show_the_last_period_of_each_schedule(file: File, jobs: Jobs) -> None:
+    assert jobs("stats", "--json").objects[0]["schedules"] == []
+    file.do(lambda book, now: book.tick("nightly", now.wall - 3600, None, now))
+    last_at = file.do(lambda book, now: book.last_tick("nightly"))
+    assert jobs("stats", "--json").objects[0]["schedules"] == [{"name": "nightly", "last_at": last_at}]
+    assert "nightly" in jobs("stats").out
+    assert "60 min ago" in jobs("stats").out
