@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 from ..errors import StoreError
 from . import _guard
@@ -30,9 +32,39 @@ _logger = logging.getLogger("engine.jobs")
 
 
 class CallersConnection(apsw.Connection):
-    """A connection that somebody outside uses; ``on_close`` is called once when it closes."""
+    """A connection that somebody outside uses; ``on_close`` is called once when it closes.
+
+    It knows who used it last: a thread, and the coroutine there. Whoever has a transaction open here, and waits for the
+    store's own writer, waits for ever.
+    """
 
     on_close: Callable[[], None] | None = None
+    _user: tuple[int, object] | None = None
+
+    def __enter__(self) -> Self:
+        self._user = _who_is_here()
+        super().__enter__()
+        return self
+
+    def execute(self, *args: Any, **kwargs: Any) -> apsw.Cursor:
+        """Execute statements, as every ``apsw.Connection`` does."""
+        self._user = _who_is_here()
+        return super().execute(*args, **kwargs)
+
+    def executemany(self, *args: Any, **kwargs: Any) -> apsw.Cursor:
+        """Execute a statement with many sets of values, as every ``apsw.Connection`` does."""
+        self._user = _who_is_here()
+        return super().executemany(*args, **kwargs)
+
+    def cursor(self) -> apsw.Cursor:
+        """Give a cursor; whoever asks for it is taken for its user."""
+        self._user = _who_is_here()
+        return super().cursor()
+
+    def is_written_here(self) -> bool:
+        """Say whether the one who asks has a transaction open on it that keeps all others from writing."""
+        is_ours = self.is_open and self._user == _who_is_here()
+        return is_ours and self.txn_state("main") == apsw.SQLITE_TXN_WRITE
 
     def close(self, force: bool = False) -> None:
         """Close it."""
@@ -51,6 +83,12 @@ class CallersConnection(apsw.Connection):
 
     def __del__(self) -> None:
         self._closed()
+
+
+def _who_is_here() -> tuple[int, object]:
+    """Return what tells the coroutine that runs here, or else the thread, from all others."""
+    is_loop = asyncio._get_running_loop() is not None
+    return threading.get_ident(), asyncio.current_task() if is_loop else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from .._book import Book
 from .._moment import Moment
 from .._records import Rescued
 from .._reply import Reply
+from ..errors import StoreError
 from ._book import SQLiteBook
 from ._connection import CallersConnection, Database
 from ._database_thread import closed
@@ -31,6 +32,7 @@ class Session:
 
     Guarantees
         Shared: ``_readers``, ``_connections``, ``_is_closed``.  Guarded by: ``_lock``, held while a reader is made.
+        Readers of ``_connections`` take none: it is replaced, never changed.
         Callers: any thread; ``stop_soon``: the collector too, so it asks for no lock.
     """
 
@@ -41,7 +43,7 @@ class Session:
         self._database = database
         self._query_seconds = query_seconds
         self._lock = threading.Lock()
-        self._connections: weakref.WeakSet[CallersConnection] = weakref.WeakSet()
+        self._connections: tuple[weakref.ref[CallersConnection], ...] = ()
         self._readers: dict[str, Reader] = {}
         self._is_closed = False
         self.writer = Writer(database, clock, max_waiting=max_waiting, warn_bytes=warn_bytes, on_rescue=on_rescue)
@@ -88,16 +90,29 @@ class Session:
 
         connection.set_wal_hook(committed)
         with self._lock:
-            self._connections.add(connection)
+            self._connections = (*map(weakref.ref, self._open_connections()), weakref.ref(connection))
         return connection
 
     def _open_connections(self) -> list[CallersConnection]:
-        with self._lock:
-            return [connection for connection in self._connections if connection.is_open]
+        found = [reference() for reference in self._connections]
+        return [connection for connection in found if connection is not None and connection.is_open]
 
     def has(self, connection: object) -> bool:
         """Say whether ``connection`` is from here."""
         return isinstance(connection, CallersConnection) and connection in self._open_connections()
+
+    def check_may_wait(self) -> None:
+        """Refuse a write of somebody who keeps the writer from writing until he has gone on himself.
+
+        Raises:
+            StoreError: a transaction is open here, on a connection of ``connect``.
+        """
+        if self._connections and any(each.is_written_here() for each in self._open_connections()):
+            raise StoreError(
+                "expected options(connection=...) inside your own transaction, got a write beside it, which would wait "
+                "for the transaction to end; what has no such option is for after the transaction",
+                path=self._database.path,
+            )
 
     # -- the end
 

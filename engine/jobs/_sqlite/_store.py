@@ -133,8 +133,15 @@ class SQLiteStore:
     # -- operations
 
     def write(self, operation: Callable[[Book, Moment], T], *, keep: bool = False) -> Reply[T]:
-        """Have ``operation`` done and committed, together with what else waits."""
-        return (self._session or self._opened()).writer.write(operation, is_keeper=keep)
+        """Have ``operation`` done and committed, together with what else waits.
+
+        Raises:
+            StoreError: a transaction of whoever calls is open on a connection of ``connect``, and would be waited for.
+        """
+        session = self._session or self._opened()
+        if not keep:
+            session.check_may_wait()
+        return session.writer.write(operation, is_keeper=keep)
 
     def read(self, operation: Callable[[Book, Moment], T]) -> Reply[T]:
         """Have ``operation``, which changes nothing, done on what is committed."""
@@ -146,7 +153,9 @@ class SQLiteStore:
 
     def hold(self, holder: NewHolder, on_lost: Callable[[], None]) -> Reply[int]:
         """Add a holder, and keep its lease until ``let_go``; while anybody holds, rescue from those that are gone."""
-        return self._opened().writer.hold(holder, on_lost)
+        session = self._opened()
+        session.check_may_wait()
+        return session.writer.hold(holder, on_lost)
 
     def let_go(self, holder: int) -> Reply[int]:
         """Forget a holder, and give back what it has."""
