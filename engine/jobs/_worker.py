@@ -21,6 +21,7 @@ from engine import Engine, EngineFull, Lane, TaskState, WorkerStartupError
 
 from .. import _checks
 from ._check import check_or_raise, log_check_of_store
+from ._failure_log import FailureLog
 from ._feeder import Feeder
 from ._holding import Holding
 from ._recorder import Recorder
@@ -72,6 +73,7 @@ class Worker:
         own = "worker" if name is None else _checks.text("name", name, most=100)
         self.name = f"{socket.gethostname()}:{os.getpid()}:{own}"  #: what people see
         self._counts: Counter[str] = Counter()
+        self._failure_log = FailureLog()
         self._state = "new"  #: then "starting", "running", "draining", "stopping", "stopped"
         self._is_over = asyncio.Event()  #: nothing runs, or nobody waits for it any more
         self._is_hurried = False
@@ -285,6 +287,7 @@ class Worker:
     def _on_ended(self, run: Run, ending: Ending, outcome: Outcome) -> None:
         """Have the end of a run recorded."""
         self._rooms.free(run.job.queue, run.lane)
+        self._failure_log.expect(run.job, ending)
         self._recorder.add(ending)
         if ending.end is End.GIVE_BACK and outcome.error is not None and outcome.stop is None:
             self._pause(run, outcome.error)
@@ -305,7 +308,8 @@ class Worker:
             self._feeder.close()
 
     def _on_recorded(self, ending: Ending, what: TaskState | Exception | None) -> None:
-        """Count the end of a run."""
+        """Count the end of a run, and log a failure."""
+        self._failure_log.tell(ending, what)
         if isinstance(what, Exception):
             self._counts["unrecorded"] += 1
         elif what is None:

@@ -93,6 +93,33 @@ async def test_a_failure_is_tried_again_and_each_is_kept_with_its_traceback(benc
     assert (worker.statistics().retried, worker.statistics().failed) == (2, 1)
 
 
+async def test_each_failure_has_its_line_in_the_log_and_success_has_none(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E157: with the attempt, the error, and when it is tried again."""
+    caplog.set_level("INFO", "engine.jobs")
+    fail = of_lane(bench, "loop", "fail", retry=Retry(max_attempts=2, base_delay=0.01))
+    die = of_lane(bench, "process", "die", max_crashes=2, retry=Retry(base_delay=0.0))
+    add = of_lane(bench, "loop", "add")
+    async with small_engine() as engine, bench.jobs.worker(engine):
+        (failing,) = await bench.enqueue(fail, args={"text": "no\nluck " + "x" * 10_000})
+        (dying,) = await bench.enqueue(die)
+        (good,) = await bench.enqueue(add, args={"a": 1, "b": 2})
+        await bench.ended(failing, dying, good)
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "engine.jobs"]
+    (again, last) = [line for line in lines if line[1].startswith(f"job {failing} ({fail.name}) ")]
+    assert again[0] == "INFO"
+    assert "failed in attempt 1, and is tried again at once: ValueError: no luck xxx" in again[1]
+    assert last[0] == "WARNING"
+    assert "failed for good after attempt 2: ValueError: no luck xxx" in last[1]
+    assert len(last[1]) < 1500
+    (crash, last) = [line for line in lines if line[1].startswith(f"job {dying} ({die.name}) ")]
+    assert crash[0] == last[0] == "WARNING"
+    assert "and is tried again at once: WorkerCrashed: process-1 (pid " in crash[1]
+    assert "was ended by SIGKILL" in last[1]
+    assert not [line for line in lines if f"job {good} " in line[1]]
+
+
 @LANES
 async def test_a_result_that_is_not_json_fails_and_is_not_computed_again(bench: Bench, lane: str) -> None:
     """J16: its effects are done."""

@@ -40,7 +40,7 @@ def log_to_stderr(*, verbose: bool) -> None:
 
 
 def log_each_job(jobs: Jobs) -> None:
-    """Have each run of a job logged as it begins and ends."""
+    """Have each run of a job logged as it begins and completes; failures are logged anyway."""
 
     async def begins(job: CurrentJob) -> None:
         _jobs_logger.debug("job %d (%s) begins, attempt %d", job.id, job.name, job.attempt)
@@ -48,9 +48,5 @@ def log_each_job(jobs: Jobs) -> None:
     async def completed(job: CurrentJob, result: object) -> None:
         _jobs_logger.debug("job %d (%s) completed", job.id, job.name)
 
-    async def failed(job: CurrentJob, error: BaseException) -> None:
-        _jobs_logger.debug("job %d (%s) failed: %s: %s", job.id, job.name, type(error).__name__, error)
-
     jobs.before_run(begins)
     jobs.after_run(completed)
-    jobs.on_attempt_failed(failed)

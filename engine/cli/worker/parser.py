@@ -49,7 +49,7 @@ def add_worker(commands: "argparse._SubParsersAction[Parser]", run: Callable[[ar
                         help="that what runs has to end (%(default)g)")  # fmt: skip
     worker.add_argument("--name", metavar="NAME", help="how others see it: host:pid:NAME")
     worker.add_argument("--check", action="store_true", help="only say what is wrong with JOBS, and run nothing")
-    worker.add_argument("--verbose", action="store_true", help="log a line for each job")
+    worker.add_argument("--verbose", action="store_true", help="log each job as it begins and completes, too")
 
 
 def _queues(text: str) -> dict[str, int | None]:

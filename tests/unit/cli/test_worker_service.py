@@ -169,7 +169,7 @@ async def test_each_job_has_its_lines_where_that_is_wanted(
     assert all(line.isprintable() for line in told)
     texts = [line.partition(" engine.jobs: ")[2] for line in told]
     assert {"job 1 (quick) begins, attempt 1", "job 1 (quick) completed"} <= set(texts)
-    assert f"job {job.id} (bad) failed: ValueError: \\x1b[2Jtwo\\nlines" in texts
+    assert f"job {job.id} (bad) failed for good after attempt 1: ValueError: \\x1b[2Jtwo lines" in texts
     assert "a name: \\x1b[31m\\nevil" in texts
 
 
