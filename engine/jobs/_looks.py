@@ -69,7 +69,8 @@ class Looks:
         """
         pid = os.getpid()
         watch = self._watches.get(pid) or self._watches.setdefault(pid, Watch(self.store))
-        return watch.wait(job_id_of(job_id)).convert(self._job).within(timeout)
+        exact = job_id_of(job_id)
+        return watch.wait(exact).convert(self._job).within(timeout, partial(_late, self.store, exact))
 
     def statistics(self) -> Reply[Statistics]:
         """Count jobs by queue and state, and who holds some."""
@@ -117,6 +118,17 @@ def job_id_of(value: Any) -> int:
     if exact is None:
         raise _checks.wrong("job_id", "an integer", value)
     return exact
+
+
+def _late(store: Store, job_id: int, seconds: float) -> Reply[str]:
+    """Give what to tell whoever waited ``seconds`` for the end of a job."""
+    look = store.read(lambda book, now: book.find(Filter(ids=(job_id,), limit=1)))
+    return look.convert(partial(_told_late, job_id, seconds))
+
+
+def _told_late(job_id: int, seconds: float, found: Sequence[JobInfo]) -> str:
+    name, state = next(((f" ({each.name})", each.state.value) for each in found), ("", "none of this id any more"))
+    return f"expected job {job_id}{name} to end within {seconds:g} s, got {state}; it goes on"
 
 
 def states_of(value: Any) -> tuple[TaskState, ...]:

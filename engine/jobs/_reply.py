@@ -12,7 +12,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import _checks
 from .._latch import Latch
@@ -25,7 +25,11 @@ U = TypeVar("U")
 #: Who waits: a coroutine by a future of its loop, or a thread.
 Waiter = asyncio.Future[None] | Latch
 
+#: Tells why an answer is late, of which so many seconds were given.
+Late = Callable[[float], "Reply[str]"]
+
 _PENDING = object()
+_LATE_SECONDS = 0.5  #: that it may take to tell
 _logger = logging.getLogger("engine.jobs")
 
 
@@ -63,9 +67,14 @@ class Reply(Generic[T]):
         """Give a reply that answers ``fn(answer)``; ``fn`` is called by whoever asks, each time, and must be pure."""
         return _Converted(self, fn)
 
-    def within(self, timeout: float | None) -> Reply[T]:
-        """Give a reply that waits for this one for ``timeout`` seconds at most, each time that somebody asks."""
-        return self if timeout is None else _InTime(self, _checks.seconds("timeout", timeout, zero=True))
+    def within(self, timeout: float | None, late: Late | None = None) -> Reply[T]:
+        """Give a reply that waits for this one for ``timeout`` seconds at most, each time that somebody asks.
+
+        ``late`` gives the text of the TimeoutError, be it of this timeout or of that of ``result``.
+        """
+        if timeout is not None:
+            timeout = _checks.seconds("timeout", timeout, zero=True)
+        return self if timeout is None and late is None else _InTime(self, timeout, late)
 
     def done(self) -> bool:
         """Say whether the answer is there."""
@@ -154,6 +163,14 @@ class Reply(Generic[T]):
         if self._error is not None and not self._is_told:
             _logger.error("nobody asked how it went: %s: %s", type(self._error).__name__, self._error)
 
+    if not TYPE_CHECKING:  # a type checker says it by itself
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(
+                f"expected the answer (a Job, say) to be asked for {name!r}, got a Reply that stands for it; await it, "
+                "or call .result() on a thread without a loop", name=name,
+            )  # fmt: skip
+
     def __repr__(self) -> str:
         state = "waiting" if not self.done() else "failed" if self._error is not None else "done"
         return f"<Reply {state}>"
@@ -188,20 +205,28 @@ class _Converted(Reply[U]):
 class _InTime(Reply[T]):
     """The answer of another reply, unless it takes too long."""
 
-    __slots__ = ("_inner", "_timeout")
+    __slots__ = ("_inner", "_late", "_timeout")
 
-    def __init__(self, inner: Reply[T], timeout: float) -> None:
+    def __init__(self, inner: Reply[T], timeout: float | None, late: Late | None) -> None:
         super().__init__()
         self._inner = inner
         self._timeout = timeout
+        self._late = late
 
     def done(self) -> bool:
         return self._inner.done()
 
     def result(self, timeout: float | None = None) -> T:
-        limit = self._timeout if timeout is None else min(_checks.seconds("timeout", timeout, zero=True), self._timeout)
+        own = self._timeout
+        if timeout is not None:
+            timeout = _checks.seconds("timeout", timeout, zero=True)
+        limit = own if timeout is None else timeout if own is None else min(timeout, own)
         try:
             return self._inner.result(limit)
+        except TimeoutError:
+            if limit is None or self._late is None or self._inner.done():  # what was answered is one
+                raise
+            raise TimeoutError(_told_late(self._late, limit)) from None
         finally:
             del self  # as in Reply.result
 
@@ -215,7 +240,8 @@ class _InTime(Reply[T]):
         except TimeoutError as error:
             if self._inner.done():  # what was answered is one
                 raise
-            raise TimeoutError(f"expected an answer within {self._timeout} s, got nothing yet; it goes on") from error
+            assert self._timeout is not None
+            raise TimeoutError(await _late_on_loop(self._late, self._timeout)) from error
         finally:
             del self  # as in Reply.result
 
@@ -224,6 +250,22 @@ class _InTime(Reply[T]):
 
     def _outcome(self) -> T:
         return self._inner._outcome()
+
+
+async def _late_on_loop(late: Late | None, seconds: float) -> str:
+    if late is not None:
+        try:
+            return await late(seconds).within(_LATE_SECONDS)
+        except Exception:  # whoever waited is to hear of his own timeout
+            pass
+    return f"expected an answer within {seconds} s, got nothing yet; it goes on"
+
+
+def _told_late(late: Late, seconds: float) -> str:
+    try:
+        return late(seconds).result(_LATE_SECONDS)
+    except Exception:  # as on a loop
+        return f"expected an answer within {seconds} s, got nothing yet; it goes on"
 
 
 class _Listener(Latch):

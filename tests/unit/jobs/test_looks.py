@@ -1,5 +1,6 @@
 """Looking at jobs, and what can be done with them from outside."""
 
+import asyncio
 import datetime
 import pickle
 import re
@@ -61,6 +62,19 @@ def test_a_failed_job_has_the_history_of_its_runs(jobs: Jobs, send: Any) -> None
     again = fetched(jobs, job)
     assert (again.state, again.attempt, again.requeue().result(PATIENCE)) == (TaskState.PENDING, 0, False)
     assert len(again.failures().result(PATIENCE)) == 2
+
+
+def test_a_wait_that_takes_too_long_names_the_job_and_its_state(jobs: Jobs, send: Any) -> None:
+    """E162: on a thread, whichever way the timeout was said, and on a loop."""
+    job = send.enqueue().result(PATIENCE)
+    message = rf"^expected job {job.id} \(send\) to end within 0.01 s, got pending; it goes on$"
+
+    async def wait() -> None:
+        await job.wait(0.01)
+
+    for ask in (lambda: job.wait(0.01).result(), lambda: jobs.wait(job.id).result(0.01), lambda: asyncio.run(wait())):
+        with pytest.raises(TimeoutError, match=message):
+            ask()
 
 
 def test_cancel_says_what_it_found(jobs: Jobs, send: Any) -> None:

@@ -394,3 +394,38 @@ async def test_waits_that_were_given_up_leave_nothing_behind() -> None:
 
 async def _answer(reply: Reply[Any]) -> Any:
     return await reply
+
+
+# -- what is said -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "shape", [lambda reply: reply, lambda reply: reply.convert(int), lambda reply: reply.within(9)]
+)
+def test_a_reply_that_is_taken_for_its_answer_says_what_to_do(shape: Callable[[Reply[int]], Any]) -> None:
+    """E162: the newcomer's first error."""
+    reply = shape(Reply.of(1))
+    with pytest.raises(AttributeError, match=r"asked for 'id', got a Reply that stands for it; await it, or call .res"):
+        reply.id  # noqa: B018  # the access is what is tested
+    assert not hasattr(reply, "state")
+
+
+def test_a_wait_that_is_over_says_why_also_where_nobody_can_say() -> None:
+    """E162: a text that does not come, or cannot be had, is no reason to wait or to raise another error."""
+
+    def raises(seconds: float) -> Reply[str]:
+        raise OSError("the store is closed")
+
+    waits_for_ever: Reply[int] = Reply()
+    for late, message in (
+        (lambda seconds: Reply.of(f"not in {seconds}"), "^not in 0.01$"),
+        (lambda seconds: Reply.failed(OSError("x")), "expected an answer within 0.01 s, got nothing yet; it goes on"),
+        (lambda seconds: Reply[str](), "expected an answer within 0.01 s"),
+        (raises, "expected an answer within 0.01 s"),
+    ):
+        with pytest.raises(TimeoutError, match=message):
+            waits_for_ever.within(0.01, late).result()
+        with pytest.raises(TimeoutError, match=message):
+            waits_for_ever.within(None, late).result(0.01)
+        with pytest.raises(TimeoutError, match=message):
+            asyncio.run(_wait(waits_for_ever.within(0.01, late)))

@@ -55,13 +55,13 @@ async def test_a_coroutine_waits_for_what_another_thread_ends(jobs: Jobs, send: 
 
 def test_a_wait_that_takes_too_long_goes_and_is_not_kept(jobs: Jobs, send: Any) -> None:
     job = send.enqueue().result(PATIENCE)
-    with pytest.raises(TimeoutError, match=r"within 0\.01 s, got nothing yet; it goes on"):
+    with pytest.raises(TimeoutError, match=r"within 0\.01 s, got pending; it goes on"):
         job.wait(0.01).result()
 
     async def on_a_loop() -> None:
         await job.wait(0.01)
 
-    with pytest.raises(TimeoutError, match=r"within 0\.01 s, got nothing yet; it goes on"):
+    with pytest.raises(TimeoutError, match=r"within 0\.01 s, got pending; it goes on"):
         asyncio.run(on_a_loop())
     for bad in (-1, float("nan"), True):
         with pytest.raises(ValueError, match="expected timeout to be"):
