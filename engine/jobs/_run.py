@@ -13,6 +13,7 @@ from ._current_job import CurrentJob, Snoozed
 from ._job_task import JobTask
 from ._plain_call import PlainCall
 from ._records import Claimed
+from ._told_of_job import told_of_job
 from ._verdict import NO_RETRY, Outcome, Stop, is_a
 
 __all__ = ["Binding", "Run"]
@@ -49,6 +50,7 @@ class Binding:
         cause = error.__cause__ if type(error) is RemoteError else None
         if type(cause) is Snoozed:
             return Outcome(snooze=cause.seconds)
+        error = told_of_job(error, task.id, self.task.name, run.job.id)
         has_begun = task.started_at is not None
         # The function was called; only where that failed is it worth asking whether it takes such arguments at all.
         if is_a(error, TypeError) and not self.task.parameters.fits(run.args):
