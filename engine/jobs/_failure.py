@@ -1,8 +1,12 @@
 """Why a run did not complete, as text that fits a row."""
 
+import os
+import re
 import traceback
 
-from engine import RemoteError
+import engine
+from engine import RemoteError, WorkerCrashed
+from engine.errors import RemoteTraceback
 
 from ._records import Failure
 
@@ -12,6 +16,13 @@ ERROR_MOST = 1000  #: characters
 TRACEBACK_MOST = 16 << 10  #: characters, half from either end
 
 _DEEPEST = 100  #: frames
+
+_HEAD = "Traceback (most recent call last):\n"
+_OURS = re.escape(os.path.dirname(os.path.abspath(engine.__file__))) + r"[/\\](?:_|jobs[/\\]|testing[/\\])"
+#: The frames between an engine's loop, thread or worker process and the function.
+_ABOVE_THE_FUNCTION = re.compile(
+    f'^{re.escape(_HEAD)}(?:  File "{_OURS}[^"\\n]*".*\\n(?:    .*\\n)*)+(?=  File ")', re.MULTILINE
+)
 
 
 def failure_of(
@@ -23,7 +34,10 @@ def failure_of(
 
 
 def describe(error: BaseException) -> tuple[str, str]:
-    """Return type and message on one line, and the traceback with its causes; both bounded, and never raises."""
+    """Return type and message on one line, and the traceback with its causes; both bounded, and never raises.
+
+    The traceback begins in the user's function.
+    """
     try:
         text = str(error)
     except BaseException as broken:  # user code, which may even exit; the run must be recorded all the same
@@ -31,10 +45,27 @@ def describe(error: BaseException) -> tuple[str, str]:
     name = type(error).__name__ if type(error) is not RemoteError else ""  # its message begins with the type
     line = " ".join(f"{name}: {text}".strip(": ").split())
     try:
-        trace = "".join(traceback.format_exception(error, limit=-_DEEPEST))
+        trace = _ABOVE_THE_FUNCTION.sub(lambda _: _HEAD, _formatted(error))
     except BaseException as broken:  # as above: notes, causes, groups
         trace = f"{line}\n(its traceback could not be formatted: {type(broken).__name__})\n"
     return _sound(_cut(line, ERROR_MOST, " ... ")), _sound(_cut(trace, TRACEBACK_MOST, "\n...\n"))
+
+
+def _formatted(error: BaseException) -> str:
+    """Return the traceback with its causes; of what a worker process raised, that process's text."""
+    cause = error.__cause__
+    is_remote = error.__traceback__ is None  # else it was raised here, by a function that used an engine itself
+    if is_remote and type(error) is RemoteError and error.traceback:
+        return _line_ended(error.traceback) + "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
+    if not is_remote or type(cause) is not RemoteTraceback:
+        return "".join(traceback.format_exception(error, limit=-_DEEPEST))
+    if issubclass(type(error), WorkerCrashed):  # its cause is what the worker printed
+        return "".join(traceback.format_exception_only(error)) + _line_ended(cause.traceback)
+    return _line_ended(cause.traceback)
+
+
+def _line_ended(text: str) -> str:
+    return text if text.endswith("\n") else f"{text}\n"
 
 
 def _cut(text: str, most: int, mark: str) -> str:

@@ -81,6 +81,7 @@ async def test_a_snooze_comes_again_and_uses_no_attempt(bench: Bench, lane: str)
 
 @LANES
 async def test_a_failure_is_tried_again_and_each_is_kept_with_its_traceback(bench: Bench, lane: str) -> None:
+    """E159: it begins in the function, in every lane, and says the error once."""
     task = of_lane(bench, lane, "fail", retry=Retry(max_attempts=3, base_delay=0.01))
     async with small_engine() as engine, bench.jobs.worker(engine) as worker:
         (job,) = await bench.enqueue(task, args={"text": "no luck"})
@@ -89,7 +90,12 @@ async def test_a_failure_is_tried_again_and_each_is_kept_with_its_traceback(benc
         failures = await bench.failures(job)
         assert [failure.attempt for failure in failures] == [1, 2, 3]
         assert {(failure.kind, failure.worker) for failure in failures} == {("error", worker.name)}
-        assert all("job_functions.py" in failure.traceback for failure in failures)
+        for failure in failures:
+            head, frame, *_, last = failure.traceback.splitlines()
+            assert head == "Traceback (most recent call last):"
+            assert "job_functions.py" in frame
+            assert last == "ValueError: no luck"
+            assert failure.traceback.count("no luck") == 1
     assert (worker.statistics().retried, worker.statistics().failed) == (2, 1)
 
 
