@@ -19,10 +19,8 @@ _DEEPEST = 100  #: frames
 
 _HEAD = "Traceback (most recent call last):\n"
 _OURS = re.escape(os.path.dirname(os.path.abspath(engine.__file__))) + r"[/\\](?:_|jobs[/\\]|testing[/\\])"
-#: The frames between an engine's loop, thread or worker process and the function.
-_ABOVE_THE_FUNCTION = re.compile(
-    f'^{re.escape(_HEAD)}(?:  File "{_OURS}[^"\\n]*".*\\n(?:    .*\\n)*)+(?=  File ")', re.MULTILINE
-)
+#: Finds the frames between an engine's loop, thread or worker process and the function.
+_ABOVE_THE_FUNCTION = f'(?m)^{re.escape(_HEAD)}(?:  File "{_OURS}[^"\\n]*".*\\n(?:    .*\\n)*)+(?=  File ")'
 
 
 def failure_of(
@@ -45,7 +43,7 @@ def describe(error: BaseException) -> tuple[str, str]:
     name = type(error).__name__ if type(error) is not RemoteError else ""  # its message begins with the type
     line = " ".join(f"{name}: {text}".strip(": ").split())
     try:
-        trace = _ABOVE_THE_FUNCTION.sub(lambda _: _HEAD, _formatted(error))
+        trace = re.sub(_ABOVE_THE_FUNCTION, lambda _: _HEAD, _formatted(error))
     except BaseException as broken:  # as above: notes, causes, groups
         trace = f"{line}\n(its traceback could not be formatted: {type(broken).__name__})\n"
     return _sound(_cut(line, ERROR_MOST, " ... ")), _sound(_cut(trace, TRACEBACK_MOST, "\n...\n"))
