@@ -128,6 +128,13 @@ class Cron:
         return datetime.fromtimestamp(second, self.zone).replace(tzinfo=None, fold=0)
 
 
+#: What crons have words for, and what to say here.
+_SHORT = {
+    "@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *",
+}  # fmt: skip
+
+
 def check_cron(value: Any, zone: ZoneInfo) -> Cron:
     """Return what ``value`` says, if it says something and can be searched quickly.
 
@@ -138,6 +145,8 @@ def check_cron(value: Any, zone: ZoneInfo) -> Cron:
     text = _checks.string(value)
     if text is None or not 0 < len(text) <= _MOST or not text.isascii() or len(text.split()) != 5:
         remedy = "use every=1.0 for periods shorter than a minute" if text and len(text.split()) == 6 else ""
+        if text in _SHORT:
+            remedy = f"say {_SHORT[text]!r}"
         raise _checks.wrong("a cron expression", f"five fields ({_FIELDS}), at most {_MOST} characters", value, remedy)
     text = " ".join(text.split())
     try:

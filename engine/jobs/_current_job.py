@@ -51,6 +51,11 @@ def snooze(seconds: float) -> NoReturn:
 
     Raises:
         Snoozed: always; that is how it ends the run.
+        RuntimeError: no job runs here.
         ValueError: ``seconds`` is no duration.
     """
+    if running.get() is None:
+        raise RuntimeError(
+            "expected snooze() in a job, got a call outside of one; ask current_job(), which is None there, before"
+        )
     raise Snoozed(_checks.seconds("seconds", seconds, zero=True))

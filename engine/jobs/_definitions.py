@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, overload
 
 from engine import Lane, Priority, Retry
@@ -38,7 +39,7 @@ class Settings(TypedDict, total=False):
     priority: int | Priority | str | None
     max_crashes: int | None  #: deaths of what runs it until it is FAILED; 3
     lock: str | None  #: may have arguments in it: ``"user-{user}"``
-    expires: float | None  #: seconds from the enqueue after which it is not started any more
+    expires: float | timedelta | None  #: seconds from the enqueue after which it is not started any more
 
 
 class Definitions:
@@ -89,7 +90,7 @@ class Definitions:
         return jobs.catalog.add(make_job_task(function, settings, jobs))
 
     def periodic(
-        self: Any, cron: str | None = None, /, *, every: float | None = None, tz: str | None = None,
+        self: Any, cron: str | None = None, /, *, every: float | timedelta | None = None, tz: str | None = None,
         catch_up: str = "none", name: str | None = None, args: Mapping[str, Any] | None = None,
         period_as: str | None = None, **options: Unpack[Options],
     ) -> Callable[[Callable[P, R]], JobTask[P, R]]:  # fmt: skip
@@ -97,7 +98,7 @@ class Definitions:
 
         Args:
             cron: five fields, minute hour day-of-month month day-of-week, in the zone ``tz`` (UTC).
-            every: seconds, at least 1, in place of that: at the multiples of it since 1970 in UTC.
+            every: seconds or a timedelta, at least 1, in place of that: at the multiples of it since 1970 in UTC.
             catch_up: what becomes of periods at which nobody was there, nor within a minute: "none" leaves them out,
                 "last" enqueues the latest of them. What was never seen before has missed nothing.
             name: unique; by default that of the task.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import _checks
+from ._duration import duration
 
 __all__ = ["Interval", "check_interval"]
 
@@ -36,7 +37,7 @@ def check_interval(value: Any) -> Interval:
     Raises:
         ValueError: it is no number of seconds from 1 to a year.
     """
-    every = _checks.seconds("every", value)
+    every = duration("every", value)
     if not 1 <= every <= 366 * 86_400:
         raise _checks.wrong("every", "a number of seconds from 1 to a year", value)
     return Interval(every)

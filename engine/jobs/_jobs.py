@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ from ._book import Book
 from ._bulk import enqueue_many
 from ._catalog import Catalog
 from ._definitions import Definitions
+from ._duration import duration
 from ._enqueuing import Enqueuing
 from ._job import Job, fresh_job
 from ._job_call import JobCall
@@ -155,14 +157,16 @@ class Jobs(Definitions, Looks, Working):
         return self.store.write(lambda book, now: book.requeue(exact, now))
 
     def prune(
-        self, *, older_than: float, states: TaskState | str | Iterable[TaskState | str] | None = None
+        self, *, older_than: float | timedelta, states: TaskState | str | Iterable[TaskState | str] | None = None
     ) -> Reply[int]:
-        """Delete jobs that ended more than ``older_than`` seconds ago, a thousand at a time; the reply counts them.
+        """Delete jobs that ended more than ``older_than`` seconds (or a timedelta) ago; the reply counts them.
+
+        They go a thousand at a time.
 
         Raises:
             ValueError: ``states`` has one in which jobs live.
         """
-        seconds = _checks.seconds("older_than", older_than, zero=True)
+        seconds = duration("older_than", older_than, zero=True)
         return run_series(self.store, prune(seconds, states_of(states) or ENDED))
 
     def pause(self, queue: str) -> Reply[None]:

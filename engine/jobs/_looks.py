@@ -12,6 +12,7 @@ from engine import TaskState
 
 from .. import _checks
 from ._job import Job, make_job
+from ._job_task import JobTask
 from ._records import Failure, Filter, JobInfo, Statistics
 from ._reply import Reply
 from ._store import Store
@@ -41,12 +42,16 @@ class Looks:
 
     def list(
         self, *, states: TaskState | str | Iterable[TaskState | str] | None = None,
-        queues: str | Iterable[str] | None = None, names: str | Iterable[str] | None = None, limit: int = 100,
+        queues: str | Iterable[str] | None = None,
+        names: str | JobTask[..., Any] | Iterable[str | JobTask[..., Any]] | None = None, limit: int = 100,
         below: int | None = None,
     ) -> Reply[builtins.list[Job]]:  # fmt: skip
-        """Give jobs, the newest first: at most ``limit``, with ids below ``below`` (the last of the page before)."""
+        """Give jobs, the newest first: at most ``limit``, with ids below ``below`` (the last of the page before).
+
+        ``names`` are those of tasks, or the tasks themselves.
+        """
         wanted = Filter(
-            states=states_of(states), queues=_texts("queues", queues), names=_texts("names", names),
+            states=states_of(states), queues=_texts("queues", queues), names=_texts("names", _names_of(names)),
             limit=_checks.positive_int("limit", limit), below=None if below is None else job_id_of(below),
         )  # fmt: skip
         return self._find(wanted)
@@ -116,7 +121,8 @@ def job_id_of(value: Any) -> int:
     """Return ``value`` if it may be the id of a job."""
     exact = _checks.integer(value)
     if exact is None:
-        raise _checks.wrong("job_id", "an integer", value)
+        remedy = "say job.id, or ask the job itself: it has cancel(), wait(), refresh(), ..."
+        raise _checks.wrong("job_id", "an integer", value, remedy if _checks.is_a(value, (Job, Reply)) else "")
     return exact
 
 
@@ -139,6 +145,15 @@ def states_of(value: Any) -> tuple[TaskState, ...]:
 
 def _texts(what: str, value: Any) -> tuple[str, ...]:
     return tuple(_checks.text(what, each, most=1000) for each in _some(what, value))
+
+
+def _names_of(value: Any) -> Any:
+    """Return the names of tasks where the tasks themselves are given."""
+    if _checks.is_a(value, JobTask):
+        return value.name
+    if _checks.is_a(value, (list, tuple, set, frozenset)):
+        return [_names_of(each) if _checks.is_a(each, JobTask) else each for each in value]
+    return value
 
 
 def _some(what: str, value: Any) -> tuple[Any, ...]:

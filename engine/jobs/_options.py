@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from engine import Priority
 
 from .. import _checks
 from .._options import NOT_SAID, NotSaid, value_of
+from ._duration import duration
+from ._misspelt import meant
 from ._names import check_name
-from ._settings import check_priority
+from ._settings import TaskSettings, check_priority
 
 if TYPE_CHECKING:
     from ._job_call import FollowUp, JobCall
 
-__all__ = ["PLAIN", "EnqueueOptions", "Options", "merge_options"]
+__all__ = ["OPTIONS", "PLAIN", "EnqueueOptions", "Options", "merge_options"]
 
 
 class Options(TypedDict, total=False):
     """The options of one enqueue. None takes back what the task or earlier options said."""
 
-    delay: float | None  #: seconds from the enqueue until it may start, on a clock that nobody sets
+    delay: float | datetime.timedelta | None  #: from the enqueue until it may start, on a clock that nobody sets
     at: datetime.datetime | None  #: from when it may start, with a time zone; one that is past means at once
-    expires: float | datetime.datetime | None  #: after so many seconds, or then, it is cancelled if it never started
+    #: After so many seconds, or then, it is cancelled if it never started.
+    expires: float | datetime.timedelta | datetime.datetime | None
     priority: int | Priority | str | None  #: higher first; -1000 to 1000, or "low", "normal", "high"
     queue: str | None
     lock: str | None  #: of the jobs with one lock only one runs at a time
@@ -62,12 +65,22 @@ def merge_options(base: EnqueueOptions, given: Options) -> EnqueueOptions:
     said = {name: value for name, value in given.items() if name != "then"}
     for name in said:
         if name not in CHECKS:
-            raise TypeError(f"expected options among {', '.join(sorted([*CHECKS, 'then']))}, got {name!r}")
+            raise TypeError(f"expected options among {', '.join(OPTIONS)}, got {name!r}{_remedy_of(name)}")
     checked: dict[str, Any] = {n: None if value is None else CHECKS[n](value) for n, value in said.items()}
     merged = replace(base, **checked)
     if value_of(merged.delay) is not None and value_of(merged.at) is not None:
         raise ValueError("expected delay or at, got both; None takes one back")
     return merged
+
+
+def _remedy_of(name: str) -> str:
+    """Return what to do about an option that there is not, with a semicolon before it."""
+    if name in _OF_TASKS:
+        return f"; say {name}=... on @jobs.task"
+    return meant(name, OPTIONS)
+
+
+_OF_TASKS = frozenset(field.name for field in fields(TaskSettings))
 
 
 def _check_instant(name: str, value: Any) -> float:
@@ -89,11 +102,11 @@ def _check_instant(name: str, value: Any) -> float:
 def _check_expires(value: Any) -> tuple[str, float]:
     if _checks.is_a(value, datetime.datetime):
         return "at", _check_instant("expires", value)
-    return "in", _checks.seconds("expires", value, remedy="use expires=None for never, or a datetime with a time zone")
+    return "in", duration("expires", value, remedy="use expires=None for never, or a datetime with a time zone")
 
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
-    "delay": lambda value: _checks.seconds("delay", value, zero=True),
+    "delay": lambda value: duration("delay", value, zero=True),
     "at": lambda value: _check_instant("at", value),
     "expires": _check_expires,
     "priority": check_priority,
@@ -102,3 +115,5 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "queueing_lock": lambda value: check_name("queueing_lock", value),
     "connection": lambda value: value,
 }
+
+OPTIONS = sorted([*CHECKS, "then"])  #: the names of all

@@ -8,6 +8,8 @@ from inspect import Parameter
 from typing import Any
 
 from .. import _checks
+from ._misspelt import meant
+from ._options import OPTIONS
 
 __all__ = ["Parameters"]
 
@@ -61,13 +63,23 @@ class Parameters:
         """Do the same, where some arguments may be missing."""
         return self._bind(self.signature.bind_partial, name, args, kwargs)
 
+    def _remedy(self, task: str, kwargs: dict[str, Any]) -> str:
+        """Return what to do about arguments that the function does not have, with a semicolon before it."""
+        unknown = [each for each in kwargs if not self.takes(each)]
+        if options := [each for each in unknown if each in OPTIONS]:
+            said = ", ".join(f"{each}=..." for each in options)
+            return f"; {task} has no argument of this name: for the option say .options({said}).enqueue(...)"
+        return "".join(meant(each, self.names - kwargs.keys()) for each in unknown[:1])
+
     def _bind(
         self, bind: Callable[..., inspect.BoundArguments], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> dict[str, Any]:
         try:
             bound = dict(bind(*args, **kwargs).arguments)
         except TypeError as error:
-            raise TypeError(f"expected arguments that {name!r} takes, but {error}") from None
+            raise TypeError(
+                f"expected arguments that {name!r} takes, but {error}{self._remedy(name, kwargs)}"
+            ) from None
         if self._extra is not None:
             bound |= bound.pop(self._extra, {})
         return bound

@@ -12,6 +12,8 @@ from engine import Lane, Priority, Retry
 
 from .. import _checks
 from .._options import decorated_options, value_of
+from ._duration import duration
+from ._misspelt import meant
 from ._names import check_name
 
 __all__ = ["DRAIN_TIMEOUT", "TaskSettings", "check_priority", "checked_settings"]
@@ -43,7 +45,8 @@ def checked_settings(fn: Callable[..., Any], given: dict[str, Any]) -> TaskSetti
     """
     known = {field.name for field in fields(TaskSettings)}
     if unknown := sorted(given.keys() - known):
-        raise TypeError(f"expected settings among {', '.join(sorted(known))}, got {unknown[0]!r}")
+        found = f"got {unknown[0]!r}{meant(unknown[0], known)}"
+        raise TypeError(f"expected settings among {', '.join(sorted(known))}, {found}")
     below = decorated_options(fn)
     said = {name: value_of(getattr(below, name)) for name in ("lane", "timeout", "retry", "priority")}
     said |= {name: _CHECKS[name](value) for name, value in given.items() if value is not None}
@@ -86,5 +89,5 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "priority": check_priority,
     "max_crashes": lambda value: _checks.positive_int("max_crashes", value),
     "lock": lambda value: check_name("lock", value),
-    "expires": lambda value: _checks.seconds("expires", value, remedy="use expires=None for never"),
+    "expires": lambda value: duration("expires", value, remedy="use expires=None for never"),
 }

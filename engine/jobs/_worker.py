@@ -15,7 +15,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine import Engine, EngineFull, Lane, TaskState, WorkerStartupError
 
@@ -64,7 +64,7 @@ class Worker:
         concurrency: int | None = None, name: str | None = None, drain_timeout: float | None = DRAIN_TIMEOUT,
     ) -> None:  # fmt: skip
         self._jobs = jobs
-        self._engine = _checks.instance("engine", engine, Engine, "a running Engine")
+        self._engine = _checked_engine(engine)
         self._queues = None if queues is None else _checked_queues(queues, jobs)
         self._concurrency = None if concurrency is None else _checks.positive_int("concurrency", concurrency)
         if drain_timeout is not None:
@@ -175,6 +175,11 @@ class Worker:
         """Have the ``drain`` or ``stop`` that is under way wait no longer for what runs."""
         self._is_hurried = True
         self._is_over.set()
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("expected a worker in async with, got it in with; use async with jobs.worker(engine): ...")
+
+    def __exit__(self, *exc_info: object) -> None: ...  # only so that ``with`` comes as far as __enter__
 
     async def __aenter__(self) -> Worker:
         return await self.start()
@@ -343,6 +348,13 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"<Worker {self.name!r} {self._state}, runs {self.statistics().running} jobs of {self._jobs.name!r}>"
+
+
+def _checked_engine(engine: Any) -> Engine:
+    if not _checks.is_a(engine, Engine):
+        remedy = "use async with Engine() as engine, jobs.worker(engine): ..."
+        raise _checks.wrong("engine", "a running Engine", engine, remedy)
+    return engine  # type: ignore[no-any-return]  # it was looked at
 
 
 def _checked_queues(queues: Any, jobs: Jobs) -> dict[str, int | None]:

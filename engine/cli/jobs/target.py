@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from types import TracebackType
@@ -12,7 +13,7 @@ from engine.jobs import Jobs
 
 from ..refusals import Failed
 
-__all__ = ["is_module", "jobs_at", "load_jobs", "opened"]
+__all__ = ["is_module", "jobs_at", "load_jobs", "opened", "say_module"]
 
 _NAMES_AN_OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -53,12 +54,18 @@ def jobs_at(path: str) -> Jobs:
     """Return the Jobs of a file, which its first use makes if it is not there.
 
     Raises:
-        Failed: what that needs is not installed.
+        Failed: what that needs is not installed, or there is no such directory.
     """
     try:
-        return Jobs(path)
+        jobs = Jobs(path)
     except ImportError as error:
         raise Failed(str(error)) from error
+    directory = os.path.dirname(os.path.abspath(path))
+    if not os.path.exists(directory):
+        raise Failed(
+            f"expected the directory {directory} to exist, got none; make it: mkdir -p {shlex.quote(directory)}"
+        )
+    return jobs
 
 
 def load_jobs(target: str) -> Jobs:
@@ -70,6 +77,8 @@ def load_jobs(target: str) -> Jobs:
         Failed: there is no such module, it raises, has nothing of that name, or something that is no Jobs.
     """
     module_name, _, attribute = target.partition(":")
+    if os.path.isfile(module_name):  # a name as app.py has the form of a module's
+        raise Failed(f"expected MODULE:JOBS, got {target!r}, the path of a file{say_module(target)}")
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -84,6 +93,13 @@ def load_jobs(target: str) -> Jobs:
     if not isinstance(found, Jobs):
         raise Failed(f"expected {target} to be a Jobs, got {type(found).__name__}")
     return found
+
+
+def say_module(target: str) -> str:
+    """Return, for the path of a module's file, what to type in its place, with a semicolon before it; else nothing."""
+    path, _, name = target.partition(":")
+    meant = f"{os.path.normpath(path).removesuffix('.py').replace(os.sep, '.')}:{name or 'jobs'}"
+    return f"; say {meant}" if path.endswith(".py") and _NAMES_AN_OBJECT.fullmatch(meant) else ""
 
 
 def _import(name: str) -> object:

@@ -9,7 +9,7 @@ import sys
 from engine import EngineError
 from engine.jobs import Jobs
 
-from ..jobs.target import is_module, load_jobs
+from ..jobs.target import is_module, load_jobs, say_module
 from ..refusals import Failed, Refused
 from ..units import count
 from .check import check, print_findings
@@ -29,7 +29,7 @@ def run_worker(arguments: argparse.Namespace) -> int:
     """
     target = arguments.target
     if not is_module(target):
-        raise Refused(f"expected MODULE:JOBS such as app:jobs, got {target!r}")
+        raise Refused(f"expected MODULE:JOBS such as app:jobs, got {target!r}{say_module(target)}")
     jobs = load_jobs(target)
     log_to_stderr(verbose=arguments.verbose)
     if arguments.verbose:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from ..errors import StoreError
 from . import _guard
@@ -45,6 +45,14 @@ class CallersConnection(apsw.Connection):
         self._user = _who_is_here()
         super().__enter__()
         return self
+
+    async def __aenter__(self) -> NoReturn:
+        raise TypeError(
+            "expected a connection of connect() in with, got it in async with; use with: its statements wait on this "
+            "thread, so keep the transaction short"
+        )
+
+    async def __aexit__(self, *exc_info: object) -> None: ...  # only so that it comes as far as __aenter__
 
     def execute(self, *args: Any, **kwargs: Any) -> apsw.Cursor:
         """Execute statements, as every ``apsw.Connection`` does."""

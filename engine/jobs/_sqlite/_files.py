@@ -81,7 +81,8 @@ def _cannot(path: str, error: OSError) -> errors.StoreError:
     directory = os.path.dirname(os.path.abspath(path))
     if isinstance(error, FileNotFoundError):
         return errors.StoreError(
-            f"expected the directory {directory} to exist, got none; make it, or say make_directory=True", path=path
+            f"expected the directory {directory} to exist, got none; make it, or say "
+            "Jobs(SQLiteStore(path, make_directory=True))", path=path,
         )  # fmt: skip
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return errors.StoreFull(f"expected room for {path}, got: {error.strerror}; make room on its disk", path=path)

@@ -176,3 +176,29 @@ def test_check_looks_into_a_file_that_is_there(file: File, capsys: pytest.Captur
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "1 are of tasks that nobody has registered here: '\\x1b[2J' (1)" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("target", "remedy"),
+    [
+        ("adv.py:jobs", "; say adv:jobs\n"),
+        ("./adv.py:jobs", "; say adv:jobs\n"),
+        ("shop/adv.py", "; say shop.adv:jobs\n"),
+        ("../adv.py:jobs", "'../adv.py:jobs'\n"),
+    ],
+)
+def test_the_path_of_a_module_says_what_to_type(
+    capsys: pytest.CaptureFixture[str], here: Path, target: str, remedy: str
+) -> None:
+    """E163: ``engine worker adv.py:jobs``."""
+    (here / "adv.py").write_text(NEW + "jobs = Jobs('x.db')\n")
+    assert main(["worker", target]) in (1, 2)
+    assert capsys.readouterr().err.endswith(remedy)
+
+
+def test_a_file_in_a_directory_that_is_not_there_says_how_to_make_that(
+    capsys: pytest.CaptureFixture[str], here: Path
+) -> None:
+    """E163: a command has no arguments of SQLiteStore."""
+    assert main(["demo", "--jobs", "no where/x.db"]) == 1
+    assert capsys.readouterr().err.endswith(f"got none; make it: mkdir -p '{here}/no where'\n")

@@ -175,7 +175,7 @@ def test_wrong_times_say_what_to_use(checked: Any) -> None:
         ({"at": 5}, r"use delay=\.\.\., for seconds since the epoch datetime\.fromtimestamp"),
         ({"at": datetime.datetime(2040, 1, 1)}, r"use datetime\.now\(timezone\.utc\), or \.astimezone\(\)"),
         ({"at": datetime.date(2040, 1, 1)}, "a datetime with a time zone"),
-        ({"delay": datetime.timedelta(1)}, "a finite number of seconds"),
+        ({"delay": datetime.timedelta(-1)}, "a finite number of seconds"),
         ({"delay": 1, "at": AWARE}, "expected delay or at, got both"),
     ):
         with pytest.raises(ValueError, match=remedy):

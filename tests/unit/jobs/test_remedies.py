@@ -1,0 +1,111 @@
+"""What is said to somebody who holds it wrong: what to do instead."""
+
+import asyncio
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import BlockingEngine, Engine, Retry
+from engine.jobs import Jobs, MemoryStore, SQLiteStore, StoreError, snooze
+from tests.unit.jobs.by_hand import PATIENCE
+
+MINUTE = datetime.timedelta(minutes=1)
+
+
+class Desk:
+    """A Jobs in memory with two tasks and one job."""
+
+    def __init__(self) -> None:
+        self.jobs: Any = Jobs(MemoryStore())  #: as one without a type checker uses it
+        self.send: Any = self.jobs.task(name="send")(_send)
+        self.other: Any = self.jobs.task(name="other")(_other)
+        self.job = self.send.enqueue(to="x").result(PATIENCE)
+
+
+def _send(to: str, copies: int = 1) -> None: ...
+
+
+def _other() -> None: ...
+
+
+async def _worker_in_with(desk: Desk) -> None:
+    async with Engine(threads=1, processes=1) as engine:
+        with desk.jobs.worker(engine):
+            pass
+
+
+SAID: list[tuple[Callable[[Desk], Any], type[Exception], str]] = [
+    (lambda it: it.send.enqueue("x", delay=5), TypeError, r"for the option say .options\(delay=...\).enqueue\(...\)"),
+    (lambda it: it.send.call("x", queue="q", lock="l"), TypeError, r"say .options\(queue=..., lock=...\)"),
+    (lambda it: it.send.enqueue(too="x"), TypeError, "did you mean 'to'"),
+    (lambda it: it.send.partial(copy=2), TypeError, "did you mean 'copies'"),
+    (lambda it: it.send.enqueue("x", zzz=2), TypeError, "unexpected keyword argument 'zzz'$"),
+    (lambda it: it.send.options(timeout=5), TypeError, r"say timeout=... on @jobs.task"),
+    (lambda it: it.send.options(retry=Retry()), TypeError, r"say retry=... on @jobs.task"),
+    (lambda it: it.send.options(lane="io"), TypeError, r"say lane=... on @jobs.task"),
+    (lambda it: it.send.options(daley=5), TypeError, "did you mean 'delay'"),
+    (lambda it: it.jobs.task(priorty=5)(_other), TypeError, "got 'priorty'; did you mean 'priority'"),
+    (lambda it: it.jobs.periodic("@daily"), ValueError, r"five fields .*; say '0 0 \* \* \*'"),
+    (lambda it: it.jobs.periodic("@reboot"), ValueError, "five fields"),
+    (lambda it: it.jobs.cancel(it.job), ValueError, "expected job_id to be an integer, .*; say job.id"),
+    (lambda it: it.jobs.get(it.send.enqueue("x")), ValueError, "expected job_id to be an integer, .*; say job.id"),
+    (lambda it: it.jobs.worker(BlockingEngine), ValueError, r"use async with Engine\(\) as engine"),
+    (lambda it: asyncio.run(_worker_in_with(it)), TypeError, "use async with jobs.worker"),
+    (lambda it: snooze(5), RuntimeError, r"expected snooze\(\) in a job, got a call outside of one"),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), SAID, ids=range(len(SAID)))
+def test_what_is_held_wrong_says_what_to_do(call: Callable[[Desk], Any], kind: type[Exception], message: str) -> None:
+    """E163: the remedy is part of the message."""
+    desk = Desk()
+    with pytest.raises(kind, match=message):
+        call(desk)
+
+
+def test_durations_may_be_timedeltas() -> None:
+    """E163: wherever seconds from now, or between, are said."""
+    desk = Desk()
+    job = desk.send.options(delay=MINUTE, expires=2 * MINUTE).enqueue(to="x").result(PATIENCE)
+    assert job.expires_at - job.due_at == MINUTE
+    assert job.due_at - job.created_at == MINUTE
+    assert desk.jobs.task(name="brief", expires=MINUTE)(_other).expires == 60.0
+    desk.jobs.periodic(every=MINUTE)(desk.other)
+    assert str(desk.jobs.schedules["other"]) == "other: every 60 s"
+    assert desk.jobs.prune(older_than=MINUTE).result(PATIENCE) == 0
+
+
+def test_jobs_are_listed_by_their_tasks() -> None:
+    """E163: or by the names of those."""
+    desk = Desk()
+    desk.other.enqueue().result(PATIENCE)
+    for names in (desk.send, [desk.send], "send", {"send"}):
+        assert [each.id for each in desk.jobs.list(names=names).result(PATIENCE)] == [desk.job.id]
+    assert len(desk.jobs.list(names=[desk.send, "other"]).result(PATIENCE)) == 2
+
+
+def test_a_connection_is_not_for_async_with(tmp_path: Path) -> None:
+    """E163: its statements hold up the loop, and so it does not look as if they did not."""
+
+    async def main(jobs: Any) -> None:
+        connection = jobs.connect()
+        try:
+            async with connection:
+                pass
+        finally:
+            connection.close()
+
+    with Jobs(tmp_path / "jobs.db") as jobs, pytest.raises(TypeError, match="got it in async with; use with"):
+        asyncio.run(main(jobs))
+
+
+def test_a_directory_that_is_not_there_says_what_works(tmp_path: Path) -> None:
+    """E163: what it says can be done as it says it."""
+    path = tmp_path / "none" / "jobs.db"
+    with pytest.raises(StoreError, match=r"make it, or say Jobs\(SQLiteStore\(path, make_directory=True\)\)"):
+        Jobs(path).open()
+    with Jobs(SQLiteStore(path, make_directory=True)):
+        assert path.exists()
