@@ -42,6 +42,17 @@ class Settings(TypedDict, total=False):
     expires: float | timedelta | None  #: seconds from the enqueue after which it is not started any more
 
 
+def _names(function: Callable[..., Any]) -> tuple[str, ...]:
+    code = function.__code__
+    return code.co_varnames[: code.co_argcount]
+
+
+def _is_method(function: Callable[..., Any]) -> bool:
+    """Say whether ``function`` was defined in a class, and is given its object or class."""
+    is_in_class = "." in function.__qualname__.rpartition("<locals>.")[2]
+    return is_in_class and _names(function)[:1] in (("self",), ("cls",))
+
+
 class Definitions:
     """The decorators."""
 
@@ -85,6 +96,12 @@ class Definitions:
     def _register(self: Any, function: Callable[P, R], given: dict[str, Any]) -> JobTask[P, R]:
         if not inspect.isfunction(function):
             raise TypeError(f"expected a function to register, got {_checks.shown(function)}; wrap it in a def")
+        if _is_method(function):
+            first = _names(function)[0]
+            raise TypeError(
+                f"expected a function, got the method {_checks.shown(function)}, whose {first} no job can keep; "
+                "register a function that finds or makes the object"
+            )
         jobs: Jobs = self
         settings = jobs.catalog.routed(checked_settings(function, given))
         return jobs.catalog.add(make_job_task(function, settings, jobs))

@@ -50,7 +50,9 @@ def checked_settings(fn: Callable[..., Any], given: dict[str, Any]) -> TaskSetti
     below = decorated_options(fn)
     said = {name: value_of(getattr(below, name)) for name in ("lane", "timeout", "retry", "priority")}
     said |= {name: _CHECKS[name](value) for name, value in given.items() if value is not None}
-    return TaskSettings(**{"name": _default_name(fn), **{name: v for name, v in said.items() if v is not None}})
+    said.setdefault("name", None)
+    said["name"] = said["name"] or _default_name(fn)
+    return TaskSettings(**{name: v for name, v in said.items() if v is not None})
 
 
 def check_priority(value: Any) -> int:
@@ -66,12 +68,26 @@ def check_priority(value: Any) -> int:
 _NAMED = {each.name.lower(): int(each) for each in Priority}
 
 
+_TYPED = ("<stdin>", "<string>", "<python-input")  #: what code that is in no file has for the name of one
+
+
 def _default_name(fn: Callable[..., Any]) -> str:
-    """Return ``module.qualname``, the same whether its file is run as a script or imported."""
-    module = fn.__module__
+    """Return ``module.qualname``, the same whether its file is run as a script or imported.
+
+    Raises:
+        ValueError: it would name another function tomorrow, or nothing that a worker can import.
+    """
+    module, typed = fn.__module__, getattr(fn.__code__, "co_filename", "")
+    if fn.__name__ == "<lambda>":
+        raise ValueError(f"expected a function with a name, got {_checks.shown(fn)}; use def, or say name=...")
     if module == "__main__":
         main = sys.modules["__main__"]
         spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        if spec is None and (not file or file == typed) and typed.startswith(_TYPED):
+            raise ValueError(
+                f"expected name=... for what is typed in or given to -c, got {_checks.shown(fn)} without one: no "
+                "worker can import it by the name of its module; say name=..., or put it into a file"
+            )
         module = spec.name if spec is not None else Path(file).stem if file else module
     return check_name("the name of a task", f"{module}.{fn.__qualname__}", remedy="say name=...")
 

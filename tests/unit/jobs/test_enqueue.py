@@ -380,7 +380,6 @@ def test_names_of_tasks_are_the_same_as_a_script_and_imported(monkeypatch: pytes
     for file, spec, expected in (
         ("/x/app.py", None, "app.send"),
         ("/x/app.py", types.SimpleNamespace(name="shop.app"), "shop.app.send"),
-        (None, None, "__main__.send"),
     ):
         main = types.ModuleType("__main__")
         main.__spec__ = spec  # type: ignore[assignment]

@@ -2,6 +2,8 @@
 
 import asyncio
 import datetime
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 from engine import BlockingEngine, Engine, Retry
 from engine.jobs import Jobs, MemoryStore, SQLiteStore, StoreError, snooze
+from tests.support import REPOSITORY
 from tests.unit.jobs.by_hand import PATIENCE
 
 MINUTE = datetime.timedelta(minutes=1)
@@ -64,6 +67,46 @@ def test_what_is_held_wrong_says_what_to_do(call: Callable[[Desk], Any], kind: t
     desk = Desk()
     with pytest.raises(kind, match=message):
         call(desk)
+
+
+class Mail:
+    """What a newcomer decorates."""
+
+    def method(self, to: str) -> None: ...
+
+    def for_class(cls, to: str) -> None: ...  # as under @classmethod
+
+    @staticmethod
+    def static(to: str) -> None: ...
+
+
+def test_what_nobody_can_name_again_is_no_task() -> None:
+    """E164: a lambda without a name, and what needs an object that no row can keep."""
+    jobs: Any = Jobs(MemoryStore())
+    with pytest.raises(ValueError, match=r"expected a function with a name, got .*lambda.*; use def, or say name="):
+        jobs.task(lambda: None)
+    for method, first in ((Mail.method, "self"), (Mail.for_class, "cls")):
+        for register in (jobs.task, jobs.task(name="x")):
+            with pytest.raises(TypeError, match=f"got the method .*, whose {first} no job can keep"):
+                register(method)
+    assert not jobs.tasks
+    assert jobs.task(Mail.static).name == f"{__name__}.Mail.static"
+    assert jobs.task(name="short")(lambda: None).name == "short"
+    assert jobs.task(name="self")(lambda self: None).name == "self"  # a function all the same
+
+
+@pytest.mark.parametrize("how", ["-c", "-"])
+def test_what_is_typed_in_needs_a_name(how: str) -> None:
+    """E164: no worker could import it as a module called __main__."""
+    code = (
+        "from engine.jobs import Jobs, MemoryStore\njobs = Jobs(MemoryStore())\n"
+        "def f(): ...\nprint(jobs.task(name='f')(f).name)\n"
+        "try: jobs.task(f)\nexcept ValueError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", code] if how == "-c" else [sys.executable, "-"]
+    typed = None if how == "-c" else code
+    run = subprocess.run(command, input=typed, capture_output=True, text=True, timeout=60, check=True, cwd=REPOSITORY)
+    assert run.stdout.startswith("f\nexpected name=... for what is typed in or given to -c, got <function f at")
 
 
 def test_durations_may_be_timedeltas() -> None:
