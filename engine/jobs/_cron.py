@@ -180,10 +180,10 @@ def check_zone(value: Any) -> ZoneInfo:
 def _parser() -> Any:
     try:
         import cronsim
-    except ImportError as error:
+    except ImportError:
         raise ImportError(
             "expected the package cronsim to be installed for cron expressions; pip install 'hybrid-engine[jobs]'"
-        ) from error
+        ) from None
     return cronsim
 
 

@@ -6,11 +6,11 @@ and the one in CPython 3.11 to 3.13 is often older than 3.51.3, the first withou
 
 try:
     import apsw
-except ImportError as error:  # pragma: no cover  # the extra is there in every environment that runs these tests
+except ImportError:  # pragma: no cover  # the extra is there in every environment that runs these tests
     raise ImportError(
         "expected apsw to be installed, got no such module; jobs in a file need an extra: "
         "pip install 'hybrid-engine[jobs]'"
-    ) from error
+    ) from None
 
 __all__ = ["apsw", "is_wal_safe", "version"]
 

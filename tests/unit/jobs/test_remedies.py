@@ -152,3 +152,17 @@ def test_a_directory_that_is_not_there_says_what_works(tmp_path: Path) -> None:
         Jobs(path).open()
     with Jobs(SQLiteStore(path, make_directory=True)):
         assert path.exists()
+
+
+@pytest.mark.parametrize(("missing", "use"), [("apsw", "Jobs('x.db')"), ("cronsim", "jobs.periodic('0 * * * *')")])
+def test_an_extra_that_is_missing_is_all_that_is_told(missing: str, use: str) -> None:
+    """E163: one traceback, of which the last line says what to install."""
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        f"from engine.jobs import Jobs, MemoryStore\njobs = Jobs(MemoryStore())\n{use}\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, cwd=REPOSITORY
+    )
+    assert run.stderr.count("Traceback") == 1
+    assert run.stderr.splitlines()[-1].endswith("pip install 'hybrid-engine[jobs]'")
