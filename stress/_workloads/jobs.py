@@ -1,18 +1,30 @@
-"""Durable jobs: into the queue, through it, and out of it, at the same durability."""
+"""Durable jobs: into the queue and through it at the durability of the peer, and what a worker does about news."""
 
+import asyncio
+import contextlib
 import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import cast
 
+import apsw
+
+from engine import Engine, TaskState
+from engine.jobs import Jobs, Reply
+from engine.jobs._records import Claim, Claims, NewHolder
+from stress._jobs_lone import LEASE, jobs_in
 from stress._peers.contract import Peer
 from stress._peers.queues import QueuePeer
-from stress._workloads.figure import Figure, Goal, Measure, Size
+from stress._workloads.figure import Figure, Goal, Measure, Size, percentile
 
 __all__ = ["FIGURES"]
 
 CALLERS = 100
+TRIALS = 30  #: of one idle worker
+CLAIMS = 2000
 
 
 Act = Callable[[QueuePeer, int], Awaitable[None]]
@@ -52,6 +64,110 @@ async def work(queue: QueuePeer, jobs: int) -> None:
     await queue.work(jobs)
 
 
+# -- what a worker does about news
+
+_MARK_DONE = "UPDATE jobs SET state = 'completed', gate = NULL, token = 1, attempt = 1, completed_at = created_at"
+
+
+async def claim_p99_ratio(peer: Peer, size: Size) -> float:
+    """The 99th percentile of a claim beside many finished jobs, in times of that in a file without any; in turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        alone, beside = (os.path.join(folder, name) for name in ("alone.db", "beside.db"))
+        await _finish_jobs(beside, size.many)
+        async with jobs_in(alone) as first, jobs_in(beside) as second:
+            claims = [await _claimer(first), await _claimer(second)]
+            times: list[list[float]] = [[], []]
+            for _ in range(CLAIMS):
+                for claim, seconds in zip(claims, times, strict=True):
+                    begun = time.perf_counter()
+                    await claim()
+                    seconds.append(time.perf_counter() - begun)
+            return percentile(times[1], 99) / percentile(times[0], 99)
+
+
+async def _finish_jobs(path: str, count: int) -> None:
+    async with jobs_in(path) as jobs:
+        await jobs.enqueue_many(jobs.tasks["now"], [{}] * count)
+    connection = apsw.Connection(path)
+    connection.execute(_MARK_DONE)
+    connection.close()
+
+
+async def _claimer(jobs: Jobs) -> Callable[[], Awaitable[Claims]]:
+    """Return what claims one job, of many that wait."""
+    await jobs.enqueue_many(jobs.tasks["now"], [{}] * CLAIMS)
+    new = NewHolder(name="measure", pid=os.getpid(), pid_started=0.0, namespace="", lease=3600.0)
+    holder = await jobs.store.write(lambda book, now: book.hold(new, now))
+    claim = Claim(holder=holder, queues={"default": 1}, limit=1)
+    return lambda: _asked(jobs.store.write(lambda book, now: book.claim(claim, now)))
+
+
+async def _asked(reply: Reply[Claims]) -> Claims:
+    claims = await reply
+    assert len(claims.jobs) == 1
+    return claims
+
+
+async def idle_here(peer: Peer, size: Size) -> float:
+    """Milliseconds from enqueue to the start of a job, the worst of some, for an idle worker in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with jobs_in(os.path.join(folder, "jobs.db")) as jobs, Engine(processes=1) as engine, jobs.worker(engine):
+            return await _worst_start(jobs)
+
+
+async def idle_elsewhere(peer: Peer, size: Size) -> float:
+    """As ``idle_here``, for an idle worker in another process."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "jobs.db")
+        async with jobs_in(path) as jobs:
+            with lone_worker(path):
+                return await _worst_start(jobs)
+
+
+async def _worst_start(jobs: Jobs) -> float:
+    now = jobs.tasks["now"]
+    await (await now.enqueue()).wait(60)  # it works
+    times = []
+    for _ in range(TRIALS):
+        await asyncio.sleep(0.05)
+        begun = time.monotonic()
+        job = await (await now.enqueue()).wait(60)
+        times.append((float(job.result()) - begun) * 1e3)
+    return max(times)
+
+
+async def recovery(peer: Peer, size: Size) -> float:
+    """Seconds from the death of a whole engine to the next run of the job that it ran, in another process."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "jobs.db")
+        async with jobs_in(path) as jobs:
+            with lone_worker(path) as first:
+                job = await jobs.tasks["hold"].enqueue()
+                while (await job.refresh()).state is not TaskState.RUNNING:
+                    await asyncio.sleep(0.01)
+                with lone_worker(path):
+                    await _until_two_work(jobs)
+                    first.kill()
+                    killed = time.monotonic()
+                    return float((await job.wait(60)).result() - killed)
+
+
+async def _until_two_work(jobs: Jobs) -> None:
+    while len((await jobs.statistics()).holders) < 2:
+        await asyncio.sleep(0.01)
+
+
+@contextlib.contextmanager
+def lone_worker(path: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Have another process work on the file ``path``."""
+    process = subprocess.Popen([sys.executable, "-m", "stress._jobs_lone", path], stdin=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 FIGURES = (
     Figure(
         "jobs-enqueue",
@@ -81,5 +197,37 @@ FIGURES = (
         (Goal(5, ("huey",)),),
         ours="engine-jobs",
         is_rate=True,
+    ),
+    Figure(
+        "jobs-claim-history",
+        "A claim beside {many} finished jobs, 99th percentile, against one beside none",
+        "x",
+        claim_p99_ratio,
+        goals=(Goal(most=1.5),),
+        ours="engine-jobs",
+    ),
+    Figure(
+        "jobs-idle",
+        "An idle worker starts a job, the worst of 30",
+        "ms",
+        idle_here,
+        goals=(Goal(most=20),),
+        ours="engine-jobs",
+    ),
+    Figure(
+        "jobs-idle-elsewhere",
+        "An idle worker in another process starts a job, the worst of 30",
+        "ms",
+        idle_elsewhere,
+        goals=(Goal(most=200),),
+        ours="engine-jobs",
+    ),
+    Figure(
+        "jobs-recovery",
+        "The job of a killed engine runs again; lease 5 s",
+        "s",
+        recovery,
+        goals=(Goal(most=LEASE + 1),),
+        ours="engine-jobs",
     ),
 )
