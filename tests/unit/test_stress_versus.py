@@ -97,16 +97,16 @@ def test_the_page_says_why_a_competitor_has_no_value() -> None:
 
 def test_the_page_in_docs_is_of_the_scripts_making() -> None:
     told: list[str] = []
-    for page in ("PERFORMANCE.md", "PERFORMANCE-JOBS.md"):
-        text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
+    for name in ("PERFORMANCE.md", "PERFORMANCE-JOBS.md"):
+        text = (REPOSITORY / "docs" / name).read_text(encoding="utf-8")
         lines = text.splitlines()
         command = lines[2].removeprefix("<!-- made by ").removesuffix("; do not edit -->")
         assert command.startswith("python -m stress versus ")
-        assert f"--write docs/{page}" in command
+        assert f"--write docs/{name}" in command
         assert f"$ {command}" in lines
-        names = [line.removeprefix("### ") for line in lines if line.startswith("### ")]
-        for name in names:
-            assert text.count(f"| [{name}](#{name}) |") == len(figures()[name].goals)
-        told += names
+        found = [line.removeprefix("### ") for line in lines if line.startswith("### ")]
+        for figure in found:
+            assert text.count(f"| [{figure}](#{figure}) |") == len(figures()[figure].goals)
+        told += found
     assert sorted(told) == sorted(figures())
     assert (REPOSITORY / "docs" / "performance.png").read_bytes().startswith(b"\x89PNG")
