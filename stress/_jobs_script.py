@@ -7,7 +7,7 @@ from typing import Any
 
 from engine import TaskState
 from engine.jobs._book import Book
-from engine.jobs._memory_book import MemoryBook
+from engine.jobs._memory.book import MemoryBook
 from engine.jobs._moment import Moment
 from engine.jobs._records import Claim, Claimed, Claims, End, Ending, Failure, Filter, NewHolder, NewJob
 

@@ -24,7 +24,7 @@ PEERS_IN_WORDS = {
     "mpire": "`mpire.WorkerPool`, workers forked and kept",
     "anyio": "`anyio.to_process.run_sync`",
     "anyio-thread": "`anyio.to_thread.run_sync`",
-    "engine-jobs": "`engine.jobs` on SQLite, `synchronous=\"full\"`, coroutines",
+    "engine-jobs": '`engine.jobs` on SQLite, `synchronous="full"`, coroutines',
     "huey": "`huey.SqliteHuey(fsync=True)`, one worker thread",
     "dask": "`distributed.LocalCluster`, one thread in each worker",
 }

@@ -21,7 +21,7 @@ from typing import Any
 import apsw
 
 from engine.jobs import SQLiteStore
-from engine.jobs._memory_book import MemoryBook
+from engine.jobs._memory.book import MemoryBook
 from stress._belongings import Belongings
 from stress._campaign import arguments, campaign, conclude
 from stress._jobs_script import Step, make_script, state_of

@@ -28,7 +28,7 @@ from typing import Any
 from engine.jobs._book import Book
 from engine.jobs._moment import Moment
 from engine.jobs._records import Claim, Claimed, End, Ending, Filter, NewHolder, NewJob
-from engine.jobs._sqlite._store import SQLiteStore
+from engine.jobs._sqlite.store import SQLiteStore
 from engine.jobs.errors import CorruptStore, StoreError
 from stress._belongings import Belongings
 from stress._campaign import arguments, campaign, conclude

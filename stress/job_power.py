@@ -23,8 +23,8 @@ from typing import Any
 import apsw
 
 from engine.jobs._records import Filter, NewJob
-from engine.jobs._sqlite import _checkpoints
-from engine.jobs._sqlite._store import SQLiteStore
+from engine.jobs._sqlite import checkpoints as _checkpoints
+from engine.jobs._sqlite.store import SQLiteStore
 from stress._belongings import Belongings
 from stress._campaign import arguments, campaign, conclude
 

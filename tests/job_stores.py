@@ -8,8 +8,8 @@ from typing import Any
 from engine.jobs._book import Book
 from engine.jobs._moment import Moment
 from engine.jobs._records import Claim, Claimed, Filter, NewHolder, NewJob
-from engine.jobs._sqlite import _boot
-from engine.jobs._sqlite._store import SQLiteStore
+from engine.jobs._sqlite import boot as _boot
+from engine.jobs._sqlite.store import SQLiteStore
 
 __all__ = ["JOB", "PATIENCE", "claim_all", "enqueue", "holder", "ids_in", "opened"]
 

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._book import Book as Book
+    from ._calls.job_call import JobCall as JobCall
     from ._check import Finding as Finding
     from ._current_job import CurrentJob as CurrentJob
     from ._current_job import Snoozed as Snoozed
     from ._current_job import current_job as current_job
     from ._current_job import snooze as snooze
     from ._job import Job as Job
-    from ._job_call import JobCall as JobCall
-    from ._job_task import JobTask as JobTask
     from ._jobs import Jobs as Jobs
-    from ._memory_store import MemoryStore as MemoryStore
+    from ._memory.store import MemoryStore as MemoryStore
     from ._moment import Moment as Moment
     from ._records import Cancelled as Cancelled
     from ._records import Failure as Failure
@@ -27,11 +26,12 @@ if TYPE_CHECKING:
     from ._records import QueueStatistics as QueueStatistics
     from ._records import Statistics as Statistics
     from ._reply import Reply as Reply
-    from ._schedule import Schedule as Schedule
-    from ._sqlite._store import SQLiteStore as SQLiteStore
+    from ._schedules.schedule import Schedule as Schedule
+    from ._sqlite.store import SQLiteStore as SQLiteStore
     from ._store import Store as Store
-    from ._worker import Worker as Worker
-    from ._worker_statistics import WorkerStatistics as WorkerStatistics
+    from ._tasks.job_task import JobTask as JobTask
+    from ._worker.worker import Worker as Worker
+    from ._worker.worker_statistics import WorkerStatistics as WorkerStatistics
     from .errors import AlreadyEnqueued as AlreadyEnqueued
     from .errors import ConfigurationError as ConfigurationError
     from .errors import CorruptStore as CorruptStore
@@ -60,23 +60,23 @@ _HOMES = {
     "Gate": "_records",
     "HolderInfo": "_records",
     "Job": "_job",
-    "JobCall": "_job_call",
+    "JobCall": "_calls.job_call",
     "JobCancelled": "errors",
     "JobFailed": "errors",
     "JobInfo": "_records",
     "JobNotFound": "errors",
     "JobRefused": "errors",
-    "JobTask": "_job_task",
+    "JobTask": "_tasks.job_task",
     "Jobs": "_jobs",
     "JobsError": "errors",
-    "MemoryStore": "_memory_store",
+    "MemoryStore": "_memory.store",
     "Moment": "_moment",
     "PayloadRefused": "errors",
     "QueueStatistics": "_records",
     "Reply": "_reply",
-    "Schedule": "_schedule",
+    "Schedule": "_schedules.schedule",
     "ResultNotSerializable": "errors",
-    "SQLiteStore": "_sqlite._store",
+    "SQLiteStore": "_sqlite.store",
     "Snoozed": "_current_job",
     "Statistics": "_records",
     "Store": "_store",
@@ -84,8 +84,8 @@ _HOMES = {
     "StoreError": "errors",
     "StoreFull": "errors",
     "UnknownTask": "errors",
-    "Worker": "_worker",
-    "WorkerStatistics": "_worker_statistics",
+    "Worker": "_worker.worker",
+    "WorkerStatistics": "_worker.worker_statistics",
     "current_job": "_current_job",
     "snooze": "_current_job",
 }

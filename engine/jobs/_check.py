@@ -18,8 +18,8 @@ from ._records import Filter
 from .errors import ConfigurationError, StoreClosed, StoreError
 
 if TYPE_CHECKING:
-    from ._job_task import JobTask
     from ._jobs import Jobs
+    from ._tasks.job_task import JobTask
 
 __all__ = ["Finding", "check", "check_or_raise", "check_store", "log_check_of_store"]
 

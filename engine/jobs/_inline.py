@@ -21,15 +21,15 @@ from engine.testing import InlineEngine, VirtualClock
 
 from .. import _checks
 from ._book import Book
-from ._holding import Holding
 from ._moment import Moment
-from ._recorder import Recorder
 from ._records import Claim, Claimed, Claims, Ending
-from ._run import Run
-from ._runner import Runner
-from ._ticker import Ticker
-from ._verdict import Outcome
-from ._watcher import fresh_progress
+from ._schedules.ticker import Ticker
+from ._worker.holding import Holding
+from ._worker.recorder import Recorder
+from ._worker.run import Run
+from ._worker.runner import Runner
+from ._worker.verdict import Outcome
+from ._worker.watcher import fresh_progress
 
 if TYPE_CHECKING:
     from ._jobs import Jobs

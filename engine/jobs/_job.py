@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import Progress, TaskState
 
-from ._codec import decode_args, decode_value
+from ._json.codec import decode_args, decode_value
 from ._moment import Moment
 from ._records import Cancelled, Failure, Gate, JobInfo, NewJob
 from .errors import JobCancelled, JobFailed, JobsError, PayloadRefused

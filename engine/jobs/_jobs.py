@@ -15,22 +15,22 @@ from engine import TaskState
 from .. import _checks
 from .._lineage import check_no_import
 from ._book import Book
-from ._bulk import enqueue_many
-from ._catalog import Catalog
-from ._definitions import Definitions
+from ._calls.bulk import enqueue_many
+from ._calls.enqueuing import Enqueuing
+from ._calls.job_call import JobCall
+from ._calls.rows import row_of
+from ._calls.series import run_series
 from ._duration import duration
-from ._enqueuing import Enqueuing
 from ._job import Job, fresh_job
-from ._job_call import JobCall
 from ._looks import Looks, job_id_of, states_of
 from ._moment import Moment
-from ._names import check_name
 from ._pruning import ENDED, prune
 from ._records import Cancelled, NewJob
 from ._reply import Reply
-from ._rows import row_of
-from ._series import run_series
 from ._store import Store
+from ._tasks.catalog import Catalog
+from ._tasks.definitions import Definitions
+from ._tasks.names import check_name
 from ._watch import Watch
 from ._working import Working
 from .errors import JobRefused, StoreError
@@ -207,6 +207,6 @@ def _store_of(store: Any, synchronous: str | None) -> Store:
             "expected the path of a file, got the address of a PostgreSQL server: that store will be in the extra "
             "`distributed`, and is not made yet; use Jobs('jobs.db')"
         )
-    from ._sqlite._store import SQLiteStore  # here, for it needs apsw
+    from ._sqlite.store import SQLiteStore  # here, for it needs apsw
 
     return SQLiteStore(path, synchronous or "full")

@@ -12,10 +12,10 @@ from engine import TaskState
 
 from .. import _checks
 from ._job import Job, make_job
-from ._job_task import JobTask
 from ._records import Failure, Filter, JobInfo, Statistics
 from ._reply import Reply
 from ._store import Store
+from ._tasks.job_task import JobTask
 from ._watch import Watch, not_found
 
 if TYPE_CHECKING:

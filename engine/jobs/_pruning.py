@@ -8,8 +8,8 @@ from engine import TaskState
 
 from .. import _checks
 from ._book import Book
+from ._calls.series import Operation
 from ._moment import Moment
-from ._series import Operation
 
 __all__ = ["BATCH", "ENDED", "prune"]
 

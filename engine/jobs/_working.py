@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._settings import DRAIN_TIMEOUT
+from ._tasks.settings import DRAIN_TIMEOUT
 
 if TYPE_CHECKING:
     from engine import Engine
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ._check import Finding
     from ._jobs import Jobs
     from ._reply import Reply
-    from ._worker import Worker
+    from ._worker.worker import Worker
 
 __all__ = ["Working"]
 
@@ -40,7 +40,7 @@ class Working:
         Raises:
             ValueError: a value is out of range.
         """
-        from ._worker import Worker
+        from ._worker.worker import Worker
 
         return Worker(
             self,  # type: ignore[arg-type]  # it is part of Jobs

@@ -14,7 +14,7 @@ import apsw
 
 from engine import TaskState
 from engine.jobs._book import Book
-from engine.jobs._memory_book import MemoryBook
+from engine.jobs._memory.book import MemoryBook
 from engine.jobs._moment import Moment
 from engine.jobs._records import (
     Cancelled,
@@ -33,8 +33,8 @@ from engine.jobs._records import (
     QueueStatistics,
     Rescued,
 )
-from engine.jobs._sqlite._book import SQLiteBook
-from engine.jobs._sqlite._schema import migrate
+from engine.jobs._sqlite.book import SQLiteBook
+from engine.jobs._sqlite.schema import migrate
 
 __all__ = ["HOUR", "KITS", "START", "YEAR", "Desk", "Kit", "Transaction", "failure_of", "new_job"]
 

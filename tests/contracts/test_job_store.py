@@ -12,7 +12,7 @@ import pytest
 
 from engine import TaskState
 from engine.jobs._book import Book
-from engine.jobs._memory_store import MemoryStore
+from engine.jobs._memory.store import MemoryStore
 from engine.jobs._moment import Moment
 from engine.jobs._records import (
     Claim,
@@ -27,8 +27,8 @@ from engine.jobs._records import (
     NewJob,
     Rescued,
 )
-from engine.jobs._sqlite import _boot
-from engine.jobs._sqlite._store import SQLiteStore
+from engine.jobs._sqlite import boot as _boot
+from engine.jobs._sqlite.store import SQLiteStore
 from engine.jobs._store import Store
 from engine.jobs.errors import AlreadyEnqueued, StoreClosed
 from tests.contracts.job_books import START

@@ -19,7 +19,7 @@ from typing import Any
 from engine import Engine, Retry
 from engine.jobs._current_job import current_job
 from engine.jobs._jobs import Jobs
-from engine.jobs._sqlite._store import SQLiteStore
+from engine.jobs._sqlite.store import SQLiteStore
 from tests.support import REPOSITORY
 
 __all__ = ["Child", "children_of", "make_jobs"]

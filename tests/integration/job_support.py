@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 from engine import TaskState
-from engine.jobs._job_task import JobTask
 from engine.jobs._jobs import Jobs
 from engine.jobs._moves import TERMINAL
 from engine.jobs._records import Cancelled, Failure, Filter, JobInfo, NewJob, Rescued
+from engine.jobs._tasks.job_task import JobTask
 from tests.support import eventually_async
 
 __all__ = ["Bench"]

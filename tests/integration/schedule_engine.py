@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 from engine import Engine
-from engine.jobs import Jobs, SQLiteStore, _ticker
+from engine.jobs import Jobs, SQLiteStore
 from engine.jobs._moment import Moment
+from engine.jobs._schedules import ticker as _ticker
 
 __all__ = ["jobs_at"]
 

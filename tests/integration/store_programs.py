@@ -35,7 +35,7 @@ def hold_and_wait(path: Path, lease: str) -> None:
 
 def end_without_closing(path: Path, how: str) -> None:
     """Enqueue, and let the interpreter end with the store open."""
-    from engine.jobs._sqlite._store import SQLiteStore
+    from engine.jobs._sqlite.store import SQLiteStore
 
     store = SQLiteStore(path)
     store.listen(lambda: None)
@@ -76,7 +76,7 @@ def fork(path: Path, times: str) -> None:
 
 
 def _in_child(store: object) -> None:
-    from engine.jobs._sqlite._store import SQLiteStore
+    from engine.jobs._sqlite.store import SQLiteStore
 
     assert isinstance(store, SQLiteStore)
     try:

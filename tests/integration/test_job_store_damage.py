@@ -14,7 +14,7 @@ import pytest
 
 from engine import TaskState
 from engine.jobs._records import End, Ending, Filter
-from engine.jobs._sqlite._store import SQLiteStore
+from engine.jobs._sqlite.store import SQLiteStore
 from engine.jobs.errors import CorruptStore
 from stress import job_images
 from tests.integration.exits import environment
@@ -52,7 +52,7 @@ def test_a_sound_file_is_found_intact_and_a_job_that_changed_is_found(
     original = originals[0]
     job_images.write_image(tmp_path / "sound.db", original, lambda *_: None, random.Random(SEED))
     assert job_images.use(tmp_path / "sound.db", original.jobs) == ("intact", [])
-    monkeypatch.setattr("engine.jobs._sqlite._candidates._is_whole", lambda row: True)
+    monkeypatch.setattr("engine.jobs._sqlite.candidates._is_whole", lambda row: True)
     job_images.write_image(tmp_path / "other.db", original, in_the_arguments, random.Random(SEED))
     how, faults = job_images.use(tmp_path / "other.db", original.jobs)
     assert how == "intact"

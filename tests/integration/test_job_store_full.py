@@ -14,7 +14,7 @@ import pytest
 from engine.jobs._book import Book
 from engine.jobs._moment import Moment
 from engine.jobs._records import NewJob
-from engine.jobs._sqlite._store import SQLiteStore
+from engine.jobs._sqlite.store import SQLiteStore
 from engine.jobs.errors import StoreFull
 from tests.integration.exits import environment
 from tests.job_stores import PATIENCE, enqueue, ids_in, opened

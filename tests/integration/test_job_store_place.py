@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.jobs._sqlite import _patience
+from engine.jobs._sqlite import patience as _patience
 from engine.jobs.errors import StoreError
 from tests.job_stores import PATIENCE, enqueue, holder, ids_in, opened
 from tests.support import eventually

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from engine.jobs._records import Rescued
-from engine.jobs._sqlite._store import SQLiteStore
+from engine.jobs._sqlite.store import SQLiteStore
 from engine.jobs.errors import StoreError
 from tests.integration.exits import environment
 from tests.job_stores import JOB, PATIENCE, claim_all, enqueue, holder, ids_in, opened

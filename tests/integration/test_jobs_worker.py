@@ -10,9 +10,9 @@ import pytest
 from engine import Engine, EngineClosed, Retry, TaskState
 from engine.jobs._current_job import CurrentJob, current_job
 from engine.jobs._jobs import Jobs
-from engine.jobs._memory_store import MemoryStore
+from engine.jobs._memory.store import MemoryStore
 from engine.jobs._records import Cancelled
-from engine.jobs._sqlite._store import SQLiteStore
+from engine.jobs._sqlite.store import SQLiteStore
 from engine.jobs._store import Store
 from tests.integration import job_functions
 from tests.integration.job_support import Bench
@@ -163,7 +163,7 @@ async def test_a_name_that_nobody_knows_waits_for_newer_code_and_the_worker_goes
 @EVERY_STORE
 async def test_a_name_that_stays_unknown_fails_in_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """J6: with the reason; requeued, it has all its time again."""
-    monkeypatch.setattr("engine.jobs._runner.UNKNOWN_RETRY", Retry(max_attempts=3, base_delay=0.0))
+    monkeypatch.setattr("engine.jobs._worker.runner.UNKNOWN_RETRY", Retry(max_attempts=3, base_delay=0.0))
     of_lane(bench, "loop", "add")
     async with small_engine() as engine, bench.jobs.worker(engine):
         (unknown,) = await bench.enqueue("deleted.module.work")
@@ -178,7 +178,7 @@ async def test_an_old_worker_uses_up_no_attempt_of_a_newer_ones_task(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """E156: a rolling deployment loses no job."""
-    monkeypatch.setattr("engine.jobs._runner.UNKNOWN_RETRY", Retry(max_attempts=50, base_delay=0.0))
+    monkeypatch.setattr("engine.jobs._worker.runner.UNKNOWN_RETRY", Retry(max_attempts=50, base_delay=0.0))
     async with small_engine() as engine:
         (job,) = await bench.enqueue("new.task", args={"text": "no luck"})
         old = Jobs(bench.store, queues=["default"])

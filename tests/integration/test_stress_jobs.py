@@ -12,7 +12,9 @@ pytest.importorskip("apsw", reason="jobs in a file need the extra jobs")
 from engine.jobs._book import Book  # after the look for apsw
 from engine.jobs._moment import Moment
 from engine.jobs._records import Ending
-from engine.jobs._sqlite import _book, _ending, _enqueueing
+from engine.jobs._sqlite import book as _book
+from engine.jobs._sqlite import ending as _ending
+from engine.jobs._sqlite import enqueueing as _enqueueing
 from stress import failpoints
 from stress._jobs_script import make_script
 from tests.integration.stress_runs import a_seed, result_of, run_stress

@@ -8,9 +8,9 @@ from cronsim import CronSim
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.jobs._cron import Cron, check_cron, check_zone
-from engine.jobs._interval import Interval
-from engine.jobs._schedule import last_in
+from engine.jobs._schedules.cron import Cron, check_cron, check_zone
+from engine.jobs._schedules.interval import Interval
+from engine.jobs._schedules.schedule import last_in
 
 #: Zones and a day on which something happens to their clock: by an hour, by half of one, at midnight, by a whole day.
 TRANSITIONS = [

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from engine.jobs._codec import decode_args, decode_value, encode_args, encode_result
+from engine.jobs._json.codec import decode_args, decode_value, encode_args, encode_result
 from engine.jobs.errors import PayloadRefused, ResultNotSerializable
 
 LIMIT = 1 << 16

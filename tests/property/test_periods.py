@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.jobs import Jobs, MemoryStore
 from engine.jobs._records import Filter
-from engine.jobs._ticker import Ticker
+from engine.jobs._schedules.ticker import Ticker
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC).timestamp()
 EXPRESSIONS = {"often": "* * * * *", "now-and-then": "*/7 * * * *", "hourly": "30 * * * *"}

@@ -9,11 +9,11 @@ import pytest
 from engine import Engine, TaskState
 from engine.jobs._book import Book
 from engine.jobs._jobs import Jobs
-from engine.jobs._memory_store import MemoryStore
+from engine.jobs._memory.store import MemoryStore
 from engine.jobs._moment import Moment
 from engine.jobs._records import NewJob
 from engine.jobs._reply import Reply, wake
-from engine.jobs._worker import Worker
+from engine.jobs._worker.worker import Worker
 from engine.jobs.errors import StoreFull
 from tests.integration.job_support import Bench
 from tests.support import eventually_async
@@ -31,7 +31,7 @@ class SlowStore(MemoryStore):
         self.kept: list[Callable[[], None]] = []  #: how to give the answers
 
     def write(self, operation: Callable[[Book, Moment], Any], *, keep: bool = False) -> Reply[Any]:
-        if operation.__module__ != "engine.jobs._feeder":
+        if operation.__module__ != "engine.jobs._worker.feeder":
             return super().write(operation, keep=keep)
         if self.errors:
             return Reply.failed(self.errors.pop())

@@ -15,8 +15,8 @@ import apsw
 
 from engine.jobs._moment import Moment
 from engine.jobs._records import Claim, End, Ending, NewHolder, NewJob
-from engine.jobs._sqlite import _schema
-from engine.jobs._sqlite._book import SQLiteBook
+from engine.jobs._sqlite import schema as _schema
+from engine.jobs._sqlite.book import SQLiteBook
 from engine.jobs.errors import AlreadyEnqueued
 
 __all__ = ["JOBS_ENDED", "MIGRATIONS", "PERIODS", "ROWS", "add_and_fill", "connect", "fill_rows", "main"]

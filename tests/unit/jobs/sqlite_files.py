@@ -12,8 +12,8 @@ import apsw
 import apsw.ext
 
 from engine.jobs._book import Book
-from engine.jobs._sqlite._book import SQLiteBook
-from engine.jobs._sqlite._schema import migrate
+from engine.jobs._sqlite.book import SQLiteBook
+from engine.jobs._sqlite.schema import migrate
 from tests.contracts.job_books import Desk
 from tests.support import REPOSITORY
 

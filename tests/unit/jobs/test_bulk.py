@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.jobs import JobRefused, Jobs, PayloadRefused, StoreFull
-from engine.jobs import _bulk as bulk
+from engine.jobs._calls import bulk
 from engine.jobs._reply import Reply
 from tests.unit.jobs.by_hand import PATIENCE, fetched
 

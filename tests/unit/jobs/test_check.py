@@ -7,8 +7,8 @@ import pytest
 
 from engine import Engine
 from engine.jobs import ConfigurationError, Finding, Jobs, MemoryStore, SQLiteStore
-from engine.jobs._cron import Cron, check_zone
-from engine.jobs._schedule import Schedule
+from engine.jobs._schedules.cron import Cron, check_zone
+from engine.jobs._schedules.schedule import Schedule
 from tests.support import eventually_async
 
 

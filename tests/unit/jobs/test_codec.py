@@ -14,7 +14,7 @@ from typing import Any
 import numpy
 import pytest
 
-from engine.jobs._codec import decode_args, decode_value, encode_args, encode_result
+from engine.jobs._json.codec import decode_args, decode_value, encode_args, encode_result
 from engine.jobs.errors import JobRefused, PayloadRefused, ResultNotSerializable
 
 LIMIT = 1 << 20

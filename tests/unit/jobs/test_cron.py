@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from engine.jobs import _cron
-from engine.jobs._cron import Cron, check_cron, check_zone
+from engine.jobs._schedules import cron as _cron
+from engine.jobs._schedules.cron import Cron, check_cron, check_zone
 
 BERLIN, NEW_YORK, LORD_HOWE = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"
 #: Midnight of the day on which the clock is put forward, and of that on which it is put back, in 2025.

@@ -5,7 +5,7 @@ import os
 import engine
 from engine import RemoteError, WorkerCrashed
 from engine.errors import RemoteTraceback
-from engine.jobs._failure import ERROR_MOST, TRACEBACK_MOST, describe
+from engine.jobs._worker.failure import ERROR_MOST, TRACEBACK_MOST, describe
 
 
 class Hostile(Exception):

@@ -3,8 +3,8 @@
 import pytest
 
 from engine import TaskState
-from engine.jobs._failure_log import FailureLog
 from engine.jobs._records import Claimed, End, Ending, Failure
+from engine.jobs._worker.failure_log import FailureLog
 
 JOB = Claimed(7, 5, "default", "work", "{}", 2, 0, 0, 0.0, None, False)
 

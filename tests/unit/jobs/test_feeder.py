@@ -8,12 +8,12 @@ import pytest
 
 from engine import Lane
 from engine.jobs._book import Book
-from engine.jobs._feeder import Feeder
-from engine.jobs._memory_store import MemoryStore
+from engine.jobs._memory.store import MemoryStore
 from engine.jobs._moment import Moment
 from engine.jobs._records import Claim, Claimed, Claims, NewHolder, NewJob
 from engine.jobs._reply import Reply
-from engine.jobs._rooms import BATCH_MOST, Rooms
+from engine.jobs._worker.feeder import Feeder
+from engine.jobs._worker.rooms import BATCH_MOST, Rooms
 from tests.support import eventually_async
 
 LANE_OF = {"l": Lane.LOOP, "p": Lane.PROCESS}
@@ -38,7 +38,7 @@ class HidingStore(MemoryStore):
         def hidden(book: Book, now: Moment) -> Any:
             return operation(Hiding(book), now)
 
-        is_claim = operation.__module__ == "engine.jobs._feeder"
+        is_claim = operation.__module__ == "engine.jobs._worker.feeder"
         return super().write(hidden if is_claim and self.is_hiding else operation, keep=keep)
 
 
@@ -204,7 +204,7 @@ async def test_suspects_that_cannot_be_claimed_keep_nobody_from_work_and_are_tri
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """J4: others may be about to run them."""
-    monkeypatch.setattr("engine.jobs._feeder._SUSPECTS_LEFT_ALONE", 0.1)
+    monkeypatch.setattr("engine.jobs._worker.feeder._SUSPECTS_LEFT_ALONE", 0.1)
 
     async def test(fed: Fed) -> None:
         await fed.runs(l=1)

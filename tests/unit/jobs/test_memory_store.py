@@ -7,7 +7,7 @@ import pytest
 
 from engine import TaskState
 from engine.jobs._book import Book
-from engine.jobs._memory_store import MemoryStore
+from engine.jobs._memory.store import MemoryStore
 from engine.jobs._moment import Moment
 from engine.jobs._records import Claim, Claims, Filter, JobInfo, NewHolder, NewJob
 from engine.jobs.errors import StoreError
@@ -160,7 +160,7 @@ def test_what_needs_a_database_says_so() -> None:
 def test_a_forked_child_is_refused() -> None:
     """E103: what was enqueued before the fork would run in both processes."""
     ended = run_program("""
-from engine.jobs._memory_store import MemoryStore
+from engine.jobs._memory.store import MemoryStore
 from engine.jobs._records import Filter, NewHolder, NewJob
 from engine.jobs.errors import StoreError
 

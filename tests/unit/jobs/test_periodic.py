@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.jobs import Jobs, MemoryStore
-from engine.jobs._interval import Interval
+from engine.jobs._schedules.interval import Interval
 from engine.jobs.errors import JobRefused, PayloadRefused
 
 MARCH = datetime(2025, 3, 29, tzinfo=UTC)

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from engine import TaskState
-from engine.jobs import _recorder
 from engine.jobs._book import Book
-from engine.jobs._memory_store import MemoryStore
+from engine.jobs._memory.store import MemoryStore
 from engine.jobs._moment import Moment
-from engine.jobs._recorder import Recorder
 from engine.jobs._records import Claim, Claimed, End, Ending, Filter, NewHolder, NewJob
 from engine.jobs._reply import Reply
+from engine.jobs._worker import recorder as _recorder
+from engine.jobs._worker.recorder import Recorder
 from engine.jobs.errors import StoreError, StoreFull
 from tests.support import eventually_async
 

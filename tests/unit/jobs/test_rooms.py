@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import Lane
-from engine.jobs._memory_book import MemoryBook
+from engine.jobs._memory.book import MemoryBook
 from engine.jobs._moment import Moment
 from engine.jobs._records import NewHolder, NewJob
-from engine.jobs._rooms import BATCH_MOST, Rooms, Step, claim_in_steps, plan_steps
+from engine.jobs._worker.rooms import BATCH_MOST, Rooms, Step, claim_in_steps, plan_steps
 
 NOW = Moment(1000.0, 1000.0, "boot")
 LANES = {"l": Lane.LOOP, "t": Lane.THREAD, "p": Lane.PROCESS}

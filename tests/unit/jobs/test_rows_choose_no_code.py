@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.jobs import Job, JobRefused, Jobs
-from engine.jobs._codec import decode_args
+from engine.jobs._json.codec import decode_args
 from engine.jobs._records import NewJob
 from tests.support import REPOSITORY
 

@@ -10,8 +10,8 @@ import pytest
 
 from engine import TaskState
 from engine.jobs._records import End, Ending, Failure, Gate
-from engine.jobs._sqlite import _claiming
-from engine.jobs._sqlite._book import SQLiteBook
+from engine.jobs._sqlite import claiming as _claiming
+from engine.jobs._sqlite.book import SQLiteBook
 from engine.jobs.errors import CorruptStore
 from tests.contracts.job_books import START, Desk, failure_of, new_job
 

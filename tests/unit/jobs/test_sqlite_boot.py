@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from engine.jobs._records import HolderInfo
-from engine.jobs._sqlite import _boot
-from engine.jobs._sqlite._boot import boot_id, is_dead, this_process, uptime
+from engine.jobs._sqlite import boot as _boot
+from engine.jobs._sqlite.boot import boot_id, is_dead, this_process, uptime
 
 
 def info() -> HolderInfo:

@@ -4,7 +4,7 @@ import pytest
 
 from engine.jobs._moment import Moment
 from engine.jobs._records import HolderInfo
-from engine.jobs._sqlite._duties import LOOK_SECONDS, Leases, Rescuer, is_over
+from engine.jobs._sqlite.duties import LOOK_SECONDS, Leases, Rescuer, is_over
 
 LEASE = 30.0
 

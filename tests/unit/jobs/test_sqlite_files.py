@@ -109,7 +109,7 @@ def test_a_file_of_another_user_is_taken_only_where_that_is_said(tmp_path: Path)
 def test_importing_jobs_without_apsw_works_and_the_store_names_the_extra(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['apsw'] = None; import engine.jobs\n"
-        "try: import engine.jobs._sqlite._store\n"
+        "try: import engine.jobs._sqlite.store\n"
         "except ImportError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)

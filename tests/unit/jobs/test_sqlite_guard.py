@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.jobs._sqlite import _guard
+from engine.jobs._sqlite import guard as _guard
 from engine.jobs.errors import StoreError
 from tests.job_stores import PATIENCE, enqueue, opened
 

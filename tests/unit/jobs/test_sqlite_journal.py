@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.jobs._sqlite import _guard
-from engine.jobs._sqlite._connection import Database
-from engine.jobs._sqlite._library import is_wal_safe, version
+from engine.jobs._sqlite import guard as _guard
+from engine.jobs._sqlite.connection import Database
+from engine.jobs._sqlite.library import is_wal_safe, version
 from engine.jobs.errors import StoreError
 from tests.job_stores import PATIENCE, enqueue, ids_in, opened
 

@@ -8,7 +8,7 @@ import pytest
 
 from engine import TaskState
 from engine.jobs._records import End, Ending, Gate
-from engine.jobs._sqlite._checksum import begin, goes_on
+from engine.jobs._sqlite.checksum import begin, goes_on
 from tests.contracts.job_books import Desk, failure_of, new_job
 
 from .sqlite_files import open_desk, open_file, statements

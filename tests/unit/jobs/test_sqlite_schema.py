@@ -6,8 +6,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from engine.jobs._sqlite import _schema
-from engine.jobs._sqlite._schema import migrate, steady_offset, version_of
+from engine.jobs._sqlite import schema as _schema
+from engine.jobs._sqlite.schema import migrate, steady_offset, version_of
 from engine.jobs.errors import CorruptStore, StoreError
 
 from . import sqlite_children as children

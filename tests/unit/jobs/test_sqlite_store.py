@@ -14,7 +14,7 @@ import pytest
 from engine.jobs._book import Book
 from engine.jobs._moment import Moment
 from engine.jobs._records import Filter, NewJob
-from engine.jobs._sqlite._store import SQLiteStore
+from engine.jobs._sqlite.store import SQLiteStore
 from engine.jobs.errors import AlreadyEnqueued, StoreClosed, StoreError, StoreFull
 from tests.job_stores import JOB, PATIENCE, enqueue, holder, ids_in
 

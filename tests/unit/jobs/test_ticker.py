@@ -7,14 +7,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from engine.jobs._cron import check_cron
-from engine.jobs._interval import Interval, check_interval
 from engine.jobs._jobs import Jobs
-from engine.jobs._memory_store import MemoryStore
+from engine.jobs._memory.store import MemoryStore
 from engine.jobs._records import Filter, JobInfo
 from engine.jobs._reply import Reply
-from engine.jobs._schedule import Schedule
-from engine.jobs._ticker import LOOK, Ticker
+from engine.jobs._schedules.cron import check_cron
+from engine.jobs._schedules.interval import Interval, check_interval
+from engine.jobs._schedules.schedule import Schedule
+from engine.jobs._schedules.ticker import LOOK, Ticker
 from engine.jobs.errors import StoreFull
 from tests.support import eventually_async
 
@@ -204,7 +204,7 @@ async def test_a_schedule_that_is_new_or_changed_counts_from_the_next_look_on() 
 async def test_the_loop_of_a_ticker_outlives_a_store_that_refuses(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("engine.jobs._ticker.LOOK", 0.001)
+    monkeypatch.setattr("engine.jobs._schedules.ticker.LOOK", 0.001)
     store = MemoryStore()
     write, refusals = store.write, iter([StoreFull()] * 3)
 

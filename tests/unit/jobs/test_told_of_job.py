@@ -4,7 +4,7 @@ import pytest
 
 from engine import PickleError, RemoteError, TaskTimeout, WorkerCrashed, WorkerMemoryExceeded
 from engine.errors import RemoteTraceback
-from engine.jobs._told_of_job import told_of_job
+from engine.jobs._worker.told_of_job import told_of_job
 
 
 def told(error: BaseException) -> BaseException:

@@ -14,8 +14,8 @@ from engine import (
     WorkerStartupError,
 )
 from engine.jobs._records import Claimed, End
-from engine.jobs._unknown_names import UNKNOWN_RETRY
-from engine.jobs._verdict import NO_RETRY, UNKNOWN_TASK, CancelledItself, Outcome, Stop, decide, is_for_good
+from engine.jobs._worker.unknown_names import UNKNOWN_RETRY
+from engine.jobs._worker.verdict import NO_RETRY, UNKNOWN_TASK, CancelledItself, Outcome, Stop, decide, is_for_good
 from engine.jobs.errors import ResultNotSerializable, UnknownTask
 
 ERROR = OSError("it")

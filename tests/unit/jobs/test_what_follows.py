@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from engine.jobs import JobCall, JobRefused, Jobs, JobTask, MemoryStore, PayloadRefused, UnknownTask
-from engine.jobs._job_call import MOST_STEPS
-from engine.jobs._rows import follow_ups
+from engine.jobs._calls.job_call import MOST_STEPS
+from engine.jobs._calls.rows import follow_ups
 from tests.unit.jobs.by_hand import PATIENCE, claim, end, fetched
 
 

@@ -1,0 +1,1 @@
+"""From a call to rows: options, arguments, what follows, many at once."""

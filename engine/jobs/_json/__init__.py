@@ -1,0 +1,1 @@
+"""Arguments and results as JSON: exact, or refused with their place."""

@@ -1,0 +1,1 @@
+"""A job for each period of a clock."""

@@ -1,0 +1,1 @@
+"""What is registered: functions with their settings, routes, hooks."""
