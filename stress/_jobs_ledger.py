@@ -14,6 +14,7 @@ __all__ = ["Fault", "JobPromise", "JobVerdict", "Row", "check_jobs"]
 
 #: Seconds in which an engine that goes on may begin what it had claimed before it was held still, and has lost.
 LATE = 2.0
+MAX_CRASHES = 3  #: deaths of engines under a job that runs alone, after which it is FAILED: whoever killed them
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class JobVerdict:
     executed: int = 0
     explained: int = 0  #: runs beyond the first, each with a fault of ours that says why
     recovered: int = 0  #: rows whose enqueuer was killed before it heard of the commit
+    unlucky: int = 0  #: jobs that failed because we struck so often while they ran that they were taken for the culprit
 
 
 def check_jobs(
@@ -109,7 +111,10 @@ def _faults_of(
     row = rows[0]
     if row.state in ("pending", "running"):
         return [*found, "hung"]
-    if row.state not in promise.outcomes:
+    begun = [line for line in lines if line.step == BEGUN]
+    if row.state == "failed" and sum(_was_struck(line, faults) for line in begun) >= MAX_CRASHES:
+        verdict.unlucky += "failed" not in promise.outcomes
+    elif row.state not in promise.outcomes:
         found.append("wrong")
     if row.state == "completed":
         if not any(line.step == ENDED and line.token == row.result_token for line in lines):
@@ -117,8 +122,8 @@ def _faults_of(
         if row.result_token is None or int(row.result_token.partition(":")[0]) != row.token:
             found.append("stale")
     if not promise.reruns:
-        again = _unexplained([line for line in lines if line.step == BEGUN], faults)
-        verdict.explained += sum(line.step == BEGUN for line in lines) - 1 - again if lines else 0
+        again = _unexplained(begun, faults)
+        verdict.explained += len(begun) - 1 - again if begun else 0
         if again:
             found.append("unexplained")
     return found
@@ -127,10 +132,12 @@ def _faults_of(
 def _unexplained(begun: list[Execution], faults: dict[int, list[Fault]]) -> int:
     """Count the runs that were not the last though nothing was done to their engine after they had begun."""
     ordered = sorted(begun, key=lambda line: line.at)
-    return sum(
-        not any(fault.end is None or fault.end + LATE > line.at for fault in faults[_engine_of(line)])
-        for line in ordered[:-1]
-    )
+    return sum(not _was_struck(line, faults) for line in ordered[:-1])
+
+
+def _was_struck(run: Execution, faults: dict[int, list[Fault]]) -> bool:
+    """Say whether anything was done to the engine of a run after that had begun, or just before."""
+    return any(fault.end is None or fault.end + LATE > run.at for fault in faults[_engine_of(run)])
 
 
 def _overlaps(

@@ -97,6 +97,17 @@ def test_only_a_fault_after_the_run_had_begun_explains_another_run() -> None:
     assert faults(promises, rows, lines, [Fault(200, 11)]) == {"unexplained": [1]}
 
 
+def test_a_job_under_which_three_engines_were_killed_may_be_taken_for_the_culprit() -> None:
+    """Nobody can tell it from a job that kills its engine; two such deaths do not suffice."""
+    engines = [(1, 10.0), (2, 20.0), (3, 30.0)]
+    lines = [line for pid, at in engines for line in ran(1, pid, at, ended=False, engine=pid)]
+    rows, kills = [row(1, "failed", 3, None)], [Fault(pid, at + 0.1) for pid, at in engines]
+    verdict = check_jobs([promised(1)], rows, lines, kills)
+    assert not any(verdict.faults.values())
+    assert verdict.unlucky == 1
+    assert "wrong" in faults([promised(1)], rows, lines, kills[:2])
+
+
 def test_a_job_that_kills_its_engine_explains_what_ran_beside_it() -> None:
     lines = [*ran(1, 1, 10, ended=False), *ran(1, 2, 20), Execution(2, f"1:{ENGINE}", BEGUN, ENGINE, 11)]
     lines.append(Execution(2, f"1:{ENGINE}", DOOMED, ENGINE, 11.1))
