@@ -9,14 +9,14 @@ import logging
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from engine import Engine
-from stress._belongings import OURS, no_core_dumps
+from stress._belongings import OURS, Belongings, no_core_dumps
 from stress._machine import machine
 
-__all__ = ["PATIENCE", "add_common", "arguments", "backend", "campaign", "conclude", "percentile"]
+__all__ = ["PATIENCE", "add_common", "arguments", "backend", "campaign", "carry_out", "conclude", "percentile"]
 
 PATIENCE = 30.0  #: seconds without progress after which what has no terminal state counts as hung
 
@@ -81,6 +81,16 @@ def campaign(seed: int) -> Iterator[str]:
         finally:
             tempfile.tempdir = folder
             log.setLevel(level)
+
+
+def carry_out(name: str, seed: int, run: Callable[[str], dict[str, Any]], *, counts: str, noun: str) -> int:
+    """Run a campaign in a folder of its own, look for what it left, conclude; ``counts`` is the key of its trials."""
+    with campaign(seed) as folder:
+        before = Belongings()
+        result = run(folder)
+        result["left"] = before.left()
+    result["ok"] = result["ok"] and not result["left"]
+    return conclude(name, {"seed": seed, **result}, result[counts], noun)
 
 
 def conclude(name: str, result: dict[str, Any], trials: int, noun: str = "tasks") -> int:

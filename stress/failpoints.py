@@ -22,8 +22,7 @@ import apsw
 
 from engine.jobs import SQLiteStore
 from engine.jobs._memory.book import MemoryBook
-from stress._belongings import Belongings
-from stress._campaign import arguments, campaign, conclude
+from stress._campaign import arguments, carry_out
 from stress._jobs_script import Step, make_script, state_of
 
 AT_ONCE = (1, 1, 3)  #: verbs that are under way together, in turn
@@ -166,9 +165,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--crashes", type=int, default=1000, help="deaths, at least (default: 1000)")
     parser.add_argument("--scripts", type=int, default=5, help="rows of verbs, at least (default: 5)")
     options = parser.parse_args(argv)
-    with campaign(options.seed) as folder:
-        before = Belongings()
-        result = run(options.crashes, options.scripts, options.seed, folder)
-        result["left"] = before.left()
-    result["ok"] = result["ok"] and not result["left"]
-    return conclude("failpoints", {"seed": options.seed, **result}, result["crashes"], "deaths")
+    return carry_out(
+        "failpoints", options.seed, lambda folder: run(options.crashes, options.scripts, options.seed, folder),
+        counts="crashes", noun="deaths",
+    )  # fmt: skip

@@ -30,8 +30,7 @@ from engine.jobs._moment import Moment
 from engine.jobs._records import Claim, Claimed, End, Ending, Filter, NewHolder, NewJob
 from engine.jobs._sqlite.store import SQLiteStore
 from engine.jobs.errors import CorruptStore, StoreError
-from stress._belongings import Belongings
-from stress._campaign import arguments, campaign, conclude
+from stress._campaign import arguments, carry_out
 
 __all__ = ["DAMAGES", "Damage", "Original", "main", "make_original", "use"]
 
@@ -283,9 +282,7 @@ def main(argv: list[str]) -> int:
     parser = arguments("job_images", __doc__)
     parser.add_argument("--images", type=int, default=10_000, help="damaged files (default: 10000)")
     options = parser.parse_args(argv)
-    with campaign(options.seed) as folder:
-        before = Belongings()
-        result = run(options.images, options.seed, Path(folder))
-        result["left"] = before.left()
-    result["ok"] = result["ok"] and not result["left"]
-    return conclude("job_images", {"seed": options.seed, **result}, options.images, "images")
+    return carry_out(
+        "job_images", options.seed, lambda folder: run(options.images, options.seed, Path(folder)),
+        counts="images", noun="images",
+    )  # fmt: skip

@@ -25,8 +25,7 @@ import apsw
 from engine.jobs._records import Filter, NewJob
 from engine.jobs._sqlite import checkpoints as _checkpoints
 from engine.jobs._sqlite.store import SQLiteStore
-from stress._belongings import Belongings
-from stress._campaign import arguments, campaign, conclude
+from stress._campaign import arguments, carry_out
 
 __all__ = ["Step", "check_image", "files_after", "main", "recording", "work"]
 
@@ -198,9 +197,7 @@ def main(argv: list[str]) -> int:
     parser = arguments("job_power", __doc__)
     parser.add_argument("--images", type=int, default=5000, help="power failures (default: 5000)")
     options = parser.parse_args(argv)
-    with campaign(options.seed) as folder:
-        before = Belongings()
-        result = run(options.images, options.seed, Path(folder))
-        result["left"] = before.left()
-    result["ok"] = result["ok"] and not result["left"]
-    return conclude("job_power", {"seed": options.seed, **result}, options.images, "power failures")
+    return carry_out(
+        "job_power", options.seed, lambda folder: run(options.images, options.seed, Path(folder)),
+        counts="images", noun="power failures",
+    )  # fmt: skip

@@ -23,8 +23,7 @@ from typing import Any
 
 import apsw
 
-from stress._belongings import Belongings
-from stress._campaign import arguments, campaign, conclude
+from stress._campaign import arguments, carry_out
 from stress._jobs_ledger import Fault, JobPromise, Row, check_jobs
 from stress._jobs_programs import kind_of
 from stress._jobs_tasks import CALM, KINDS, LEASE
@@ -56,7 +55,8 @@ class Campaign:
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     enqueuers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)  #: by the first number of their share
     stopped: dict[int, tuple[subprocess.Popen[bytes], float, float]] = field(default_factory=dict)
-    deaths: int = 0  #: of engines, not by our hand
+    deaths: int = 0  #: of engines, killed by a job
+    ended: list[int] = field(default_factory=list)  #: exit codes of engines and enqueuers that ended otherwise
     enqueuers_killed: int = 0
 
     def __post_init__(self) -> None:
@@ -141,11 +141,15 @@ class Campaign:
         """Start an engine for each that a job has killed, and an enqueuer for each that was killed."""
         for worker in list(self.workers):
             if worker.poll() is not None:
-                self.deaths += 1
+                self.deaths += worker.returncode == -signal.SIGKILL
+                if worker.returncode != -signal.SIGKILL:
+                    self.ended.append(worker.returncode)
                 self.workers.remove(worker)
                 self.start_worker()
         for share, process in list(self.enqueuers.items()):
             if process.poll() is not None:
+                if process.returncode not in (0, -signal.SIGKILL):
+                    self.ended.append(process.returncode)
                 del self.enqueuers[share]
                 self.start_enqueuer(share)
 
@@ -247,6 +251,9 @@ class Campaign:
         }
         if not is_drained:
             faults["hung"] = [*faults.get("hung", []), f"nothing ended for {STILL_SECONDS:g} s"]
+        if self.ended:
+            said = Path(self.folder, "stderr").read_text(errors="replace")
+            faults["ended"] = [f"exit codes {self.ended[:10]}", said[-2000:]]
         if (integrity := self._query("PRAGMA integrity_check")) != [{"integrity_check": "ok"}]:
             faults["damaged"] = integrity
         states = self._states()
@@ -254,8 +261,8 @@ class Campaign:
             "ok": not faults,
             "faults": faults,
             "jobs": len(promises), "acknowledged": sum(promise.acknowledged for promise in promises),
-            "recovered": verdict.recovered,
-            "unlucky": verdict.unlucky, "executed": verdict.executed, "explained": verdict.explained,
+            "recovered": verdict.recovered, "unlucky": verdict.unlucky,
+            "executed": verdict.executed, "explained": verdict.explained,
             "states": dict(states), "kills": sum(fault.end is None for fault in self.faults),
             "stops": sum(fault.end is not None for fault in self.faults), "died_by_poison": self.deaths,
             "enqueuers_killed": self.enqueuers_killed,
@@ -308,9 +315,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--poison", type=float, default=0.01, help="share of the jobs that is poison (default: 0.01)")
     options = parser.parse_args(argv)
     settings = Settings(options.jobs, options.kills, options.stops, options.workers, options.poison, options.seed)
-    with campaign(options.seed) as folder:
-        before = Belongings()
-        result = Campaign(settings, folder).run()
-        result["left"] = before.left()
-    result["ok"] = result["ok"] and not result["left"]
-    return conclude("jobs_crash", {"seed": options.seed, **result}, result["jobs"], "jobs")
+    return carry_out(
+        "jobs_crash", options.seed, lambda folder: Campaign(settings, folder).run(),
+        counts="jobs", noun="jobs",
+    )  # fmt: skip

@@ -168,6 +168,11 @@ def lone_worker(path: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+def _alone(name: str, title: str, unit: str, measure: Measure, goal: Goal) -> Figure:
+    """Give a figure of the engine's own, with no competitor beside it."""
+    return Figure(name, title, unit, measure, goals=(goal,), ours="engine-jobs")
+
+
 FIGURES = (
     Figure(
         "jobs-enqueue",
@@ -198,36 +203,14 @@ FIGURES = (
         ours="engine-jobs",
         is_rate=True,
     ),
-    Figure(
-        "jobs-claim-history",
-        "A claim beside {many} finished jobs, 99th percentile, against one beside none",
-        "x",
-        claim_p99_ratio,
-        goals=(Goal(most=1.5),),
-        ours="engine-jobs",
+    _alone(
+        "jobs-claim-history", "A claim beside {many} finished jobs, 99th percentile, against one beside none", "x",
+        claim_p99_ratio, Goal(most=1.5),
     ),
-    Figure(
-        "jobs-idle",
-        "An idle worker starts a job, the worst of 30",
-        "ms",
-        idle_here,
-        goals=(Goal(most=20),),
-        ours="engine-jobs",
+    _alone("jobs-idle", "An idle worker starts a job, the worst of 30", "ms", idle_here, Goal(most=20)),
+    _alone(
+        "jobs-idle-elsewhere", "An idle worker in another process starts a job, the worst of 30", "ms",
+        idle_elsewhere, Goal(most=200),
     ),
-    Figure(
-        "jobs-idle-elsewhere",
-        "An idle worker in another process starts a job, the worst of 30",
-        "ms",
-        idle_elsewhere,
-        goals=(Goal(most=200),),
-        ours="engine-jobs",
-    ),
-    Figure(
-        "jobs-recovery",
-        "The job of a killed engine runs again; lease 5 s",
-        "s",
-        recovery,
-        goals=(Goal(most=LEASE + 1),),
-        ours="engine-jobs",
-    ),
-)
+    _alone("jobs-recovery", "The job of a killed engine runs again; lease 5 s", "s", recovery, Goal(most=LEASE + 1)),
+)  # fmt: skip

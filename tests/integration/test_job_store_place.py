@@ -122,7 +122,7 @@ def test_a_long_wait_for_somebody_elses_transaction_is_in_the_log_once(
         for times in (1, 2):
             connection.execute("BEGIN IMMEDIATE")
             waits = [store.write(enqueue) for _ in range(3)]
-            eventually(lambda: len(told(caplog)) == times)  # noqa: B023
+            eventually(lambda: len(told(caplog)) == times)  # noqa: B023  # called at once
             with pytest.raises(TimeoutError):
                 waits[0].result(0.2)
             connection.execute("COMMIT")

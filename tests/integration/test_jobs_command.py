@@ -117,8 +117,9 @@ def test_a_second_signal_ends_it_though_nothing_that_runs_obeys(shop: Shop) -> N
     worker = shop.begin("--drain", "60")
     eventually(lambda: shop.states() == ["running"] * 3, 30, "all run")
     os.kill(worker.pid, signal.SIGINT)
-    assert worker.stdout is not None
-    eventually(lambda: "draining" in worker.stdout.readline(), 30)  # type: ignore[union-attr]
+    said = worker.stdout
+    assert said is not None
+    eventually(lambda: "draining" in said.readline(), 30)
     os.kill(worker.pid, signal.SIGTERM)
     worker.communicate(timeout=30)
     assert worker.returncode == 130

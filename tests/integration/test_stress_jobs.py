@@ -1,6 +1,9 @@
 """The campaigns against durable jobs at a small size: they pass, and a queue with a defect is called by its fault."""
 
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from engine.jobs._records import Ending
 from engine.jobs._sqlite import book as _book
 from engine.jobs._sqlite import ending as _ending
 from engine.jobs._sqlite import enqueueing as _enqueueing
-from stress import failpoints
+from stress import failpoints, jobs_crash
 from stress._jobs_script import make_script
 from tests.integration.stress_runs import a_seed, result_of, run_stress
 
@@ -32,6 +35,23 @@ def test_engines_are_killed_and_every_acknowledged_job_ends() -> None:
     assert result["kills"] == 4
     assert result["counters"]["lost_holders"] >= 4
     assert result["executed"] > result["acknowledged"]
+
+
+def test_an_engine_that_ends_by_itself_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checker is checked: only what was killed may be gone."""
+    run = jobs_crash.Campaign(jobs_crash.Settings(10, 0, 0, 2, 0.0, 1), str(tmp_path))
+    monkeypatch.setattr(run, "start_worker", lambda: None)
+    run.workers = [
+        subprocess.Popen([sys.executable, "-c", f"import os; {how}"])
+        for how in ("os.kill(os.getpid(), 15)", "os._exit(3)", KILL)
+    ]
+    for worker in run.workers:
+        worker.wait(60)
+    run.replace_the_dead()
+    assert (run.ended, run.deaths, run.workers) == ([-signal.SIGTERM, 3], 1, [])
+
+
+KILL = "os.kill(os.getpid(), 9)"
 
 
 def faults(seed: str, length: int, folder: Path) -> Iterator[list[str]]:

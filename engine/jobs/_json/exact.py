@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ... import _checks
+
 __all__ = ["LEAST_INT", "MOST_INT", "MOST_LEVELS", "TooLarge", "Unfit", "exact_copy", "place_of"]
 
 MOST_LEVELS = 500  #: of lists and dicts in each other: what can be read again on any thread's stack
@@ -91,9 +93,9 @@ def _opened(value: object, stack: list[_Open]) -> _Open | None:
     if issubclass(kind, dict):
         items, copy = list(dict.items(value)), {}  # type: ignore[arg-type]  # issubclass asked, here and below
     elif issubclass(kind, list):
-        items = enumerate(list.__iter__(value))  # type: ignore[arg-type]
+        items = enumerate(list.__iter__(value))  # type: ignore[arg-type]  # as above
     elif issubclass(kind, tuple):
-        items = enumerate(tuple.__iter__(value))  # type: ignore[arg-type]
+        items = enumerate(tuple.__iter__(value))  # type: ignore[arg-type]  # as above
     else:
         return None
     if any(each.source is value for each in stack):
@@ -119,15 +121,14 @@ def _exact_scalar(value: object) -> Any:
     kind = type(value)
     if value is None or kind is bool:
         return value
-    if issubclass(kind, str):
-        return _exact_text(str.__str__(value), "")
-    if issubclass(kind, int):
-        number = int.__add__(value, 0)  # type: ignore[operator]
+    if (text := _checks.string(value)) is not None:
+        return _exact_text(text, "")
+    if (number := _checks.integer(value)) is not None:
         if not LEAST_INT <= number <= MOST_INT:
             raise Unfit(f"an integer of at most 64 bits, got one of {number.bit_length():,}; pass it as text, str(n)")
         return number
     if issubclass(kind, float):
-        real = float.__pos__(value)  # type: ignore[arg-type]
+        real = float.__pos__(value)  # type: ignore[arg-type]  # issubclass asked; it keeps -0.0, as a sum would not
         if not math.isfinite(real):
             raise Unfit(f"a finite number, got {real}; pass None or text")
         return real

@@ -98,7 +98,7 @@ class _CoroutineJobTask(JobTask[P, R]):
     """A JobTask of a coroutine function, which engines and others know by its ``__call__``."""
 
     async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:  # type: ignore[override]  # R is a coroutine
-        return await self.fn(*args, **kwargs)  # type: ignore[misc]
+        return await self.fn(*args, **kwargs)  # type: ignore[misc]  # R is a coroutine: made for those alone
 
 
 def make_job_task(fn: Callable[P, R], settings: TaskSettings, jobs: Jobs) -> JobTask[P, R]:

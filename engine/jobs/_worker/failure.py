@@ -8,6 +8,7 @@ import engine
 from engine import RemoteError, WorkerCrashed
 from engine.errors import RemoteTraceback
 
+from ... import _checks
 from .._records import Failure
 
 __all__ = ["ERROR_MOST", "TRACEBACK_MOST", "describe", "failure_of"]
@@ -57,7 +58,7 @@ def _formatted(error: BaseException) -> str:
         return _line_ended(error.traceback) + "".join(f"{note}\n" for note in getattr(error, "__notes__", ()))
     if not is_remote or type(cause) is not RemoteTraceback:
         return "".join(traceback.format_exception(error, limit=-_DEEPEST))
-    if issubclass(type(error), WorkerCrashed):  # its cause is what the worker printed
+    if _checks.is_a(error, WorkerCrashed):  # its cause is what the worker printed
         return "".join(traceback.format_exception_only(error)) + _line_ended(cause.traceback)
     return _line_ended(cause.traceback)
 

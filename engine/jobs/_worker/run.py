@@ -8,13 +8,14 @@ from typing import Any
 
 from engine import Engine, Lane, RemoteError, Retry, Task
 
+from ... import _checks
 from .._current_job import CurrentJob, Snoozed
 from .._json.codec import encode_result
 from .._records import Claimed
 from .._tasks.job_task import JobTask
 from .plain_call import PlainCall
 from .told_of_job import told_of_job
-from .verdict import NO_RETRY, Outcome, Stop, is_a
+from .verdict import NO_RETRY, Outcome, Stop
 
 __all__ = ["Binding", "Run"]
 
@@ -53,7 +54,7 @@ class Binding:
         error = told_of_job(error, task.id, self.task.name, run.job.id)
         has_begun = task.started_at is not None
         # The function was called; only where that failed is it worth asking whether it takes such arguments at all.
-        if is_a(error, TypeError) and not self.task.parameters.fits(run.args):
+        if _checks.is_a(error, TypeError) and not self.task.parameters.fits(run.args):
             return Outcome(error=error, kind="arguments", is_hopeless=True, stop=run.stop, has_begun=has_begun)
         return Outcome(error=error, stop=run.stop, has_begun=has_begun)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import Engine, EngineClosed, EngineForked, EngineFull, Lane, Task, TaskTimeout
 
+from ... import _checks
 from .._calls.rows import follow_ups
 from .._current_job import running
 from .._json.codec import decode_args
@@ -26,7 +27,7 @@ from .hooks import call_hooks
 from .lingering import Lingering
 from .run import Binding, Run
 from .unknown_names import UNKNOWN_RETRY, UnknownNames
-from .verdict import CancelledItself, Outcome, Stop, decide, is_a, is_for_good
+from .verdict import CancelledItself, Outcome, Stop, decide, is_for_good
 
 if TYPE_CHECKING:
     from .._jobs import Jobs
@@ -130,7 +131,7 @@ class Runner:
 
     def _over(self, run: Run, binding: Binding, task: Task[Any]) -> None:
         outcome = binding.outcome(task, run)
-        is_cut_off = run.stop is not None or (outcome.error is not None and is_a(outcome.error, TaskTimeout))
+        is_cut_off = run.stop is not None or (outcome.error is not None and _checks.is_a(outcome.error, TaskTimeout))
         if is_cut_off and task.lane is not Lane.LOOP:
             self._lingering.wait_for(task.id, functools.partial(self._conclude, run, outcome))
         else:

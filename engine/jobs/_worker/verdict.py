@@ -17,11 +17,12 @@ from engine import (
     WorkerStartupError,
 )
 
+from ... import _checks
 from .._records import Claimed, End, Ending
 from ..errors import JobsError, ResultNotSerializable
 from .failure import failure_of
 
-__all__ = ["NO_RETRY", "UNKNOWN_TASK", "CancelledItself", "Outcome", "Stop", "decide", "is_a", "is_for_good"]
+__all__ = ["NO_RETRY", "UNKNOWN_TASK", "CancelledItself", "Outcome", "Stop", "decide", "is_for_good"]
 
 #: Of tasks that say nothing: one attempt. Its delays are those after crashes, which ``max_crashes`` counts.
 NO_RETRY = Retry(max_attempts=1)
@@ -91,9 +92,9 @@ def _after(
 ) -> tuple[End, float]:
     if times := outcome.times_unknown:  # no attempt of the task's
         return (End.SNOOZE, retry.delay_after(times, rng)) if retry.wants(error, times) else (End.FAILED, 0.0)
-    if is_a(error, WorkerCrashed):
+    if _checks.is_a(error, WorkerCrashed):
         return End.CRASH, retry.delay_after(_crashes_with_this(job), rng)
-    if outcome.is_hopeless or is_a(error, _HOPELESS) or not _is_wanted(retry, error, job.attempt):
+    if outcome.is_hopeless or _checks.is_a(error, _HOPELESS) or not _is_wanted(retry, error, job.attempt):
         return End.FAILED, 0.0
     return End.RETRY, retry.delay_after(job.attempt, rng)
 
@@ -105,25 +106,20 @@ def _is_wanted(retry: Retry, error: BaseException, attempt: int) -> bool:
         return False
 
 
-def is_a(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
-    """Say whether ``error`` is one of ``kinds``; isinstance would ask it for its __class__, which is user code."""
-    return issubclass(type(error), kinds)
-
-
 def _crashes_with_this(job: Claimed) -> int:
     return job.crashes + (not job.alone)  # that of a suspect was counted before its run
 
 
 def _was_not_its_fault(outcome: Outcome) -> bool:
-    return not outcome.has_begun and outcome.error is not None and is_a(outcome.error, _NOT_ITS_FAULT)
+    return not outcome.has_begun and outcome.error is not None and _checks.is_a(outcome.error, _NOT_ITS_FAULT)
 
 
 def _kind_of(error: BaseException, kind: str) -> str:
-    if is_a(error, WorkerCrashed):
+    if _checks.is_a(error, WorkerCrashed):
         return "crash"
-    if is_a(error, TaskTimeout) and kind == "error":
+    if _checks.is_a(error, TaskTimeout) and kind == "error":
         return "timeout"
-    return "result" if is_a(error, ResultNotSerializable) else kind
+    return "result" if _checks.is_a(error, ResultNotSerializable) else kind
 
 
 class CancelledItself(JobsError):

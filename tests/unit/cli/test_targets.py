@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,11 +49,11 @@ def test_a_look_never_makes_a_file(capsys: pytest.CaptureFixture[str], here: Pat
     ],
 )
 def test_what_is_no_file_of_jobs_is_told_from_one(
-    capsys: pytest.CaptureFixture[str], here: Path, make: object, message: str
+    capsys: pytest.CaptureFixture[str], here: Path, make: Callable[[Path], object], message: str
 ) -> None:
     """E136: what is no file of jobs is said in one line, and left as it is."""
     path = here / "x.db"
-    make(path)  # type: ignore[operator]
+    make(path)
     content = path.read_bytes() if path.is_file() else None
     assert main(["jobs", "list", "x.db"]) == 1
     captured = capsys.readouterr()

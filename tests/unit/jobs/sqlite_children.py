@@ -155,8 +155,8 @@ def migrate_at_once(folder: Path) -> None:
                 file.write(f"{os.getpid()}\n")
 
         def migrate() -> None:
-            connection = connect(path)  # noqa: B023
-            _schema.migrate(connection, str(path), [*_schema.MIGRATIONS, noting])  # noqa: B023
+            connection = connect(path)  # noqa: B023  # called before the next round
+            _schema.migrate(connection, str(path), [*_schema.MIGRATIONS, noting])  # noqa: B023  # called before the next round
             connection.close()
 
         all_done([migrate] * 4)

@@ -62,13 +62,13 @@ def test_one_that_cannot_be_keeps_all_out(jobs: Jobs, send: Any, monkeypatch: py
         (["to"], TypeError, "expected args 5 to be a dict of arguments"),
     ):
         with pytest.raises(error, match=message):
-            jobs.enqueue_many(send, [*good, bad])  # type: ignore[list-item]
+            jobs.enqueue_many(send, [*good, bad])  # type: ignore[list-item]  # what is refused
     with pytest.raises(JobRefused, match="no queueing_lock for many"):
         jobs.enqueue_many(send.options(queueing_lock="x"), good)
     with pytest.raises(JobRefused, match="expected a task of"):
         jobs.enqueue_many(other, good)
     with pytest.raises(ValueError, match="expected task to be a task"):
-        jobs.enqueue_many(lambda to: None, good)  # type: ignore[arg-type]
+        jobs.enqueue_many(lambda to: None, good)  # type: ignore[arg-type]  # what is refused
     assert jobs.list().result(PATIENCE) == []
 
 

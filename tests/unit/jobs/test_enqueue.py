@@ -226,7 +226,7 @@ def test_an_unknown_option_or_setting_names_those_there_are(jobs: Jobs, send: An
     with pytest.raises(TypeError, match=r"expected options among at, connection, delay, .*, got 'daley'"):
         send.options(daley=5)
     with pytest.raises(TypeError, match=r"expected settings among .*, got 'que'"):
-        jobs.task(que="x")(lambda: None)  # type: ignore[call-overload]
+        jobs.task(que="x")(lambda: None)  # type: ignore[call-overload]  # what is refused
 
 
 # -- names and queues -------------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def test_a_lock_has_the_arguments_in_it(jobs: Jobs) -> None:
     assert sync.options(lock=None).enqueue(5).result(PATIENCE).lock is None
     for bad in (None, True, 1.5, [1], "", "a\n", "a" * 300):
         with pytest.raises(JobRefused, match="lock"):
-            sync.enqueue(user=bad)  # type: ignore[arg-type]
+            sync.enqueue(user=bad)  # type: ignore[arg-type]  # what is refused
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_a_store_that_there_is_not_says_what_to_do() -> None:
     with pytest.raises(StoreError, match="extra `distributed`, and is not made yet"):
         Jobs("postgresql://localhost/x")
     with pytest.raises(ValueError, match=r'use Jobs\("jobs\.db"\)'):
-        Jobs(5)  # type: ignore[arg-type]
+        Jobs(5)  # type: ignore[arg-type]  # what is refused
     with pytest.raises(ValueError, match="synchronous"):
         Jobs(MemoryStore(), synchronous="full")
 
@@ -382,7 +382,7 @@ def test_names_of_tasks_are_the_same_as_a_script_and_imported(monkeypatch: pytes
         ("/x/app.py", types.SimpleNamespace(name="shop.app"), "shop.app.send"),
     ):
         main = types.ModuleType("__main__")
-        main.__spec__ = spec  # type: ignore[assignment]
+        main.__spec__ = spec  # type: ignore[assignment]  # all that is asked of a spec
         if file:
             main.__file__ = file
         monkeypatch.setitem(sys.modules, "__main__", main)

@@ -136,7 +136,7 @@ def test_what_an_answer_holds_does_not_change_the_store() -> None:
     def spoil(book: Book, now: Moment) -> None:
         book.statistics(now).counters["fenced"] = 99
         book.find(Filter()).clear()
-        book.failures(1).append(None)  # type: ignore[arg-type]
+        book.failures(1).append(None)  # type: ignore[arg-type]  # it is a copy that is spoilt
         book.states([1]).clear()
 
     store.read(spoil).result()

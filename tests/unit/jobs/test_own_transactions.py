@@ -102,6 +102,6 @@ def test_other_coroutines_wait_for_the_transaction(jobs: Jobs, connection: Any) 
             waiting = await asyncio.create_task(enqueue())
             with pytest.raises(StoreError, match=REFUSED):
                 send.enqueue(to="x")
-        return (await waiting).id  # type: ignore[no-any-return]
+        return (await waiting).id  # type: ignore[no-any-return]  # an id is an int
 
     assert asyncio.run(main()) == 1

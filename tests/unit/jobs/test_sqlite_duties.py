@@ -43,7 +43,7 @@ def test_who_has_lost_is_told_once() -> None:
     leases = Leases()
     told: list[int] = []
     for holder in (1, 2):
-        leases.add(holder, LEASE, lambda holder=holder: told.append(holder), at(0))  # type: ignore[misc]
+        leases.add(holder, LEASE, lambda holder=holder: told.append(holder), at(0))  # type: ignore[misc]  # mypy infers no default of a lambda
     leases.lose([1])
     leases.lose([1])
     assert told == [1]
@@ -53,7 +53,7 @@ def test_who_has_lost_is_told_once() -> None:
 def test_one_that_fails_to_be_told_keeps_nobody_from_hearing(caplog: pytest.LogCaptureFixture) -> None:
     leases = Leases()
     told: list[int] = []
-    leases.add(1, LEASE, lambda: 1 // 0, at(0))  # type: ignore[arg-type]
+    leases.add(1, LEASE, lambda: 1 // 0, at(0))  # type: ignore[arg-type]  # it raises
     leases.add(2, LEASE, lambda: told.append(2), at(0))
     leases.lose([1, 2])
     assert told == [2]

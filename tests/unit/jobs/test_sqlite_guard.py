@@ -55,7 +55,7 @@ def test_what_is_no_file_of_ours_is_let_through(tmp_path: Path) -> None:
         for other in (":memory:", "", tmp_path / "other.db", "file:x?mode=memory"):
             sqlite3.connect(other, uri=True).close()
         with pytest.raises(TypeError):
-            sqlite3.connect(7.5)  # type: ignore[call-overload]
+            sqlite3.connect(7.5)  # type: ignore[call-overload]  # what is refused
 
 
 def test_the_file_is_free_when_the_last_store_and_connection_on_it_are_closed(tmp_path: Path) -> None:

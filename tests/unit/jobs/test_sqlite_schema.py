@@ -55,7 +55,7 @@ def test_what_is_new_already_is_only_looked_at(connection: apsw.Connection) -> N
     migrate(connection, "jobs.db")
     before = connection.total_changes(), connection.pragma("data_version")
     statements: list[str] = []
-    connection.exec_trace = lambda cursor, sql, bindings: not statements.append(sql)  # type: ignore[func-returns-value]
+    connection.exec_trace = lambda cursor, sql, bindings: not statements.append(sql)  # type: ignore[func-returns-value]  # append gives None, the hook True
     migrate(connection, "jobs.db")
     connection.exec_trace = None
     assert (connection.total_changes(), connection.pragma("data_version")) == before

@@ -111,8 +111,8 @@ def test_calls_that_do_not_fit_each_other_are_refused(jobs: Jobs, fetch: Any, pa
         (lambda: first.then(parse.partial(kind="x")), "got one without text; say result_as"),
         (lambda: first.then(parse.call("t"), result_as="text"), "got it in the call as well"),
         (lambda: first.then(parse.partial(), result_as="nobody"), "expected result_as to be the name of an argument"),
-        (lambda: first.then(parse.partial(), result_as=wrong), "expected result_as to be"),  # type: ignore[arg-type]
-        (lambda: first.then(wrong), r"make one with task.call\(...\)"),  # type: ignore[arg-type]
+        (lambda: first.then(parse.partial(), result_as=wrong), "expected result_as to be"),  # type: ignore[arg-type]  # what is refused
+        (lambda: first.then(wrong), r"make one with task.call\(...\)"),  # type: ignore[arg-type]  # what is refused
         (lambda: first.then(stranger.call()), "of the same Jobs"),
         (lambda: first.then(fetch.options(connection=wrong).call("x")), "no connection of its own"),
         (lambda: fetch.options(then=[wrong]), "expected what follows to be a JobCall"),
