@@ -2,15 +2,18 @@
 
 Guarantees
     Shared: ``_store`` and ``_values``, each changed by one call of a list or dict that is atomic.  Callers: any
-    thread, the collector too; no lock. A descriptor is closed by whoever takes it out of ``_store``, so once.
+    thread, the collector too; no lock. A descriptor is closed by whoever takes it out of ``_store``, so once, and in
+    the same call, so always: a ``close`` that a Ctrl-C ended is finished by the next, the collector's at the latest.
     Nobody but the Shared holds the descriptor; mappings keep the memory without it.
     ``is_used`` is only ever set, before the first Shared can be seen.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -77,13 +80,15 @@ class Shared(Generic[T], Anything):  # type: ignore[misc]  # a base that is Any,
         or leave it to the collector.
         """
         try:
-            store = self._store.pop()
-        except (IndexError, AttributeError):  # the latter: a Ctrl-C came before it was made
+            self._sizes.pop(self._token, None)
+            self._values.clear()
+            taken = iter(self._store.pop, None)
+        except AttributeError:  # a Ctrl-C came before it was made
             return
-        if type(store) is int:
-            os.close(store)
-        self._values.clear()
-        self._sizes.pop(self._token, None)
+        with contextlib.suppress(IndexError):  # what ends it: it is empty, or another thread was faster
+            if int in map(type, self._store):  # in one call: a Ctrl-C between the taking and the closing would leave it
+                deque(map(os.close, taken), 0)  # type: ignore[arg-type]  # as it says
+            deque(taken, 0)
 
     def __enter__(self) -> Shared[T]:
         return self
@@ -94,7 +99,11 @@ class Shared(Generic[T], Anything):  # type: ignore[misc]  # a base that is Any,
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        try:
+            self.close()
+        except BaseException:  # a signal's handler raised: nobody else will come
+            self.close()
+            raise
 
     def __reduce__(self) -> tuple[Any, ...]:
         try:
