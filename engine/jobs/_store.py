@@ -66,6 +66,9 @@ class Store(Protocol):
     def let_go(self, holder: int) -> Reply[int]:
         """Stop renewing, and give back what the holder has; return how many jobs that were."""
 
+    def forsake(self, holder: int) -> None:
+        """Renew the holder's lease no more, and tell it of no loss: what it has is rescued when the lease is over."""
+
     def connect(self) -> Any:
         """Open a connection of the caller's own to the same database, for ``options(connection=...)``.
 

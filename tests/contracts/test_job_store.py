@@ -388,6 +388,23 @@ def test_who_lets_go_gives_back_what_it_has_and_hears_no_more(store: Store) -> N
     assert lost == []
 
 
+def test_the_jobs_of_a_lease_that_is_forsaken_are_rescued_when_it_is_over(store: Store, rescued: list[Rescued]) -> None:
+    """E200: its holder is alive, is told nothing, and until then what it holds is its own."""
+    lost: list[str] = []
+    holder = store.hold(this_process(0.5), lambda: lost.append("lost")).result(PATIENCE)
+    other = store.hold(this_process(30.0), lambda: None).result(PATIENCE)
+    kept, ended = store.write(enqueue).result(PATIENCE), store.write(enqueue).result(PATIENCE)
+    _, run = claim(store, holder)
+    store.forsake(holder)
+    ending = Ending(run.id, run.token, End.COMPLETED, "null")
+    assert store.write(lambda book, now: book.end([ending], now)).result(PATIENCE) == [TaskState.COMPLETED]
+    eventually(lambda: job(store, kept).suspect, PATIENCE, "the job to be rescued")
+    assert set(holders(store)) == {other}
+    assert [each.id for each in rescued] == [kept]
+    assert job(store, ended).state is TaskState.COMPLETED
+    assert lost == []
+
+
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
@@ -419,6 +436,7 @@ def test_after_the_end_everything_is_refused(store: Store, is_used: bool) -> Non
         lambda: store.listen(lambda: None),
         lambda: store.hold(this_process(30.0), lambda: None),
         lambda: store.let_go(1),
+        lambda: store.forsake(1),
     ]
     for use in uses:
         with pytest.raises(StoreClosed, match="close"):

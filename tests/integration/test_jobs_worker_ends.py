@@ -2,16 +2,23 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from engine import BlockingEngine, Engine, TaskState
-from engine.jobs import CurrentJob, Jobs, Worker, current_job
+from engine import BlockingEngine, Engine, Retry, TaskState
+from engine.jobs import CurrentJob, Jobs, MemoryStore, Worker, current_job
+from engine.jobs._book import Book
+from engine.jobs._memory.book import MemoryBook
+from engine.jobs._moment import Moment
+from engine.jobs._records import End, Ending
+from engine.jobs._sqlite.book import SQLiteBook
 from tests.support import eventually, eventually_async
 
 PATIENCE = 20.0
+
+BOOKS = pytest.mark.parametrize("kind", [MemoryBook, SQLiteBook])
 
 
 @pytest.fixture
@@ -235,3 +242,66 @@ def test_what_a_worker_holds_whose_loop_was_closed_under_it_comes_again(jobs: Jo
         assert jobs.get(job.id).result(PATIENCE).state is TaskState.PENDING
         is_over.set()
     del worker
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, kind: type[Book], job_id: int, *ends: End) -> None:
+    """Have books of ``kind`` refuse to end the runs of one job in these ways."""
+    end = kind.end
+
+    def refusing(self: Book, endings: Sequence[Ending], now: Moment) -> list[TaskState | None]:
+        if any(each.id == job_id and each.end in ends for each in endings):
+            raise ZeroDivisionError("a defect of the book")
+        return end(self, endings, now)
+
+    monkeypatch.setattr(kind, "end", refusing)
+
+
+@BOOKS
+async def test_an_attempt_whose_end_the_book_refuses_fails_its_job(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[Book]
+) -> None:
+    """E200: with the reason; the worker claims on."""
+    with Jobs(MemoryStore() if kind is MemoryBook else tmp_path / "jobs.db", lease=2.0) as jobs:
+
+        @jobs.task(name="fails", retry=Retry(max_attempts=3, base_delay=0.0))
+        async def fails() -> None:
+            raise OSError("its own")
+
+        refuse(monkeypatch, kind, 1, End.RETRY)
+        async with Engine(threads=1) as engine, jobs.worker(engine):
+            refused = await (await fails.enqueue()).wait(timeout=PATIENCE)
+            other = await (await fails.enqueue()).wait(timeout=PATIENCE)
+        assert (refused.state, refused.error) == (TaskState.FAILED, "ZeroDivisionError: a defect of the book")
+        assert (other.state, other.attempt) == (TaskState.FAILED, 3)
+
+
+@BOOKS
+async def test_a_job_whose_end_the_book_refuses_in_any_form_is_rescued_like_one_whose_worker_died(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: type[Book]
+) -> None:
+    """E200: and fails in the end; what runs beside it is given back, and the worker claims on."""
+    with Jobs(MemoryStore() if kind is MemoryBook else tmp_path / "jobs.db", lease=0.3) as jobs:
+        tokens: list[int] = []
+        is_open = asyncio.Event()
+
+        @jobs.task(name="stuck", max_crashes=1)
+        async def stuck() -> None:
+            await is_open.wait()
+
+        @jobs.task(name="beside")
+        async def beside() -> None:
+            job = current_job()
+            assert job is not None
+            tokens.append(job.token)
+            if job.token == 1:
+                is_open.set()
+                await asyncio.sleep(PATIENCE)
+
+        refuse(monkeypatch, kind, 1, End.COMPLETED, End.FAILED)
+        async with Engine(threads=1) as engine, jobs.worker(engine):
+            first, second = await stuck.enqueue(), await beside.enqueue()
+            done = await first.wait(timeout=PATIENCE)
+            other = await second.wait(timeout=PATIENCE)
+        assert (done.state, done.crashes, other.state, tokens) == (TaskState.FAILED, 1, TaskState.COMPLETED, [1, 2])
+        assert [each.kind for each in await done.failures()] == ["lost", "lost"]
+        assert "holds what it cannot end" in caplog.text

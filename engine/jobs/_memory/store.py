@@ -167,6 +167,12 @@ class MemoryStore:
 
         return self.write(let_go)
 
+    def forsake(self, holder: int) -> None:
+        """Renew a lease no more."""
+        with self._lock:
+            self._check_open()
+            self._held.pop(holder, None)
+
     # -- what only a database has
 
     def connect(self) -> Any:

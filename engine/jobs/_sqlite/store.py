@@ -161,6 +161,10 @@ class SQLiteStore:
         """Forget a holder, and give back what it has."""
         return self._opened().writer.let_go(holder)
 
+    def forsake(self, holder: int) -> None:
+        """Renew a lease no more."""
+        self._opened().writer.forsake(holder)
+
     # -- SQL of the caller's
 
     def connect(self) -> CallersConnection:

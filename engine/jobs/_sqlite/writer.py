@@ -12,6 +12,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .._moment import Moment
@@ -119,6 +120,10 @@ class Writer(DatabaseThread):
 
         return self.write(lambda book, now: book.let_go(holder, now), is_keeper=True, after=gone)
 
+    def forsake(self, holder: int) -> None:
+        """Renew the lease of a holder no more."""
+        self._queue.put(partial(self._keeper.drop, holder))
+
     # -- the thread
 
     def _work(self) -> None:
@@ -171,6 +176,8 @@ class Writer(DatabaseThread):
             self._pauses.append(item)
         elif isinstance(item, Stop):
             self._begin_end(item)
+        elif isinstance(item, partial):  # not a write: it must not fail with a transaction
+            item()
         else:
             self._next_poll = 0.0
             self._checkpoints.seen(item)

@@ -22,6 +22,7 @@ from ..errors import StoreClosed, StoreError
 __all__ = ["Holding"]
 
 _AGAIN_AFTER = 0.5  #: seconds until a store that gave no holder is asked again
+_RESCUED_WITHIN = 1.0  #: seconds after the end of a lease in which somebody has looked
 
 _logger = logging.getLogger("engine.jobs")
 
@@ -40,6 +41,7 @@ class Holding:
         self._loop = asyncio.get_running_loop()
         self._term = 0  #: grows with each time that it becomes a holder
         self._again: asyncio.Task[None] | None = None
+        self._late_look: asyncio.TimerHandle | None = None  #: a store in memory rescues only when it is asked something
         self.id: int | None = None  #: under which jobs are held; None while there is none
         self.losses = 0
 
@@ -71,8 +73,9 @@ class Holding:
     def end(self) -> Reply[int] | None:
         """Be no holder any more, and give back what is held; return what to wait for, if there is anything."""
         self._term += 1
-        if self._again is not None:
-            self._again.cancel()
+        for each in (self._again, self._late_look):
+            if each is not None:
+                each.cancel()
         holder, self.id = self.id, None
         try:
             return None if holder is None else self._store.let_go(holder)
@@ -96,11 +99,30 @@ class Holding:
     def _lose(self, term: int) -> None:
         if term != self._term:
             return
-        self.id = None
         self.losses += 1
         _logger.warning(
             "%s has lost its lease of %s s; it stops what it runs: others run that", self._name, self._lease
         )
+        self._hold_anew()
+
+    def forsake(self) -> None:
+        """Let the lease run out over what cannot be ended: it is rescued then, as if we had died, and counted so.
+
+        What else runs is stopped, and given back while there is time.
+        """
+        if (holder := self.id) is None:
+            return
+        _logger.error(
+            "%s holds what it cannot end: it renews its lease of %s s no more, and stops what it runs; all that comes "
+            "again", self._name, self._lease,
+        )  # fmt: skip
+        with contextlib.suppress(StoreError):  # it is closed, and has given everything back
+            self._store.forsake(holder)
+        self._late_look = self._loop.call_later(self._lease + _RESCUED_WITHIN, self._on_held)
+        self._hold_anew()
+
+    def _hold_anew(self) -> None:
+        self.id = None
         self._again = self._loop.create_task(self._begin_again(), name=f"engine.jobs: {self._name} holds again")
         self._on_lost()
 

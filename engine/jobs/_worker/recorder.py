@@ -2,7 +2,8 @@
 
 Guarantees
     Home loop only. Each ending that is added is answered once: with the state of its row, None where it was fenced, or
-    the error because of which it could not be recorded; then the job comes again when the lease is over.
+    the error because of which it could not be recorded; then the job comes again when the lease is over. One that the
+    book refuses for what it is (no StoreError, which is about the store) is FAILED with that as the reason.
     Endings of one turn of the loop make one operation. Operations are written in the order of their turns.
 """
 
@@ -103,9 +104,16 @@ class Recorder:
             await asyncio.gather(*(self._record([ending]) for ending in endings))
             return
         ending = endings[0]
-        if ending.end is End.COMPLETED and not isinstance(error, StoreError):
-            await self._record([self._refused(ending, error)])
-            return
+        # What is given back has nothing of its own that a book could refuse, and need not have run: it is not failed.
+        if not isinstance(error, StoreError) and ending.end is not End.GIVE_BACK:
+            ending = self._refused(ending, error)
+            try:
+                (state,) = await self._end_when_room([ending])
+            except Exception as refused:
+                error = refused
+            else:
+                self._tell(ending, state)
+                return
         _logger.error(
             "job %d ended as %r, which could not be recorded: it comes again when nobody holds it any more",
             ending.id, ending.end.value, exc_info=error,
@@ -113,9 +121,13 @@ class Recorder:
         self._tell(ending, error)
 
     def _refused(self, ending: Ending, error: Exception) -> Ending:
-        """Return what becomes of a job whose result or follow-ups the book does not take: its effects are done."""
-        at = self._store.now().wall
-        failure = failure_of(error, "result", at=at, attempt=0, token=ending.token, worker=self._worker)
+        """Return what becomes of a job whose end the book does not take: it has run, and would come to the same end."""
+        before = ending.failure
+        error.add_note(f"the run had ended as {ending.end.value!r}" + (f": {before.error}" if before else ""))
+        failure = failure_of(
+            error, "result" if ending.end is End.COMPLETED else "ending",
+            at=self._store.now().wall, attempt=0, token=ending.token, worker=self._worker,
+        )  # fmt: skip
         return Ending(ending.id, ending.token, End.FAILED, failure=failure)
 
     def _tell(self, ending: Ending, what: TaskState | Exception | None) -> None:

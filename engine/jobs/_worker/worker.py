@@ -317,6 +317,8 @@ class Worker:
         self._failure_log.tell(ending, what)
         if isinstance(what, Exception):
             self._counts["unrecorded"] += 1
+            if not isinstance(what, StoreError):  # else its row would be RUNNING, and hold its lock, while we live
+                self._holding.forsake()
         elif what is None:
             self._counts["fenced"] += 1
         elif what is TaskState.PENDING:

@@ -10,7 +10,7 @@ from engine import TaskState
 from engine.jobs._book import Book
 from engine.jobs._memory.store import MemoryStore
 from engine.jobs._moment import Moment
-from engine.jobs._records import Claim, Claimed, End, Ending, Filter, NewHolder, NewJob
+from engine.jobs._records import Claim, Claimed, End, Ending, Failure, Filter, NewHolder, NewJob
 from engine.jobs._reply import Reply
 from engine.jobs._worker import recorder as _recorder
 from engine.jobs._worker.recorder import Recorder
@@ -91,6 +91,48 @@ async def test_an_ending_that_the_book_refuses_fails_its_own_job_only() -> None:
     assert told == {good.id: TaskState.COMPLETED, bad.id: TaskState.FAILED}
     (info,) = await store.read(lambda book, now: book.find(Filter(ids=(bad.id,))))
     assert info.error == "ValueError: a follow-up of the second"
+
+
+@pytest.mark.parametrize("end", [End.FAILED, End.RETRY, End.SNOOZE, End.CRASH, End.CANCELLED])
+async def test_an_end_of_any_kind_that_the_book_refuses_fails_its_job(end: End) -> None:
+    """E200: it says why, and how the run had ended; else its row would be RUNNING for as long as the worker lives."""
+    store, told = CountingStore(), list[object]()
+    recorder = Recorder(store, "w", lambda ending, what: told.append(what))
+    (job,) = await claimed(store, 1)
+    failure = Failure(0.0, 1, job.token, "error", "OSError: the run's own")
+    store.refusals = [OverflowError("no such delay")]
+    recorder.add(Ending(job.id, job.token, end, failure=failure, delay=1.0))
+    await recorder.settled()
+    assert told == [TaskState.FAILED]
+    (found,) = await store.read(lambda book, now: book.failures(job.id))
+    assert (found.kind, found.error) == ("ending", "OverflowError: no such delay")
+    assert f"the run had ended as '{end.value}': OSError: the run's own" in found.traceback
+
+
+async def test_what_the_book_refuses_in_any_form_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """E200: whoever holds it hears, and can let go."""
+    store, told = CountingStore(), list[object]()
+    recorder = Recorder(store, "w", lambda ending, what: told.append(what))
+    (job,) = await claimed(store, 1)
+    refusals = [ValueError("first"), ValueError("again")]
+    store.refusals = list(refusals)
+    recorder.add(Ending(job.id, job.token, End.RETRY))
+    await recorder.settled()
+    assert told == refusals[1:]
+    assert recorder.unrecorded == 0
+    assert "could not be recorded" in caplog.text
+
+
+async def test_a_job_whose_giving_back_the_book_refuses_is_not_failed() -> None:
+    """E200: it need not have run at all."""
+    store, told = CountingStore(), list[object]()
+    recorder = Recorder(store, "w", lambda ending, what: told.append(what))
+    (job,) = await claimed(store, 1)
+    refusal = ValueError("a defect")
+    store.refusals = [refusal]
+    recorder.add(Ending(job.id, job.token, End.GIVE_BACK))
+    await recorder.settled()
+    assert told == [refusal]
 
 
 async def test_what_cannot_be_recorded_at_all_is_told_of_and_logged(caplog: pytest.LogCaptureFixture) -> None:
