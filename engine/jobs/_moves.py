@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from engine import TaskState
 
 from ._moment import Moment
-from ._records import End, Failure, Gate
+from ._records import End, Failure, Gate, HolderInfo
 
 __all__ = [
     "FAILURES_KEPT",
@@ -15,6 +15,7 @@ __all__ = [
     "after_end",
     "after_rescue",
     "before_run",
+    "is_over",
     "lost",
 ]
 
@@ -77,6 +78,11 @@ def after_rescue(row: Standing) -> Standing:
     if was_alone and row.crashes >= row.max_crashes:
         return _ended(row, TaskState.FAILED)
     return replace(row, state=TaskState.PENDING, gate=Gate.ALONE, attempt=row.attempt - 1, suspect=True)
+
+
+def is_over(holder: HolderInfo, now: Moment) -> bool:
+    """Say whether the lease of ``holder`` is over: from ``lease_until`` on, and with the boot it was of."""
+    return holder.boot != now.boot or holder.lease_until <= now.steady
 
 
 def lost(attempt: int, token: int, worker: str, now: Moment) -> Failure:

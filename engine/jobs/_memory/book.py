@@ -8,7 +8,7 @@ from dataclasses import replace
 from engine import TaskState
 
 from .._moment import Moment
-from .._moves import TERMINAL, WRONG_CLOCK_SECONDS, after_rescue, lost
+from .._moves import TERMINAL, WRONG_CLOCK_SECONDS, after_rescue, is_over, lost
 from .._records import (
     Cancelled,
     Claim,
@@ -66,7 +66,7 @@ class MemoryBook(MemoryMoves):
 
     def rescue(self, now: Moment, is_dead: Callable[[HolderInfo], bool]) -> list[Rescued]:
         """Take everything from holders that are lost."""
-        gone = {info.id: info for info in self._holders() if _is_over(info, now) or is_dead(info)}
+        gone = {info.id: info for info in self._holders() if is_over(info, now) or is_dead(info)}
         rows = [row for row in self._rows.running() if row.holder in gone]
         rescued = [self._rescue(row, gone[row.holder or 0], now) for row in rows]
         for holder in gone:
@@ -208,7 +208,3 @@ class MemoryBook(MemoryMoves):
         """Count everything."""
         queues = self._rest.count(self._rows.all(), now)
         return Statistics(queues=queues, holders=tuple(self._holders()), counters=dict(self._rest.counters))
-
-
-def _is_over(holder: HolderInfo, now: Moment) -> bool:
-    return holder.boot != now.boot or holder.lease_until <= now.steady

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .._moment import Moment
+from .._moves import is_over
 from .._records import HolderInfo
 
-__all__ = ["Leases", "Rescuer", "is_over"]
+__all__ = ["Leases", "Rescuer"]
 
 RENEWALS_PER_LEASE = 3
 LOOK_SECONDS = 0.5  #: between two looks for holders that are gone
@@ -69,11 +70,6 @@ class Leases:
                     held.on_lost()
                 except Exception:
                     _logger.exception("what was to be told of a lost lease failed")
-
-
-def is_over(holder: HolderInfo, now: Moment) -> bool:
-    """Say whether the lease of ``holder`` is over."""
-    return holder.boot != now.boot or holder.lease_until < now.steady
 
 
 class Rescuer:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from engine import TaskState
 
 from .._moment import Moment
-from .._moves import lost
+from .._moves import is_over, lost
 from .._records import End, Ending, Failure, HolderInfo, NewJob, Rescued
 from ..errors import AlreadyEnqueued
 from .enqueueing import insert
@@ -67,7 +67,7 @@ def give_back(connection: apsw.Connection, holder: int, now: Moment) -> int:
 
 def rescue(connection: apsw.Connection, now: Moment, is_dead: Callable[[HolderInfo], bool]) -> list[Rescued]:
     """Take everything from holders that are lost, and forget them."""
-    gone = {info.id: info for info in all_holders(connection) if _is_lost(info, now) or is_dead(info)}
+    gone = {info.id: info for info in all_holders(connection) if is_over(info, now) or is_dead(info)}
     if not gone:
         return []
     rescued: list[Rescued] = []
@@ -84,10 +84,6 @@ def rescue(connection: apsw.Connection, now: Moment, is_dead: Callable[[HolderIn
     count(connection, "rescued", len(rescued))
     count(connection, "lost_holders", len(gone))
     return rescued
-
-
-def _is_lost(info: HolderInfo, now: Moment) -> bool:
-    return info.boot != now.boot or info.lease_until <= now.steady
 
 
 def _runs_with_holders(connection: apsw.Connection, holders: dict[int, HolderInfo]) -> list[tuple[HolderInfo, Run]]:

@@ -4,7 +4,7 @@ import pytest
 
 from engine.jobs._moment import Moment
 from engine.jobs._records import HolderInfo
-from engine.jobs._sqlite.duties import LOOK_SECONDS, Leases, Rescuer, is_over
+from engine.jobs._sqlite.duties import LOOK_SECONDS, Leases, Rescuer
 
 LEASE = 30.0
 
@@ -61,10 +61,12 @@ def test_one_that_fails_to_be_told_keeps_nobody_from_hearing(caplog: pytest.LogC
 
 
 @pytest.mark.parametrize(
-    ("holder", "over"), [(other(10.0), True), (other(11.0), False), (other(99.0, boot="another"), True)]
+    ("holder", "over"),
+    [(other(10.0), True), (other(10.5), True), (other(11.0), False), (other(99.0, boot="another"), True)],
 )
 def test_a_lease_is_over_by_its_time_or_its_boot(holder: HolderInfo, over: bool) -> None:
-    assert is_over(holder, at(10.5)) is over
+    """E201: at the exact moment too, where the book's rescue takes what it covers."""
+    assert Rescuer().decide([holder], alive, at(10.5)) is over
 
 
 def test_a_rescuer_in_time_rescues_at_once() -> None:
