@@ -37,17 +37,17 @@ class Reply(Generic[T]):
     """What a store answers: ``await`` it on a loop, or call ``result(timeout)`` on a thread that has none.
 
     What was asked is under way already: it is done whether anybody waits for it or not. A failure that nobody asked
-    for is logged.
+    for is logged, unless ``is_wait``: it asked for nothing, so whoever has stopped waiting misses nothing.
     """
 
     __slots__ = ("__weakref__", "_error", "_is_told", "_lock", "_value", "_waiters")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_wait: bool = False) -> None:
         self._lock = threading.Lock()
         self._value: Any = _PENDING
         self._error: BaseException | None = None
         self._waiters: dict[Waiter, None] = {}  # in their order
-        self._is_told = False
+        self._is_told = is_wait
 
     @classmethod
     def of(cls, value: U) -> Reply[U]:

@@ -53,7 +53,7 @@ class Watch:
         Raises:
             StoreClosed: the store is.
         """
-        reply: Reply[JobInfo] = Reply()
+        reply: Reply[JobInfo] = Reply(is_wait=True)
         with self._lock:
             if self._stop_listening is None:
                 self._stop_listening = self._store.listen(self._look)

@@ -181,3 +181,16 @@ def test_memory_is_looked_at_without_a_thread() -> None:
     end(jobs, claim(jobs))
     assert waiting.done()
     assert threading.active_count() == before
+
+
+def test_a_wait_that_fails_when_nobody_waits_any_more_says_nothing(
+    jobs: Jobs, send: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E202: as after a Ctrl-C, whose traceback holds the reply until the store is closed."""
+    job = send.enqueue().result(PATIENCE)
+    given_up = job.wait()
+    jobs.close()
+    eventually(given_up.done)
+    del given_up
+    gc.collect()
+    assert "nobody asked" not in caplog.text
