@@ -126,6 +126,20 @@ def test_a_second_signal_ends_it_though_nothing_that_runs_obeys(shop: Shop) -> N
     eventually(lambda: not shop.command.processes(), 5, "no process of the worker is left")
 
 
+def test_a_worker_whose_output_nobody_reads_any_more_drains_all_the_same(shop: Shop) -> None:
+    """E183: who read it is gone, the job has its time."""
+    shop.enqueue("nap", seconds=1.0)
+    worker = shop.begin("--drain", "20")
+    assert worker.stdout is not None
+    assert worker.stderr is not None
+    eventually((shop.command.folder / "begun-1.0").exists, 30, "it runs")
+    worker.stdout.close()
+    worker.send_signal(signal.SIGTERM)
+    with worker.stderr:
+        assert (worker.wait(timeout=30), worker.stderr.read()) == (0, "")
+    assert [(row.state, row.result) for row in shop.rows()] == [(TaskState.COMPLETED, "1.0")]
+
+
 def test_a_coroutine_that_does_not_end_does_not_keep_the_worker(shop: Shop) -> None:
     """E137: asyncio itself would wait for it for ever."""
     shop.enqueue("swallow")

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -56,7 +57,8 @@ async def _serve(jobs: Jobs, arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     code = await Service(jobs, settings, _tell, _leave).run()
     if left := await _tasks_left():
-        _tell(f"{count(left, 'coroutine')} will not end, and {'is' if left == 1 else 'are'} left behind")
+        with contextlib.suppress(OSError):
+            _tell(f"{count(left, 'coroutine')} will not end, and {'is' if left == 1 else 'are'} left behind")
         jobs.close()
         _leave(code)
     return code
@@ -73,7 +75,8 @@ async def _tasks_left() -> int:
 def _leave(code: int) -> None:
     """End this process, whatever runs: what it holds is rescued by others."""
     logging.shutdown()
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        sys.stdout.flush()
     os._exit(code)
 
 

@@ -8,6 +8,7 @@ Guarantees
 """
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class Service:
     """Runs jobs until a signal comes.
 
     ``tell`` is called with each line for people, ``leave`` with the exit code where the process is to end at once.
+    Once it runs, a line that cannot be told (who read them is gone, the disk of the log is full) changes nothing.
     """
 
     def __init__(
@@ -88,25 +90,29 @@ class Service:
                 self._tell(line)
             await worker.start()
             self._worker = worker
-            self._tell(f"started; SIGTERM or Ctrl-C drains it within {settings.drain:g} s")
+            self._say(f"started; SIGTERM or Ctrl-C drains it within {settings.drain:g} s")
             await self._is_asked.wait()
             await self._drain(worker)
 
     async def _drain(self, worker: Worker) -> None:
         running = worker.statistics().running
         left = f"{count(running, 'job')} may still take {self._settings.drain:g} s" if running else "nothing runs"
-        self._tell(f"draining: {left}")
+        self._say(f"draining: {left}")
         if self._signals > 1:
             worker.hurry()
         await worker.stop(self._settings.drain)
-        self._tell(f"drained: {_sum(worker)}")
+        self._say(f"drained: {_sum(worker)}")
+
+    def _say(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            self._tell(line)
 
     def _obey(self) -> None:
         """Do what a signal says."""
         self._signals += 1
         self._is_asked.set()
         if self._signals == 2:
-            self._tell("stopping at once")
+            self._say("stopping at once")
             if self._worker is not None:
                 self._worker.hurry()
             self._last = asyncio.get_running_loop().call_later(_LAST_SECONDS, self._leave, INTERRUPTED)

@@ -8,7 +8,8 @@ child with the first use. ``design/0014`` has the rest.
 Guarantees
     Shared: ``_finishing``, a SimpleQueue, which the collector may use; ``_stores``.  Guarded by: ``_lock``, held for a
     set operation; the collector takes stores out without it.  Callers: any thread. A fork waits ``PATIENCE`` seconds at
-    most; a store that is not ready then refuses in the child.
+    most; a store that is not ready then refuses in the child. Of threads that fork at once each has a list of its own:
+    the lock of each store lets one in, and who goes on must not let the other's stores go on before his fork.
 """
 
 from __future__ import annotations
@@ -34,10 +35,18 @@ __all__ = ["finish_later", "remember"]
 PATIENCE = 2.0
 EXIT_SECONDS = 2.0  #: that the interpreter's end waits for a store that was dropped in the middle of something
 
+
+class _Fork(threading.local):
+    """The fork that this thread is in the middle of; several threads may be, and the one that was later waits."""
+
+    def __init__(self) -> None:
+        self.going_on: list[tuple[SQLiteStore, Callable[[], None] | None]] = []  #: what goes on behind it
+
+
 _lock = threading.Lock()
 _stores: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
 _finishing: queue.SimpleQueue[Session] = queue.SimpleQueue()
-_going_on: list[tuple[SQLiteStore, Callable[[], None] | None]] = []  #: during a fork
+_fork = _Fork()
 
 
 def remember(store: SQLiteStore) -> None:
@@ -80,23 +89,23 @@ def _before_fork() -> None:
         with contextlib.suppress(queue.Empty):
             _finishing.get_nowait().close(max(0.0, end - time.monotonic()))
     for store in _all():
-        _going_on.append((store, store._before_fork(end - time.monotonic())))
+        _fork.going_on.append((store, store._before_fork(end - time.monotonic())))
 
 
 def _after_fork_in_parent() -> None:
-    for _, go_on in _going_on:
+    going_on, _fork.going_on = _fork.going_on, []
+    for _, go_on in going_on:
         if go_on is not None:
             go_on()
-    _going_on.clear()
 
 
 def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.Lock()
     _guard.forget_all()
-    for store, go_on in _going_on:
+    going_on, _fork.going_on = _fork.going_on, []
+    for store, go_on in going_on:
         store._in_child(is_clean=go_on is not None)
-    _going_on.clear()
 
 
 atexit.register(_close_all)

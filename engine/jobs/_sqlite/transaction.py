@@ -22,10 +22,10 @@ Operation = Callable[[Book, Moment], Any]
 class Write:
     """An operation that waits, and whom to answer: nobody, if it is the store's own.
 
-    ``after`` is called with its value when that is committed.
+    ``after`` is called with its value when that is committed, ``otherwise`` when it never will be.
     """
 
-    __slots__ = ("after", "error", "is_keeper", "operation", "reply", "value")
+    __slots__ = ("after", "error", "is_keeper", "operation", "otherwise", "reply", "value")
 
     def __init__(
         self,
@@ -33,11 +33,13 @@ class Write:
         reply: Reply[Any] | None,
         is_keeper: bool,
         after: Callable[[Any], None] | None = None,
+        otherwise: Callable[[], None] | None = None,
     ) -> None:
         self.operation = operation
         self.reply = reply
         self.is_keeper = is_keeper
         self.after = after
+        self.otherwise = otherwise
         self.value: Any = None
         self.error: BaseException | None = None
 

@@ -76,8 +76,13 @@ class Writer(DatabaseThread):
         """Read the clocks."""
         return self._read_clock()
 
-    def write(self, operation: Operation, *, is_keeper: bool, after: Callable[[Any], None] | None = None) -> Reply[Any]:
+    def write(
+        self, operation: Operation, *, is_keeper: bool, after: Callable[[Any], None] | None = None,
+        otherwise: Callable[[], None] | None = None,
+    ) -> Reply[Any]:  # fmt: skip
         """Have ``operation`` done and committed; ``after`` is then called on the thread, before the reply is there.
+
+        ``otherwise`` is called so where it is not done.
 
         Raises:
             StoreClosed: the thread has ended.
@@ -88,7 +93,7 @@ class Writer(DatabaseThread):
         if not is_keeper:
             self._room.enter(self._count, may_wait=not self.is_current())
         reply: Reply[Any] = Reply()
-        self._put(Write(operation, reply, is_keeper, after))
+        self._put(Write(operation, reply, is_keeper, after, otherwise))
         return reply
 
     def _count(self) -> int:
@@ -113,12 +118,12 @@ class Writer(DatabaseThread):
         return self.write(lambda book, now: book.hold(holder, now), is_keeper=False, after=added)
 
     def let_go(self, holder: int) -> Reply[int]:
-        """Give back what a holder has, and renew its lease no more."""
+        """Give back what a holder has, and renew its lease no more, also where the file refuses the first."""
 
-        def gone(_: int) -> None:
+        def gone(_: int = 0) -> None:
             self._keeper.drop(holder)
 
-        return self.write(lambda book, now: book.let_go(holder, now), is_keeper=True, after=gone)
+        return self.write(lambda book, now: book.let_go(holder, now), is_keeper=True, after=gone, otherwise=gone)
 
     def forsake(self, holder: int) -> None:
         """Renew the lease of a holder no more."""
@@ -222,6 +227,8 @@ class Writer(DatabaseThread):
             failed = error or write.error
             if failed is None and write.after is not None:
                 write.after(write.value)
+            elif failed is not None and write.otherwise is not None:
+                write.otherwise()
             if write.reply is not None:
                 waiters += write.reply.settle(None if failed else write.value, failed)
         wake(waiters)

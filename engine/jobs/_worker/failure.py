@@ -37,17 +37,27 @@ def describe(error: BaseException) -> tuple[str, str]:
 
     The traceback begins in the user's function.
     """
-    try:
-        text = str(error)
-    except BaseException as broken:  # user code, which may even exit; the run must be recorded all the same
-        text = f"<its message could not be had: {type(broken).__name__}>"
-    name = type(error).__name__ if type(error) is not RemoteError else ""  # its message begins with the type
-    line = " ".join(f"{name}: {text}".strip(": ").split())
+    line = _line(error)
     try:
         trace = re.sub(_ABOVE_THE_FUNCTION, lambda _: _HEAD, _formatted(error))
     except BaseException as broken:  # as above: notes, causes, groups
-        trace = f"{line}\n(its traceback could not be formatted: {type(broken).__name__})\n"
+        trace = f"{line}\n(its traceback could not be formatted: {_name_of(type(broken))})\n"
     return _sound(_cut(line, ERROR_MOST, " ... ")), _sound(_cut(trace, TRACEBACK_MOST, "\n...\n"))
+
+
+def _line(error: BaseException) -> str:
+    """Return type and message, whatever the error and its class do when they are asked for them."""
+    name = _name_of(type(error)) if type(error) is not RemoteError else ""  # its message begins with the type
+    try:
+        text = _checks.string(str(error))  # exactly: what __str__ gives may be of a class with methods of its own
+    except BaseException as broken:  # user code, which may even exit; the run must be recorded all the same
+        text = f"<its message could not be had: {_name_of(type(broken))}>"
+    return " ".join(f"{name}: {text}".strip(": ").split())
+
+
+def _name_of(kind: type) -> str:
+    """Return the name of a class whose metaclass may answer anything."""
+    return str(type.__dict__["__name__"].__get__(kind))
 
 
 def _formatted(error: BaseException) -> str:

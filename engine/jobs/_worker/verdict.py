@@ -102,7 +102,7 @@ def _after(
 def _is_wanted(retry: Retry, error: BaseException, attempt: int) -> bool:
     try:
         return retry.wants(error, attempt)
-    except Exception:  # an error whose __class__ is user code that raises
+    except BaseException:  # an error whose __class__ is user code that raises, or exits
         return False
 
 

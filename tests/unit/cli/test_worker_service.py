@@ -178,3 +178,21 @@ def test_a_program_that_logs_by_itself_keeps_its_handlers(monkeypatch: pytest.Mo
     monkeypatch.setattr(logging.getLogger(), "handlers", [own])
     log_to_stderr(verbose=False)
     assert logging.getLogger().handlers == [own]
+
+
+async def test_a_second_signal_is_obeyed_though_no_line_can_be_told(shop: Shop) -> None:
+    """E183: who read the output is gone."""
+
+    def tell(line: str) -> None:
+        if not shop.begun:
+            return
+        raise BrokenPipeError
+
+    service = Service(shop.jobs, Settings(drain=60.0), tell, shop.left.append)
+    running = asyncio.get_running_loop().create_task(service.run())
+    await shop.slow.enqueue()
+    await eventually_async(lambda: shop.begun == 1, 20, "it runs")
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert await asyncio.wait_for(running, 20) == INTERRUPTED
+    assert await shop.states() == [PENDING]

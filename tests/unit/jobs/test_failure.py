@@ -54,6 +54,39 @@ def test_an_error_that_cannot_be_told_is_told_all_the_same() -> None:
     trace.encode()
 
 
+class Sly(str):
+    """A text whose own methods are user code."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        raise SystemExit(4)
+
+    split = strip = __len__ = __format__  # type: ignore[assignment]
+
+
+class Nameless(type):
+    """A class that does not tell its name."""
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise SystemExit(5)
+
+
+class Sneaky(Exception, metaclass=Nameless):
+    """Gives a text that is none."""
+
+    def __str__(self) -> str:
+        return Sly("boo")
+
+
+def test_neither_the_text_nor_the_class_of_an_error_runs_its_own_code() -> None:
+    """E181: the run of it is recorded, whatever ``__str__`` gives and the metaclass answers."""
+    line, trace = describe(raised(Sneaky()))
+    assert line == "Sneaky: boo"
+    assert trace
+
+
 def remote(text: str) -> RemoteTraceback:
     return RemoteTraceback(text)
 

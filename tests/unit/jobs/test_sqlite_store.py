@@ -11,12 +11,15 @@ from typing import Any
 import apsw
 import pytest
 
+from engine import TaskState
 from engine.jobs._book import Book
 from engine.jobs._moment import Moment
 from engine.jobs._records import Filter, NewJob
+from engine.jobs._sqlite.book import SQLiteBook
 from engine.jobs._sqlite.store import SQLiteStore
 from engine.jobs.errors import AlreadyEnqueued, StoreClosed, StoreError, StoreFull
-from tests.job_stores import JOB, PATIENCE, enqueue, holder, ids_in
+from tests.job_stores import JOB, PATIENCE, claim_all, enqueue, holder, ids_in
+from tests.support import eventually
 
 
 @pytest.fixture
@@ -285,3 +288,26 @@ def test_writes_wait_for_a_transaction_of_another_and_close_waits_its_time_only(
     finally:
         store.close()
         other.close()
+
+
+def test_a_holder_whose_letting_go_is_refused_keeps_nothing(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E180: its lease is renewed no more, so what it held comes again while its process lives."""
+
+    def refuse(book: SQLiteBook, holder: int, now: Moment) -> int:
+        raise apsw.IOError("disk I/O error")
+
+    def is_pending() -> bool:
+        (found,) = store.read(lambda book, now: book.find(Filter())).result(PATIENCE)
+        return found.state is TaskState.PENDING
+
+    store.write(enqueue).result(PATIENCE)
+    first = store.hold(holder(lease=0.5), lambda: None).result(PATIENCE)
+    store.hold(holder(), lambda: None).result(PATIENCE)  # so that somebody rescues
+    assert len(claim_all(store, first)) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(SQLiteBook, "let_go", refuse)
+        with pytest.raises(StoreError, match="disk I/O error"):
+            store.let_go(first).result(PATIENCE)
+    eventually(is_pending, PATIENCE, "it was taken from its holder")
