@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
 from ..errors import StoreError
 from . import guard as _guard
 from .faults import Fault, fault_of, told
 from .library import apsw, is_wal_safe, version
-from .patience import Patience, for_seconds, in_pieces
+from .patience import Patience, checked, for_seconds, in_pieces
 from .schema import check_ours
 
 __all__ = ["CallersConnection", "Database"]
 
 C = TypeVar("C", bound=apsw.Connection)
+Who = tuple[int, object]  #: a thread, and the coroutine that runs there
 
 _BUSY_SECONDS = 30.0  #: that a connection without patience of its own waits for another process
 _ALONE_SECONDS = 1.0  #: that it waits for others to leave the file, who may never do
@@ -35,16 +38,69 @@ class CallersConnection(apsw.Connection):
     """A connection that somebody outside uses; ``on_close`` is called once when it closes.
 
     It knows who used it last: a thread, and the coroutine there. Whoever has a transaction open here, and waits for the
-    store's own writer, waits for ever.
+    store's own writer, waits for ever. It knows whose ``with`` is open, too: one of another thread or coroutine would
+    be a savepoint within that, and what it has acknowledged would go when the outer one is rolled back.
+
+    Guarantees
+        Shared: ``_owner``, ``_entered``.  Guarded by: ``_lock``, held for a few attribute operations.
+        Callers: any thread.
     """
 
     on_close: Callable[[], None] | None = None
-    _user: tuple[int, object] | None = None
+    _user: Who | None = None
+    _owner: Who | None = None  #: whose ``with`` it is, while ``_entered`` of them are open
+    _entered = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
+        self._own(_who_is_here())
+        try:
+            super().__enter__()
+        except BaseException as error:
+            self._disown()
+            if isinstance(error.__context__, StoreError):  # of the busy handler; BEGIN says only that it is locked
+                raise error.__context__ from None
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        try:
+            return super().__exit__(kind, error, trace)
+        finally:
+            self._disown()
+
+    @contextlib.contextmanager
+    def piece(self) -> Iterator[None]:
+        """Have what is done within it kept whole or not at all, in the transaction that is open, whosever that is."""
         self._user = _who_is_here()
         super().__enter__()
-        return self
+        try:
+            yield
+        except BaseException as error:
+            super().__exit__(type(error), error, error.__traceback__)
+            raise
+        super().__exit__(None, None, None)
+
+    def _own(self, here: Who) -> None:
+        with self._lock:
+            if self._entered and self._owner != here:
+                raise StoreError(
+                    "expected a connection that nobody else has in with, got one inside the with of another thread or "
+                    "coroutine, whose transaction this would be a part of; let each make its own with jobs.connect()"
+                )
+            self._user = self._owner = here
+            self._entered += 1
+
+    def _disown(self) -> None:
+        with self._lock:
+            self._entered -= 1
+            if not self._entered:
+                self._owner = None
 
     async def __aenter__(self) -> NoReturn:
         raise TypeError(
@@ -71,8 +127,14 @@ class CallersConnection(apsw.Connection):
 
     def is_written_here(self) -> bool:
         """Say whether the one who asks has a transaction open on it that keeps all others from writing."""
-        is_ours = self.is_open and self._user == _who_is_here()
-        return is_ours and self.txn_state("main") == apsw.SQLITE_TXN_WRITE
+        return self._user == _who_is_here() and self._is_written()
+
+    def is_written_by(self, thread: int) -> bool:
+        """Say whether such a transaction is one of ``thread``, of which coroutine whatever."""
+        return any(who is not None and who[0] == thread for who in (self._user, self._owner)) and self._is_written()
+
+    def _is_written(self) -> bool:
+        return self.is_open and self.txn_state("main") == apsw.SQLITE_TXN_WRITE
 
     def close(self, force: bool = False) -> None:
         """Close it."""
@@ -93,7 +155,7 @@ class CallersConnection(apsw.Connection):
         self._closed()
 
 
-def _who_is_here() -> tuple[int, object]:
+def _who_is_here() -> Who:
     """Return what tells the coroutine that runs here, or else the thread, from all others."""
     is_loop = asyncio._get_running_loop() is not None
     return threading.get_ident(), asyncio.current_task() if is_loop else None
@@ -122,9 +184,10 @@ class Database:
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
         return connection
 
-    def connect_caller(self) -> CallersConnection:
-        """Open a connection for somebody outside."""
+    def connect_caller(self, check_may_wait: Callable[[], object]) -> CallersConnection:
+        """Open a connection for somebody outside; before each wait ``check_may_wait`` is called, and may refuse it."""
         connection = self._opened(CallersConnection, None)
+        connection.set_busy_handler(checked(check_may_wait, for_seconds(_BUSY_SECONDS)))
         connection.transaction_mode = "IMMEDIATE"  # of ``with connection:``; a lock that is asked for later may fail
         key = self.key
         connection.on_close = lambda: _guard.release(key)

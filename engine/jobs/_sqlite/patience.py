@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from .lockers import who_writes
 
-__all__ = ["Patience", "for_seconds", "in_pieces"]
+__all__ = ["Patience", "checked", "for_seconds", "in_pieces"]
 
 Patience = Callable[[], bool]  #: asked before each wait: may one wait on?
 
@@ -32,6 +32,16 @@ def for_seconds(seconds: float) -> Callable[[int], bool]:
         return True
 
     return handler
+
+
+def checked(check: Callable[[], object], handler: Callable[[int], bool]) -> Callable[[int], bool]:
+    """Return a busy handler that waits as ``handler`` does, unless ``check`` raises, which whoever waits is told."""
+
+    def ask(waits: int) -> bool:
+        check()
+        return handler(waits)
+
+    return ask
 
 
 def in_pieces(patience: Patience, path: str) -> Callable[[int], bool]:

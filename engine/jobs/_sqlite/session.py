@@ -81,7 +81,7 @@ class Session:
     def connect(self) -> CallersConnection:
         """Open a connection for somebody outside; what it commits is noticed at once."""
         self._check_open()
-        connection = self._database.connect_caller()
+        connection = self._database.connect_caller(_weak_check(self))
         poke = self.writer.poke
 
         def committed(_: apsw.Connection, name: str, pages: int) -> int:
@@ -111,6 +111,20 @@ class Session:
             raise StoreError(
                 "expected options(connection=...) inside your own transaction, got a write beside it, which would wait "
                 "for the transaction to end; what has no such option is for after the transaction",
+                path=self._database.path,
+            )
+
+    def check_is_anothers(self) -> None:
+        """Refuse the wait of a connection for a transaction that this very thread has open on another one.
+
+        Raises:
+            StoreError: it would wait for itself; so would a loop, on which the one who has to go on cannot.
+        """
+        thread = threading.get_ident()
+        if any(each.is_written_by(thread) for each in self._open_connections()):
+            raise StoreError(
+                "expected a transaction of another thread to be waited for, got one that is open on this thread, on "
+                "another connection; await nothing inside a transaction, or have each in asyncio.to_thread(...)",
                 path=self._database.path,
             )
 
@@ -171,6 +185,17 @@ def resume(pauses: list[Pause]) -> None:
     """Go on after a fork."""
     for pause in pauses:
         pause.over.set()
+
+
+def _weak_check(session: Session) -> Callable[[], None]:
+    """Return ``check_is_anothers`` for a connection, which must not keep a store alive."""
+    reference = weakref.ref(session)
+
+    def check() -> None:
+        if (alive := reference()) is not None:
+            alive.check_is_anothers()
+
+    return check
 
 
 def _nothing(connection: apsw.Connection) -> None:

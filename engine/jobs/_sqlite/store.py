@@ -181,7 +181,7 @@ class SQLiteStore:
                 "connection", "inside a transaction", connection, "begin one: with connection: ..., or BEGIN IMMEDIATE"
             )
         try:
-            with connection:  # a savepoint
+            with connection.piece():
                 return operation(SQLiteBook(connection), session.writer.now())
         except apsw.Error as error:
             raise told(error, self._path, connection.system_errno) from error

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -105,3 +106,75 @@ def test_other_coroutines_wait_for_the_transaction(jobs: Jobs, connection: Any) 
         return (await waiting).id  # type: ignore[no-any-return]  # an id is an int
 
     assert asyncio.run(main()) == 1
+
+
+def test_a_with_of_another_coroutine_on_the_same_connection_is_refused(connection: Any) -> None:
+    """E170: it would be a savepoint of the first one's transaction, and be undone with it after it was acknowledged."""
+    connection.execute("CREATE TABLE orders (what)")
+
+    async def handle(what: str, go_on: asyncio.Event) -> None:
+        with connection:
+            connection.execute("INSERT INTO orders VALUES (?)", (what,))
+            with connection:  # one's own is a savepoint, as ever
+                await go_on.wait()
+
+    async def main() -> None:
+        go_on = asyncio.Event()
+        first = asyncio.create_task(handle("first", go_on))
+        await asyncio.sleep(0)
+        with pytest.raises(StoreError, match="inside the with of another thread or coroutine"):
+            await handle("second", go_on)
+        go_on.set()
+        await first
+        await handle("third", go_on)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    assert connection.execute("SELECT what FROM orders").fetchall() == [("first",), ("third",)]
+
+
+def test_a_with_of_another_thread_on_the_same_connection_is_refused(jobs: Jobs, connection: Any) -> None:
+    """E170: but a thread may be given work in the transaction of whoever waits for it."""
+    send = jobs.tasks["send"]
+    with ThreadPoolExecutor(1) as pool, connection:
+        with pytest.raises(StoreError, match="inside the with of another thread or coroutine"):
+            pool.submit(connection.__enter__).result(PATIENCE)
+        pool.submit(send.options(connection=connection).enqueue, to="x").result(PATIENCE)
+    assert [job.args["to"] for job in jobs.list().result(PATIENCE)] == ["x"]
+
+
+@pytest.mark.parametrize("begin", [by_with, by_begin, by_cursor, by_first_write])
+def test_a_thread_does_not_wait_for_a_transaction_of_its_own(
+    jobs: Jobs, connection: Any, begin: Callable[[Any], None]
+) -> None:
+    """E171: on another connection, be it in another coroutine: the loop would stand still, and so the one awaited."""
+    connection.execute("CREATE TABLE orders (id)")
+    with contextlib.closing(jobs.connect()) as other:
+        with connection:
+            connection.execute("INSERT INTO orders VALUES (0)")
+            with pytest.raises(StoreError, match="got one that is open on this thread, on another connection"):
+                begin(other)
+        if other.in_transaction:  # its BEGIN wrote nothing
+            other.execute("ROLLBACK")
+        with other:
+            other.execute("INSERT INTO orders VALUES (1)")
+    assert connection.execute("SELECT count(*) FROM orders").get == 2
+
+
+def test_another_threads_transaction_is_waited_for(jobs: Jobs, connection: Any) -> None:
+    """E171: it goes on meanwhile."""
+    connection.execute("CREATE TABLE orders (id)")
+    is_waiting = threading.Event()
+
+    def insert() -> None:
+        with contextlib.closing(jobs.connect()) as other:
+            is_waiting.set()
+            with other:
+                other.execute("INSERT INTO orders VALUES (1)")
+
+    with ThreadPoolExecutor(1) as pool:
+        with connection:
+            connection.execute("INSERT INTO orders VALUES (0)")
+            waiting = pool.submit(insert)
+            assert is_waiting.wait(PATIENCE)
+        waiting.result(PATIENCE)
+    assert connection.execute("SELECT count(*) FROM orders").get == 2
