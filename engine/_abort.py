@@ -12,12 +12,12 @@ Guarantees
 
 from __future__ import annotations
 
-import inspect
 import logging
 from typing import TYPE_CHECKING, Any
 
 from . import _sigint
 from ._clock import now
+from ._lanes.loop import silence, task_of
 from ._states import TERMINAL, Lane, TaskState
 
 if TYPE_CHECKING:
@@ -103,15 +103,5 @@ def _let_go(core: Core, attempt: Attempt) -> None:
     callbacks, attempt.callbacks = attempt.callbacks, None
     for fn in callbacks or ():
         fn()
-    task = attempt.lane_data
-    if attempt.lane is Lane.LOOP and task is not None and attempt.loop.loop.is_closed():
+    if attempt.lane is Lane.LOOP and attempt.loop.loop.is_closed() and (task := task_of(attempt)) is not None:
         silence(task)
-
-
-def silence(task: Any) -> None:
-    """Keep an asyncio task of ours whose loop is closed from complaining that it is pending, or that nobody asked."""
-    task._log_destroy_pending = False
-    if task.done() and not task.cancelled():  # by what broke the loop off: its callbacks were not called any more
-        task.exception()
-    if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:
-        task.get_coro().close()

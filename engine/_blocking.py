@@ -20,7 +20,6 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from . import _checks, _current
-from ._abort import silence
 from ._blocking_calls import BlockingCalls
 from ._lanes import loop as loop_lane
 from ._lanes import threads as thread_lane
@@ -275,7 +274,7 @@ class _Start:
 def _leave_behind(loop: asyncio.AbstractEventLoop) -> None:
     """Have asyncio close ``loop`` though coroutines go on whatever is asked of them: each was logged as abandoned."""
     for task in asyncio.all_tasks(loop):
-        silence(task)
+        loop_lane.silence(task)
     loop.stop()
 
 

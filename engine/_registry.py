@@ -5,7 +5,8 @@ Guarantees
     Guarded by: ``lock``, held for a few dictionary operations, never across await, I/O or user code.
     Callers: any thread; a method that ends in ``_locked`` wants the lock held, the others take it.
     Lock order: registry, then mailbox (innermost). A lane's own lock is never held while calling in here.
-    A task reaches a terminal state once: ``settle_locked`` is the one door, and the move table is asked there.
+    A task reaches a terminal state once: ``settle_locked`` is the door, and the move table is asked there; beside it is
+    ``complete_locked``, for what most tasks do.
     Decided under the lock, done outside it: methods return what to do as a list of waiters or a callable to wake.
 """
 
@@ -217,6 +218,20 @@ class Registry:
         created = task._created
         task._started = at if at > created else ordered_after(at, created)
         attempt.started_at = at  # last: what breaks in before leaves an attempt that has not begun
+
+    def complete_locked(self, task: Task[Any], attempt: Attempt, value: Any, at: float) -> list[Waiter]:
+        """Record that ``attempt`` of a RUNNING ``task`` returned ``value``: as ``settle_locked``, at half the cost."""
+        if task._state is not TaskState.RUNNING:
+            check_move(task._state, TaskState.COMPLETED)
+        task._result = value
+        started: Any = task._started
+        task._completed = at if at > started else ordered_after(at, started)
+        task._worker = attempt.worker
+        counts = self.counts[task._call.lane]
+        counts[TaskState.RUNNING] -= 1
+        counts[TaskState.COMPLETED] += 1
+        task._state = TaskState.COMPLETED
+        return self._close_locked(task, None)
 
     def settle_locked(
         self,

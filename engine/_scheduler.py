@@ -32,7 +32,7 @@ from ._records import Progress, describe_error
 from ._registry import Registry
 from ._states import TERMINAL, TaskState
 from ._states import Lane as LaneName
-from ._task import Task, Waiter
+from ._task import NOTHING_RARE, Task, Waiter
 from ._verdict import Facts, decide
 from ._waiters import Waiters
 from .errors import WorkerCrashed
@@ -87,8 +87,8 @@ class Scheduler:
 
     # -- what lanes call (Front) --------------------------------------------------------------------------------
 
-    def claim(self, lane: LaneName, taker: Taker | None = None) -> Attempt | None:
-        """Take the next attempt of ``lane``; None parks it."""
+    def claim(self, lane: LaneName, taker: Taker | None = None, *, begin_on: Mailbox | None = None) -> Attempt | None:
+        """Take the next attempt of ``lane``, and begin it if it belongs to ``begin_on``; None parks the lane."""
         registry = self.registry
         attempt = opened = None
         with registry.lock:
@@ -99,6 +99,8 @@ class Scheduler:
                     taker.claimed = attempt
                 registry.claim_locked(attempt)
                 opened = registry.room_opened_locked() if registry.room_waiters else None
+                if attempt.loop is begin_on is not None:
+                    registry.start_locked(task, attempt, self.now())
         if registry.dropped:
             registry.let_go()
         if opened is not None:
@@ -223,6 +225,47 @@ class Scheduler:
         if is_news:
             self._log_end(attempt, outcome, delay)
 
+    def return_taken(self, attempt: Attempt, value: Any) -> None:
+        """Record that an ``attempt`` that ``take`` gave returned ``value``: as ``end_taken``, at less cost."""
+        registry = self.registry
+        quiet = None
+        lock = registry.enter()
+        try:
+            is_over = self._return_locked(attempt, value)
+            if registry.quiet_waiters:
+                quiet = registry.quiet_locked()
+        finally:
+            lock.release()
+        if is_over:
+            self._conclude(attempt, quiet)
+        else:
+            self.end_taken(attempt, Outcome(value=value))
+
+    def returned(self, attempt: Attempt, value: Any) -> None:
+        """Record that ``attempt``, which has begun, returned ``value``: as ``end``, at less cost."""
+        registry = self.registry
+        quiet = None
+        with registry.lock:
+            is_over = self._return_locked(attempt, value)
+            if registry.quiet_waiters:
+                quiet = registry.quiet_locked()
+        if is_over:
+            self._conclude(attempt, quiet)
+        else:
+            self.end(attempt, Outcome(value=value))
+
+    def _return_locked(self, attempt: Attempt, value: Any) -> bool:
+        """Complete the task of ``attempt`` with ``value``; False where there is more to decide than that."""
+        task = attempt.task
+        if task._attempt is not attempt or task._state is not TaskState.RUNNING or task._rare is not NOTHING_RARE:
+            return False
+        if attempt.over or attempt.expired or task._cancel_requested:
+            return False
+        attempt.wake = self.registry.release_locked(attempt)
+        attempt.ending = None, self.registry.complete_locked(task, attempt, value, self.now())
+        task._attempt = None
+        return True
+
     def end_row(self, row: list[tuple[Attempt, Outcome]]) -> None:
         """Record how several attempts ended, in that order: one section for all, and one look who waits for quiet."""
         registry = self.registry
@@ -295,8 +338,7 @@ class Scheduler:
         if timeout is None and attempt.expired:
             timeout = attempt_timeout(attempt)
         if outcome.error is None and not (outcome.cancelled or timeout or task._cancel_requested):
-            at = outcome.completed_at or self.now()
-            return None, self.registry.settle_locked(task, TaskState.COMPLETED, at, value=outcome.value)
+            return None, self.registry.complete_locked(task, attempt, outcome.value, outcome.completed_at or self.now())
         verdict = decide(
             Facts(
                 attempt=attempt.number, error=outcome.error, cancelled=outcome.cancelled, retryable=outcome.retryable,

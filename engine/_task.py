@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ._mailbox import Mailbox
     from ._scheduler import Scheduler
 
-__all__ = ["Task", "Waiter"]
+__all__ = ["NOTHING_RARE", "Task", "Waiter"]
 
 T_co = TypeVar("T_co", covariant=True)
 #: What to call, in which context, through which loop's mailbox (None: at once, by who settles; ours only), and the
@@ -50,7 +50,7 @@ class Rare:
         self.traceback: TracebackType | None = None
 
 
-_NOTHING_RARE = Rare()  # of all tasks that have none of it
+NOTHING_RARE = Rare()  #: of all tasks that have none of it
 
 
 class Task(Generic[T_co]):
@@ -99,11 +99,11 @@ class Task(Generic[T_co]):
         self._loop: Mailbox | None = None
         self._timer: Any = None
         self._cancel_requested = False
-        self._rare: Rare = _NOTHING_RARE
+        self._rare: Rare = NOTHING_RARE
 
     def _own_rare(self) -> Rare:
         """Return what is only this task's, to be written; under the registry's lock."""
-        if self._rare is _NOTHING_RARE:
+        if self._rare is NOTHING_RARE:
             self._rare = Rare()
         return self._rare
 

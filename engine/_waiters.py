@@ -185,14 +185,14 @@ class Waiters:
 
 def is_a_wait(fn: Callable[[Any], object]) -> bool:
     """Say whether ``fn`` is how asyncio waits for a future: it resumes a coroutine, or is ``gather``'s and the like."""
-    return _wakes_a_task(fn) or is_of_asyncio(fn)
+    return is_of_asyncio(fn) or _wakes_a_task(fn)
 
 
 def is_of_asyncio(fn: Callable[[Any], object]) -> bool:
     """Say whether ``fn`` is the callback with which ``gather``, ``wait``, ``shield`` and the like wait for a future."""
     inner = fn.func if isinstance(fn, functools.partial) else fn
     module = getattr(inner, "__module__", None)
-    return isinstance(module, str) and (module == "asyncio" or module.startswith("asyncio."))
+    return isinstance(module, str) and (module == "asyncio.tasks" or f"{module}.".startswith("asyncio."))
 
 
 def _wakes_a_task(fn: Callable[[Any], object]) -> bool:

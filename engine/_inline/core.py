@@ -16,10 +16,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
-from .._abort import silence
 from .._core import Core
 from .._lanes.base import Lane as LaneContract
-from .._lanes.loop import LoopLane
+from .._lanes.loop import LoopLane, silence
 from .._latch import Latch
 from .._limits import Slots
 from .._mailbox import Mailbox

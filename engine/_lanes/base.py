@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .._mailbox import Mailbox
 from .._states import Lane as LaneName
 
 __all__ = ["Attempt", "Front", "Lane", "Outcome", "Taker", "WorkerInfo"]
@@ -96,8 +97,11 @@ class Taker(Protocol):
 class Front(Protocol):
     """What a lane may ask of the engine in front of it. Every method may be called from any thread."""
 
-    def claim(self, lane: LaneName, taker: Taker | None = None) -> Attempt | None:
-        """Take the next attempt for ``lane``; None parks the lane: its ``wake`` is called once at the next submit."""
+    def claim(self, lane: LaneName, taker: Taker | None = None, *, begin_on: Mailbox | None = None) -> Attempt | None:
+        """Take the next attempt for ``lane``, and begin it if its coroutine belongs to the loop of ``begin_on``.
+
+        None parks the lane: its ``wake`` is called once at the next submit.
+        """
 
     def take(self, lane: LaneName, taker: Taker) -> Attempt | None:
         """Claim and begin the next attempt for ``lane``, on a thread of the lane's; it ends by ``end_taken``."""
@@ -125,6 +129,12 @@ class Front(Protocol):
 
     def end_taken(self, attempt: Attempt, outcome: Outcome) -> None:
         """Record how an ``attempt`` that ``take`` gave ended: as ``end``, at less cost."""
+
+    def return_taken(self, attempt: Attempt, value: Any) -> None:
+        """Record that an ``attempt`` that ``take`` gave returned ``value``: as ``end_taken``, at less cost."""
+
+    def returned(self, attempt: Attempt, value: Any) -> None:
+        """Record that ``attempt``, which has begun, returned ``value``: as ``end``, at less cost."""
 
     def end_row(self, row: list[tuple[Attempt, Outcome]]) -> None:
         """Record what several attempts returned: as ``end`` for each, in that order, at less cost."""

@@ -10,6 +10,7 @@ Guarantees
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import traceback
 from types import FrameType
@@ -25,7 +26,7 @@ from ._errors import arrived
 from .base import Attempt, Front, Outcome, WorkerInfo
 from .running import RunningTask, Unopened, give_up_later, in_parent, opened, title_of
 
-__all__ = ["LoopLane"]
+__all__ = ["LoopLane", "silence", "task_of"]
 
 _LOOK_EVERY = 0.25  #: seconds between two looks at the other loops that run coroutines of ours
 
@@ -38,7 +39,7 @@ class LoopLane:
     def __init__(self, front: Front, home: Mailbox) -> None:
         self._front = front
         self._home = home
-        self._forks = _lineage.forks
+        self.forks = _lineage.forks  #: as it was made
         self._running: set[Attempt] = set()  #: handed out and not over
         self._looker: asyncio.TimerHandle | None = None
 
@@ -49,12 +50,12 @@ class LoopLane:
         self._home.post(self._pump)
 
     def _pump(self) -> None:
-        while (attempt := self._front.claim(self.name)) is not None:
+        while (attempt := self._front.claim(self.name, begin_on=self._home)) is not None:
             self._running.add(attempt)
             mailbox: Mailbox = attempt.loop
-            if mailbox.is_here():
+            if mailbox is self._home:
                 self._start(attempt)
-            elif not mailbox.post(self._start, attempt):
+            elif not mailbox.post(self._begin, attempt):
                 self._end_without_loop(attempt)
             elif self._looker is None:
                 self._looker = self._home.loop.call_later(_LOOK_EVERY, self._look_at_loops)
@@ -70,11 +71,9 @@ class LoopLane:
     def _end_without_loop(self, attempt: Attempt) -> None:
         error = EngineClosed("expected the loop that submitted the coroutine to be open, got a closed one; "
                              "await tasks before their loop ends")  # fmt: skip
-        task, attempt.lane_data = attempt.lane_data, None
+        task, attempt.lane_data = task_of(attempt), None
         if task is not None:  # asyncio would complain when it is collected; our error says it already
-            task._log_destroy_pending = False
-            if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:
-                task.get_coro().close()
+            silence(task)
         self._forget(attempt)
         self._front.end(attempt, Outcome(error=error, started_at=attempt.started_at, retryable=False))
 
@@ -84,19 +83,40 @@ class LoopLane:
         else:
             self._home.post(self._running.discard, attempt)
 
-    def _start(self, attempt: Attempt) -> None:
-        """Start the coroutine on its own loop, which runs here."""
-        if not self._front.begin(attempt, now()):
+    def _begin(self, attempt: Attempt) -> None:
+        """Start the coroutine on its own loop, which runs here, unless it was cancelled meanwhile."""
+        if self._front.begin(attempt, now()):
+            self._start(attempt)
+        else:
             self._forget(attempt)
-            return
-        loop = asyncio.get_running_loop()
+
+    def _start(self, attempt: Attempt) -> None:
         attempt.worker = "loop"
         context = attempt.context.copy() if attempt.context is not None else None
         if context is not None:
             context.run(_current.running.set, RunningTask(self._front, attempt))
-        task = loop.create_task(_drive(attempt, self._forks), name=attempt.name, context=context)
-        attempt.lane_data = task
-        task.add_done_callback(lambda done: self._ended(attempt, done))
+        task = attempt.loop.loop.create_task(_drive(self, attempt), name=attempt.name, context=context)
+        ended = functools.partial(self._ended, attempt)
+        attempt.lane_data = task, ended
+        task.add_done_callback(ended)
+
+    def returned(self, attempt: Attempt, value: Any) -> Outcome | None:
+        """Report, as the last thing that its asyncio task does, that ``attempt`` returned ``value``.
+
+        That spares the loop a turn. The Outcome is for ``_ended``, where that is still to be called: the task was
+        cancelled in its last step, or has run before anybody had it in hand (an eager one).
+        """
+        if self.forks != _lineage.forks:
+            in_parent(self.forks, Outcome())
+        running = attempt.lane_data
+        if running is None or not isinstance(running[0], asyncio.Task) or running[0].cancelling():
+            return Outcome(value=value)
+        task, ended = running
+        task.remove_done_callback(ended)
+        self._forget(attempt)
+        attempt.lane_data = None
+        self._front.returned(attempt, value)
+        return None
 
     def _ended(self, attempt: Attempt, done: asyncio.Task[Outcome]) -> None:
         error = None if done.cancelled() else done.exception()  # of our own code: what a task raises is an Outcome
@@ -134,7 +154,7 @@ class LoopLane:
 
     @staticmethod
     def _cancel(attempt: Attempt) -> None:
-        task: asyncio.Task[Any] | None = attempt.lane_data
+        task = task_of(attempt)
         if task is not None:
             task.cancel(attempt.task._rare.cancel_message if attempt.task is not None else None)
 
@@ -146,7 +166,7 @@ class LoopLane:
         """Return where each running coroutine is suspended. Any thread; best effort off the home loop."""
         found = {}
         for attempt in list(self._running):
-            task: asyncio.Task[Any] | None = attempt.lane_data
+            task = task_of(attempt)
             if task is not None:
                 lines = [line for frame in _suspended_in(task) for line in traceback.format_stack(frame, 1)]
                 found[f"loop {title_of(attempt)}"] = "".join(lines)
@@ -169,6 +189,21 @@ class LoopLane:
         """Do nothing: a coroutine cannot be killed."""
 
 
+def task_of(attempt: Attempt) -> asyncio.Task[Any] | None:
+    """Return the asyncio task of ``attempt``, an attempt of this lane, if it has one."""
+    task: asyncio.Task[Any] | None = attempt.lane_data and attempt.lane_data[0]
+    return task
+
+
+def silence(task: Any) -> None:
+    """Keep an asyncio task of ours whose loop is closed from complaining that it is pending, or that nobody asked."""
+    task._log_destroy_pending = False
+    if task.done() and not task.cancelled():  # by what broke the loop off: its callbacks were not called any more
+        task.exception()
+    if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:
+        task.get_coro().close()
+
+
 def _suspended_in(task: asyncio.Task[Any]) -> list[FrameType]:
     """Return the frames of a suspended task, outermost first; its own ``get_stack`` knows only that one."""
     frames = []
@@ -179,15 +214,15 @@ def _suspended_in(task: asyncio.Task[Any]) -> list[FrameType]:
     return frames
 
 
-async def _drive(attempt: Attempt, forks: int) -> Outcome:
-    """Run the user's coroutine and turn whatever it does into an Outcome, but for a cancellation that it lets pass."""
+async def _drive(lane: LoopLane, attempt: Attempt) -> Outcome | None:
+    """Run the user's coroutine and report what it returns, or give the Outcome; a cancellation may pass."""
     fn = attempt.fn
     assert fn is not None
     args, kwargs = attempt.args, attempt.kwargs
     try:
         if _shared.is_used:
             args, kwargs = opened(attempt)
-        return in_parent(forks, Outcome(value=await fn(*args, **kwargs)))
+        value = await fn(*args, **kwargs)
     except asyncio.CancelledError:
         raise
     except TaskCancelled:
@@ -199,4 +234,5 @@ async def _drive(attempt: Attempt, forks: int) -> Outcome:
         if came_by_signal(error):  # but not what a signal's handler raises: that is the program's, and ends the loop
             raise
         del attempt, fn, args, kwargs  # the traceback holds this frame: it must not hold the task that holds the error
-        return in_parent(forks, Outcome(error=arrived(error)))
+        return in_parent(lane.forks, Outcome(error=arrived(error)))
+    return lane.returned(attempt, value)

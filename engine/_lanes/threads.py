@@ -27,6 +27,7 @@ import sys
 import threading
 import traceback
 from types import CoroutineType
+from typing import Any
 
 from .. import _checks, _current, _lineage, _shared
 from .._clock import now
@@ -42,6 +43,7 @@ __all__ = ["ThreadLane"]
 log = logging.getLogger("engine")
 
 _STOP = object()
+_RETURNED = Outcome()
 _ENTERED = object()  #: the ``lane_data`` of an attempt whose function was called, or would have been the next moment
 PAUSE_SECONDS = 0.1  #: until a thread that could not be started is tried again
 
@@ -195,16 +197,22 @@ class ThreadLane:
     def _run_one(self, worker: _Worker, attempt: Attempt) -> None:
         worker.attempt = attempt
         attempt.lane_data = _ENTERED
-        outcome = _call(self._front, attempt)
+        value, outcome = _call(self._front, attempt)
         if self._forks != _lineage.forks:
-            in_parent(self._forks, outcome)
-        outcome.started_at = attempt.started_at
-        outcome.worker = worker.name
+            in_parent(self._forks, outcome or _RETURNED)
         worker.attempt = None
         worker.done += 1
-        self._front.end_taken(attempt, outcome)
+        if outcome is None:
+            self._front.return_taken(attempt, value)
+        else:
+            outcome.started_at = attempt.started_at
+            self._front.end_taken(attempt, outcome)
         worker.claimed = None
-        del attempt, outcome  # an error's traceback reaches this frame: it must not hold the task that holds the error
+        del (
+            attempt,
+            value,
+            outcome,
+        )  # an error's traceback reaches this frame: it must not hold the task that holds the error
 
     # -- the contract -------------------------------------------------------------------------------------------
 
@@ -271,8 +279,8 @@ class ThreadLane:
             self._tokens.put(_STOP)
 
 
-def _call(front: Front, attempt: Attempt) -> Outcome:
-    """Run the function in a copy of its submitter's context and turn whatever it does into an Outcome."""
+def _call(front: Front, attempt: Attempt) -> tuple[Any, Outcome | None]:
+    """Run the function in a copy of its submitter's context; give what it returns, or the Outcome of all else."""
     fn, context = attempt.fn, attempt.context
     assert fn is not None
     assert context is not None
@@ -283,15 +291,15 @@ def _call(front: Front, attempt: Attempt) -> Outcome:
         if _shared.is_used:
             args, kwargs = opened(attempt)
         value = context.run(fn, *args, **kwargs)
-        return Outcome(error=_checks.unawaited(value)) if type(value) is CoroutineType else Outcome(value=value)
+        return (None, Outcome(error=_checks.unawaited(value))) if type(value) is CoroutineType else (value, None)
     except TaskCancelled:
-        return Outcome(cancelled=True)
+        return None, Outcome(cancelled=True)
     except Unopened as failure:
         del attempt, fn, context, args, kwargs  # as below
-        return failure.outcome
+        return None, failure.outcome
     except BaseException as error:  # SystemExit would end the pool thread; it is the task's outcome
         del attempt, fn, context, args, kwargs  # the traceback holds this frame: not the task that holds the error too
-        return Outcome(error=arrived(error))
+        return None, Outcome(error=arrived(error))
 
 
 def _describe(worker: _Worker) -> WorkerInfo:

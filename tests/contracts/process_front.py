@@ -41,7 +41,7 @@ class FakeFront:
         self.reports: list[tuple[int, float, float | None, str]] = []
         self.last = 0
 
-    def claim(self, lane: Lane, taker: Taker | None = None) -> Attempt | None:
+    def claim(self, lane: Lane, taker: Taker | None = None, *, begin_on: Mailbox | None = None) -> Attempt | None:
         with self.lock:
             if self.ready:
                 return self.ready.popleft()
@@ -82,6 +82,12 @@ class FakeFront:
             self.outcomes[attempt.task_id] = outcome
 
     def end_taken(self, attempt: Attempt, outcome: Outcome) -> None:
+        raise AssertionError("expected the process lane to end what it claimed")
+
+    def return_taken(self, attempt: Attempt, value: Any) -> None:
+        raise AssertionError("expected the process lane to end what it claimed")
+
+    def returned(self, attempt: Attempt, value: Any) -> None:
         raise AssertionError("expected the process lane to end what it claimed")
 
     def end_row(self, row: list[tuple[Attempt, Outcome]]) -> None:

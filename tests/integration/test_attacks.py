@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ async def test_an_exception_that_is_thrown_into_a_pool_thread_costs_its_task_alo
 
     call = threads._call
 
-    def strike(front: Front, attempt: Attempt) -> Outcome:
+    def strike(front: Front, attempt: Attempt) -> tuple[Any, Outcome | None]:
         outcome = call(front, attempt)
         if late:
             raise late.pop()

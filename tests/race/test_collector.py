@@ -19,7 +19,6 @@ import pytest
 from engine import BlockingEngine, Engine, EngineClosed, ShutdownReport, Task
 from engine._blocking_task_map import BlockingTaskMap
 from engine._lanes import threads
-from engine._lanes.base import Outcome
 from engine._task_map import TaskMap
 from tests.race.together import STUCK
 from tests.support import eventually, eventually_async
@@ -315,12 +314,14 @@ def test_the_collector_may_stop_an_engine_between_the_end_of_its_task_and_the_re
     """E67: on the thread that has run the task: to wait there for the engine's work would be to wait for itself."""
     reports: list[ShutdownReport] = []
 
-    def collected_here(**outcome: Any) -> Outcome:
-        if threading.current_thread() is not threading.main_thread() and not reports:
-            reports.append(engine.stop())  # as a __del__ does that the making of the Outcome sets off
-        return Outcome(**outcome)
+    call = threads._call
 
-    monkeypatch.setattr(threads, "Outcome", collected_here)
+    def collected_here(*given: Any) -> Any:
+        ended = call(*given)
+        reports.append(engine.stop())  # as a __del__ does that the making of a tuple sets off
+        return ended
+
+    monkeypatch.setattr(threads, "_call", collected_here)
     engine = BlockingEngine(threads=1, default_lane="thread").start()
     task = engine.submit(abs, -1)
     assert task.result(STUCK) == 1

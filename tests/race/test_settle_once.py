@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from engine import Engine, Retry, Task, TaskState
-from engine._lanes.base import Outcome
 from engine._registry import Registry
 from engine.errors import TaskTimeout, WorkerCrashed
 from tests.race.together import STUCK, together
@@ -197,31 +196,31 @@ def test_cancel_between_the_look_and_the_settling_of_an_end(monkeypatch: pytest.
     """
     decided = threading.Event()
     cancelled = threading.Event()
-    settle = Registry.settle_locked
+    complete = Registry.complete_locked
 
-    def slow(self: Registry, task: Task[Any], state: TaskState, *args: Any, **kwargs: Any) -> Any:
-        if state is TaskState.COMPLETED and not decided.is_set():
+    def slow(self: Registry, *args: Any) -> Any:
+        if not decided.is_set():
             decided.set()
             cancelled.wait(0.2)  # an honest lock keeps the canceller out as long as we are in here
-        return settle(self, task, state, *args, **kwargs)
+        return complete(self, *args)
 
     answers: list[bool] = []
     broken: list[str] = []
     with Engine(threads=2, default_lane="thread") as engine:
         scheduler = engine._engine._core.scheduler
-        end = scheduler.end_taken
+        end = scheduler.return_taken
 
-        def noted(attempt: Any, outcome: Outcome) -> None:
+        def noted(attempt: Any, value: Any) -> None:
             try:
-                end(attempt, outcome)
+                end(attempt, value)
             except AssertionError as error:
                 broken.append(str(error))
 
-        scheduler.end_taken = noted  # type: ignore[method-assign]  # to hear of an illegal move
+        scheduler.return_taken = noted  # type: ignore[method-assign]  # to hear of an illegal move
         if not honest:
             lying: Any = LyingLock()
             scheduler.registry.lock = lying
-        monkeypatch.setattr(Registry, "settle_locked", slow)
+        monkeypatch.setattr(Registry, "complete_locked", slow)
         task = engine.submit(sleep, 0)
         assert decided.wait(STUCK)
         answers.append(task.cancel())

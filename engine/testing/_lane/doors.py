@@ -44,6 +44,7 @@ def watched() -> Iterator[dict[Attempt, Counter[str]]]:
         watch(Registry, "claim_locked", lambda attempt, answer: "claim")
         watch(Scheduler, "end_row", lambda attempt, answer: "end")
         watch(Scheduler, "end_taken", lambda attempt, answer: "end")
+        watch(Scheduler, "_return_locked", lambda attempt, answer: "end" if answer else None)
         watch(Scheduler, "give_back", lambda attempt, answer: "give_back")
         watch(
             Scheduler,
