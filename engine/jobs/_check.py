@@ -93,6 +93,11 @@ def _log(jobs: Jobs, found: Sequence[Finding]) -> None:
 
 
 def _of_tasks(jobs: Jobs) -> Iterator[Finding]:
+    if not jobs.tasks:
+        yield Finding(
+            "warning", "no task is registered, so no job can run",
+            "import the modules that define them where the Jobs is made, or name a module that does",
+        )  # fmt: skip
     for task in jobs.tasks.values():
         yield from _of_lane(task)
 

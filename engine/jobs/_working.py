@@ -67,14 +67,21 @@ class Working:
 
         return run_inline(self, within, limit)
 
-    def check(self: Any) -> tuple[Finding, ...]:
+    def check(self: Any, queues: Iterable[str] | Mapping[str, int | None] | None = None) -> tuple[Finding, ...]:
         """Return what is wrong with tasks, routes, queues and schedules, errors first; ``()`` if nothing is.
 
         No store is opened for it. A worker begins with it: it raises ConfigurationError for errors, logs warnings.
+
+        Args:
+            queues: those that a worker is to serve, as ``worker(queues=...)`` takes them; None for all.
+
+        Raises:
+            ValueError: ``queues`` are none that a worker could be given.
         """
         from ._check import check
+        from ._worker.worker import checked_queues
 
-        return check(self)
+        return check(self, None if queues is None else checked_queues(queues, self))
 
     def check_store(self: Any) -> Reply[tuple[Finding, ...]]:
         """Give what waits in the store and nobody with this Jobs runs: names that are not registered, paused queues."""

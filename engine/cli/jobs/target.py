@@ -91,7 +91,8 @@ def load_jobs(target: str) -> Jobs:
                 f"expected {module_name} to have {attribute}, got nothing of that name{_others(found)}"
             ) from None
     if not isinstance(found, Jobs):
-        raise Failed(f"expected {target} to be a Jobs, got {type(found).__name__}")
+        module = sys.modules.get(module_name)
+        raise Failed(f"expected {target} to be a Jobs, got {type(found).__name__}{_others(module)}")
     return found
 
 
@@ -99,7 +100,8 @@ def say_module(target: str) -> str:
     """Return, for the path of a module's file, what to type in its place, with a semicolon before it; else nothing."""
     path, _, name = target.partition(":")
     meant = f"{os.path.normpath(path).removesuffix('.py').replace(os.sep, '.')}:{name or 'jobs'}"
-    return f"; say {meant}" if path.endswith(".py") and _NAMES_AN_OBJECT.fullmatch(meant) else ""
+    is_path = path.endswith(".py") or os.sep in path
+    return f"; say {meant}" if is_path and _NAMES_AN_OBJECT.fullmatch(meant) else ""
 
 
 def _import(name: str) -> object:
@@ -136,5 +138,5 @@ def _is_importlib(traceback: TracebackType) -> bool:
 
 
 def _others(module: object) -> str:
-    names = sorted(name for name, value in vars(module).items() if isinstance(value, Jobs))
+    names = sorted(name for name, value in getattr(module, "__dict__", {}).items() if isinstance(value, Jobs))
     return f"; its Jobs are called {', '.join(names)}" if names else ""

@@ -13,7 +13,7 @@ from engine.jobs import Jobs
 from ..jobs.target import is_module, load_jobs, say_module
 from ..refusals import Failed, Refused
 from ..units import count
-from .check import check, print_findings
+from .check import check, in_memory, print_findings
 from .logs import log_each_job, log_to_stderr
 from .service import Service, Settings
 
@@ -36,7 +36,7 @@ def run_worker(arguments: argparse.Namespace) -> int:
     if arguments.verbose:
         log_each_job(jobs)
     try:
-        return check(jobs) if arguments.check else _run(jobs, arguments)
+        return check(jobs, arguments.queues) if arguments.check else _run(jobs, arguments)
     except EngineError as error:
         raise Failed(f"{type(error).__name__}: {error}") from error
     finally:
@@ -47,6 +47,7 @@ def _run(jobs: Jobs, arguments: argparse.Namespace) -> int:
     if errors := [finding for finding in jobs.check() if finding.level == "error"]:  # of warnings the worker tells
         print_findings(errors)
         raise Failed(f"expected {arguments.target} to be in order, got the errors above; nothing was run")
+    print_findings(in_memory(jobs))
     return asyncio.run(_serve(jobs, arguments))
 
 

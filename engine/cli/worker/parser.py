@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 from ..arguments import Parser, positive, seconds
 
@@ -40,7 +41,7 @@ def add_worker(commands: "argparse._SubParsersAction[Parser]", run: Callable[[ar
     )
     worker.set_defaults(run=run, parser=worker)
     worker.add_argument("target", metavar="MODULE:JOBS", help="such as app:jobs")
-    worker.add_argument("--queues", metavar="A,B=N", type=_queues,
+    worker.add_argument("--queues", metavar="A,B=N", type=_queues, action=_Once,
                         help="only these, of B at most N jobs at once; default: all of JOBS")  # fmt: skip
     worker.add_argument("--concurrency", metavar="N", type=positive, help="jobs at once; default: as many as can run")
     worker.add_argument("--processes", metavar="N", type=positive, help="worker processes; default: what we may use")
@@ -52,11 +53,22 @@ def add_worker(commands: "argparse._SubParsersAction[Parser]", run: Callable[[ar
     worker.add_argument("--verbose", action="store_true", help="log each job as it begins and completes, too")
 
 
+class _Once(argparse.Action):
+    """Takes a value once: of two lists of queues the second would be served alone."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"argument {option}: expected it once, with all that is meant, as {option} a,b=4")
+        setattr(namespace, self.dest, values)
+
+
 def _queues(text: str) -> dict[str, int | None]:
     """Read ``a,b=4`` as names, each with how many of its jobs may run at once."""
     queues: dict[str, int | None] = {}
-    for part in text.split(","):
-        name, sign, most = part.rpartition("=") if "=" in part else (part, "", "")
+    for part in map(str.strip, text.split(",")):
+        name, sign, most = map(str.strip, part.rpartition("=")) if "=" in part else (part, "", "")
         if not name or name in queues or (sign and not _is_positive(most)):
             raise argparse.ArgumentTypeError(f"expected names of queues such as a,b=4, each once, got {text[:80]!r}")
         queues[name] = int(most) if sign else None

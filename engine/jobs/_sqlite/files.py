@@ -11,7 +11,7 @@ import stat
 from .. import errors
 from .guard import Key, key_of
 
-__all__ = ["make_ready"]
+__all__ = ["check_place", "make_ready"]
 
 _PRIVATE = 0o600
 
@@ -34,6 +34,25 @@ def make_ready(path: str, *, make_directory: bool, any_owner: bool) -> tuple[str
         return real, key_of(real)
     except OSError as error:
         raise _cannot(path, error) from error
+
+
+def check_place(path: str, *, make_directory: bool) -> None:
+    """Make sure that ``path`` is there or could be made, and make nothing.
+
+    Raises:
+        StoreError: it could not.
+    """
+    real = os.path.realpath(path)
+    directory = os.path.dirname(real)
+    while make_directory and not os.path.lexists(directory):
+        directory = os.path.dirname(directory)
+    if os.path.lexists(real):
+        return
+    number = 0 if os.path.isdir(directory) else errno.ENOTDIR if os.path.lexists(directory) else errno.ENOENT
+    if not number and not os.access(directory, os.W_OK | os.X_OK):
+        number = errno.EACCES
+    if number:
+        raise _cannot(path, OSError(number, os.strerror(number)))
 
 
 def _make(path: str) -> None:

@@ -20,7 +20,7 @@ from .book import SQLiteBook
 from .connection import CallersConnection, Database
 from .database_thread import closed
 from .faults import told
-from .files import make_ready
+from .files import check_place, make_ready
 from .library import apsw
 from .opened import Clock
 from .session import Session, resume
@@ -125,6 +125,14 @@ class SQLiteStore:
             self._ended, self._session = self._session or self._ended, None
         if self._ended is not None:
             self._ended.close(self._close_seconds)
+
+    def check_place(self) -> None:
+        """Make sure that the file is there, or could be made where it is to be; make and open nothing.
+
+        Raises:
+            StoreError: it could not; the message says why and what to do.
+        """
+        check_place(self._path, make_directory=self._make_directory)
 
     def now(self) -> Moment:
         """Read the clocks."""

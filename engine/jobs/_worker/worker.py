@@ -40,7 +40,7 @@ from .worker_statistics import WorkerStatistics
 if TYPE_CHECKING:
     from .._jobs import Jobs
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "checked_queues"]
 
 _UNRECORDED_MOST = 2000  #: ends that may wait for the store before no more is claimed
 _LAST_SECONDS = 5.0  #: that what was stopped has to end, and then the store to take what has ended
@@ -65,7 +65,7 @@ class Worker:
     ) -> None:  # fmt: skip
         self._jobs = jobs
         self._engine = _checked_engine(engine)
-        self._queues = None if queues is None else _checked_queues(queues, jobs)
+        self._queues = None if queues is None else checked_queues(queues, jobs)
         self._concurrency = None if concurrency is None else _checks.positive_int("concurrency", concurrency)
         if drain_timeout is not None:
             drain_timeout = _checks.seconds("drain_timeout", drain_timeout, zero=True)
@@ -359,7 +359,12 @@ def _checked_engine(engine: Any) -> Engine:
     return engine  # type: ignore[no-any-return]  # it was looked at
 
 
-def _checked_queues(queues: Any, jobs: Jobs) -> dict[str, int | None]:
+def checked_queues(queues: Any, jobs: Jobs) -> dict[str, int | None]:
+    """Return the queues that a worker is to serve, each with its bound.
+
+    Raises:
+        ValueError: they are none, or none of the declared ones.
+    """
     if _checks.is_a(queues, str) or not isinstance(queues, Iterable):
         raise _checks.wrong("queues", "names of queues, or names with their bounds", queues, 'use queues=["mail"]')
     known = jobs.queues

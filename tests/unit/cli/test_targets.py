@@ -202,3 +202,65 @@ def test_a_file_in_a_directory_that_is_not_there_says_how_to_make_that(
     """E163: a command has no arguments of SQLiteStore."""
     assert main(["demo", "--jobs", "no where/x.db"]) == 1
     assert capsys.readouterr().err.endswith(f"got none; make it: mkdir -p '{here}/no where'\n")
+
+
+def written(here: Path, text: str) -> None:
+    (here / "shop.py").write_text(NEW + text)
+
+
+TASK = "@jobs.task(name='send', queue='mail')\ndef send(): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "code", "said"),
+    [
+        ("jobs = Jobs('nowhere/jobs.db')\n", [], 1, "nowhere to exist, got none; make it, or say"),
+        ("jobs = Jobs('shop.py/jobs.db')\n", [], 1, "Not a directory"),
+        ("from engine.jobs import MemoryStore\njobs = Jobs(MemoryStore())\n", [], 0, "nobody else can enqueue any"),
+        ("jobs = Jobs('jobs.db', queues=['mail'])\n", ["--queues", "mial"], 2, "one of the declared queues ('mail')"),
+        ("jobs = Jobs('jobs.db')\n", ["--queues", "mial"], 0, "the queue 'mial' is that of no task"),
+    ],
+)
+def test_a_check_finds_what_a_worker_would_trip_over(
+    capsys: pytest.CaptureFixture[str], here: Path, text: str, more: list[str], code: int, said: str
+) -> None:
+    """E172: a directory that is not there, jobs in memory, queues on the command line; and it makes no file."""
+    written(here, text + TASK)
+    assert main(["worker", "shop:jobs", "--check", *more]) == code
+    out, err = capsys.readouterr()
+    assert said in err
+    assert "nothing wrong" not in out
+    assert not list(here.rglob("jobs.db"))
+
+
+def test_a_check_finds_a_jobs_whose_tasks_nobody_imports(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    """E172: its worker would run nothing, and say nothing."""
+    written(here, "jobs = Jobs('jobs.db')\n")
+    assert main(["worker", "shop:jobs", "--check"]) == 0
+    assert "no task is registered, so no job can run" in capsys.readouterr().err
+    written(
+        here,
+        "from engine.jobs import SQLiteStore\njobs = Jobs(SQLiteStore('a/b/jobs.db', make_directory=True))\n" + TASK,
+    )
+    del sys.modules["shop"]
+    assert main(["worker", "shop:jobs", "--check"]) == 0
+    assert "nothing wrong was found" in capsys.readouterr().out
+    assert not (here / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "said"),
+    [
+        ("./shop:jobs", 2, "; say shop:jobs"),
+        ("pkg/tasks:jobs", 2, "; say pkg.tasks:jobs"),
+        ("shop:Jobs", 1, "expected shop:Jobs to be a Jobs, got type; its Jobs are called jobs"),
+        ("shop:jobs.tasks", 1, "to be a Jobs, got mappingproxy; its Jobs are called jobs"),
+    ],
+)
+def test_who_misses_the_jobs_of_a_module_is_told_how_to_name_it(
+    capsys: pytest.CaptureFixture[str], here: Path, target: str, code: int, said: str
+) -> None:
+    """E172: a path in place of a module, the class in place of the object."""
+    written(here, "jobs = Jobs('jobs.db')\n")
+    assert main(["worker", target, "--check"]) == code
+    assert said in capsys.readouterr().err

@@ -11,7 +11,14 @@ def test_queues_are_named_with_their_bounds() -> None:
     assert parse(["worker", "a:b"]).queues is None
     assert parse(["worker", "a:b", "--queues", "mail"]).queues == {"mail": None}
     assert parse(["worker", "a:b", "--queues", "a,b=4,c d=1"]).queues == {"a": None, "b": 4, "c d": 1}
+    assert parse(["worker", "a:b", "--queues", "a, b = 4"]).queues == {"a": None, "b": 4}
     assert parse(["worker", "a:b", "--drain", "0.5"]).drain == 0.5
+
+
+def test_queues_that_are_said_twice_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """E172: the second list would be served alone."""
+    assert main(["worker", "a:b", "--queues", "a", "--queues", "b"]) == 2
+    assert "argument --queues: expected it once, with all that is meant, as --queues a,b=4" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
