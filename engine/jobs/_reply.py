@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .. import _checks
 from .._latch import Latch
 
-__all__ = ["Reply", "wake"]
+__all__ = ["Reply", "answers_here", "wake"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -31,6 +31,14 @@ Late = Callable[[float], "Reply[str]"]
 _PENDING = object()
 _LATE_SECONDS = 0.5  #: that it may take to tell
 _logger = logging.getLogger("engine.jobs")
+
+
+_here = threading.local()
+
+
+def answers_here() -> None:
+    """Have no reply waited for on this thread, for it is the one that answers them."""
+    _here.is_answering = True
 
 
 class Reply(Generic[T]):
@@ -89,7 +97,8 @@ class Reply(Generic[T]):
 
         Raises:
             TimeoutError: it did not come in time; what was asked goes on.
-            RuntimeError: a loop runs on this thread, which the wait would hold up; await the reply there.
+            RuntimeError: a loop runs on this thread, which the wait would hold up; await the reply there. Or this is
+                the store's own thread (that of ``on_rescue``), which would wait for itself.
         """
         if timeout is not None:
             timeout = _checks.seconds("timeout", timeout, zero=True)
@@ -97,6 +106,11 @@ class Reply(Generic[T]):
             if asyncio._get_running_loop() is not None:
                 raise RuntimeError(
                     "expected a thread without a running loop to call result(), got one that runs; await the reply"
+                )
+            if getattr(_here, "is_answering", False):
+                raise RuntimeError(
+                    "expected result() to be called on a thread that answers nobody, got the store's own, which would "
+                    "wait for itself; what was asked is done all the same, so do not ask for the answer there"
                 )
             done = Latch()
             if not self._add(done) and not self._wait_for(done, timeout):

@@ -24,7 +24,7 @@ import threading
 import time
 from typing import Any
 
-from .._reply import wake
+from .._reply import answers_here, wake
 from ..errors import StoreClosed
 from .connection import Database
 from .pause import Pause
@@ -110,6 +110,7 @@ class DatabaseThread(abc.ABC):
     # -- the thread
 
     def _run(self) -> None:
+        answers_here()
         try:
             self._work()
         except BaseException:

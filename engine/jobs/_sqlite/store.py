@@ -46,7 +46,8 @@ class SQLiteStore:
         query_seconds: that one ``query`` may take.
         close_seconds: that ``close`` waits for what is under way.
         clock: returns the Moment, for tests; by default the clocks of the machine.
-        on_rescue: called, on the writer's thread, with the jobs that were taken from a holder that is gone.
+        on_rescue: called, on the writer's thread, with the jobs that were taken from a holder that is gone. It may ask
+            for more, and must not wait for the answer.
 
     Guarantees
         Shared: ``_session``, ``_ended``, ``_is_closed``.  Guarded by: ``_lock``, held while the file is opened, and

@@ -11,7 +11,7 @@ from engine.errors import RemoteTraceback
 from ... import _checks
 from .._records import Failure
 
-__all__ = ["ERROR_MOST", "TRACEBACK_MOST", "describe", "failure_of"]
+__all__ = ["ERROR_MOST", "TRACEBACK_MOST", "describe", "failure_of", "sound"]
 
 ERROR_MOST = 1000  #: characters
 TRACEBACK_MOST = 16 << 10  #: characters, half from either end
@@ -42,7 +42,7 @@ def describe(error: BaseException) -> tuple[str, str]:
         trace = re.sub(_ABOVE_THE_FUNCTION, lambda _: _HEAD, _formatted(error))
     except BaseException as broken:  # as above: notes, causes, groups
         trace = f"{line}\n(its traceback could not be formatted: {_name_of(type(broken))})\n"
-    return _sound(_cut(line, ERROR_MOST, " ... ")), _sound(_cut(trace, TRACEBACK_MOST, "\n...\n"))
+    return sound(_cut(line, ERROR_MOST, " ... ")), sound(_cut(trace, TRACEBACK_MOST, "\n...\n"))
 
 
 def _line(error: BaseException) -> str:
@@ -84,6 +84,6 @@ def _cut(text: str, most: int, mark: str) -> str:
     return text[:half] + mark + text[-half:]
 
 
-def _sound(text: str) -> str:
+def sound(text: str) -> str:
     """Return ``text`` as every database takes it: no lone surrogate, no NUL."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")

@@ -17,6 +17,7 @@ from .._book import Book
 from .._moment import Moment
 from .._store import Store
 from ..errors import StoreClosed
+from .failure import sound
 from .run import Run
 from .runner import Runner
 from .verdict import Stop
@@ -100,7 +101,7 @@ def fresh_progress(run: Run) -> str | None:
     if progress is None or progress is run.progress_told:
         return None
     run.progress_told = progress
-    told: dict[str, Any] = {"done": progress.done, "total": progress.total, "message": progress.message}
+    told: dict[str, Any] = {"done": progress.done, "total": progress.total, "message": sound(progress.message)}
     try:
         return json.dumps(told, allow_nan=False)
     except ValueError:  # infinitely far

@@ -1,6 +1,7 @@
 """Jobs on the caller's thread, in virtual time: the worker's rules without a worker."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine import Retry, TaskState, current_task
+from engine import Progress, Retry, TaskState, current_task
 from engine.jobs import Jobs, MemoryStore, SQLiteStore, current_job, snooze
 from engine.testing import VirtualClock
 
@@ -258,3 +259,15 @@ def test_a_name_that_nobody_registers_for_an_hour_fails(jobs: Jobs) -> None:
     assert (job.refresh().result().state, job.refresh().result().attempt) == (PENDING, 0)
     jobs.run_inline(within=1000)
     assert job.refresh().result().state is FAILED
+
+
+def test_progress_whose_message_is_no_text_is_seen(jobs: Jobs) -> None:
+    """E185: a file's name may have half a surrogate pair."""
+
+    @jobs.task(name="walk")
+    def walk() -> None:
+        current_task().progress(1, 2, os.fsdecode(b"\xff\0"))
+
+    job = walk.enqueue().result()
+    jobs.run_inline()
+    assert jobs.get(job.id).result().progress == Progress(1.0, 2.0, "\\udcff\\x00")

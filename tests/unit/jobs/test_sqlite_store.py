@@ -14,11 +14,11 @@ import pytest
 from engine import TaskState
 from engine.jobs._book import Book
 from engine.jobs._moment import Moment
-from engine.jobs._records import Filter, NewJob
+from engine.jobs._records import Filter, NewJob, Rescued
 from engine.jobs._sqlite.book import SQLiteBook
 from engine.jobs._sqlite.store import SQLiteStore
 from engine.jobs.errors import AlreadyEnqueued, StoreClosed, StoreError, StoreFull
-from tests.job_stores import JOB, PATIENCE, claim_all, enqueue, holder, ids_in
+from tests.job_stores import JOB, PATIENCE, claim_all, enqueue, holder, ids_in, opened
 from tests.support import eventually
 
 
@@ -311,3 +311,24 @@ def test_a_holder_whose_letting_go_is_refused_keeps_nothing(
         with pytest.raises(StoreError, match="disk I/O error"):
             store.let_go(first).result(PATIENCE)
     eventually(is_pending, PATIENCE, "it was taken from its holder")
+
+
+def test_nobody_waits_for_an_answer_on_the_thread_that_answers(tmp_path: Path) -> None:
+    """E184: what hears of a rescue asks for more, and waits for it."""
+    heard: list[object] = []
+
+    def on_rescue(rescued: list[Rescued]) -> None:
+        reply = mine.write(enqueue)
+        try:
+            heard.append(reply.result(PATIENCE))
+        except RuntimeError as error:
+            heard.append(str(error))
+
+    with opened(tmp_path / "jobs.db", on_rescue=on_rescue) as mine:
+        first = mine.write(lambda book, now: book.hold(holder(lease=0.001), now)).result(PATIENCE)  # nobody renews it
+        mine.write(enqueue).result(PATIENCE)
+        assert len(claim_all(mine, first)) == 1
+        mine.hold(holder(), lambda: None).result(PATIENCE)
+        eventually(lambda: heard, PATIENCE, "it was rescued")
+        assert "expected result() to be called on a thread that answers nobody" in str(heard)
+        eventually(lambda: len(ids_in(mine)) == 2, PATIENCE, "what was asked is done")
