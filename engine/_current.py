@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from . import _checks
 from .errors import TaskCancelled
 
-__all__ = ["CurrentTask", "checkpoint", "current_task", "report", "running", "worker_task"]
+__all__ = ["CurrentTask", "checkpoint", "current_task", "report", "running", "subject", "worker_task"]
 
 
 class CurrentTask(Protocol):
@@ -67,7 +67,10 @@ class _Nobody:
 #: The view of the running attempt in the loop and thread lanes (a ``_scheduler.RunningTask``).
 running: contextvars.ContextVar[Any] = contextvars.ContextVar("engine_running", default=None)
 
-#: The same in a worker process; set by its main thread.
+#: What the tasks that are submitted here work for, where that is no task: a durable job. The log names it by its str.
+subject: contextvars.ContextVar[Any] = contextvars.ContextVar("engine_subject", default=None)
+
+#: The view of the running attempt in a worker process; set by its main thread.
 worker_task: Any = None
 
 _nobody = _Nobody()

@@ -391,6 +391,7 @@ class Scheduler:
         with self.registry.lock:
             if attempt.over or attempt.abandoned:
                 return False
+            attempt.name = attempt.full_name
             attempt.abandoned = True
             refilled = slots.abandon(waits=attempt.waits > 0)  # what is lent already is not given away twice
             running = slots.abandoned

@@ -9,10 +9,12 @@ never started and goes back to its place in the queue), or ``recall`` returning 
 and the caller takes it from there). ``Front.abandon`` is not a door: an abandoned attempt still ends, some day.
 """
 
+import contextvars
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .. import _current
 from .._mailbox import Mailbox
 from .._states import Lane as LaneName
 
@@ -72,6 +74,14 @@ class Attempt:
         self.timer: Any = None
         self.callbacks: list[Callable[[], None]] | None = None  #: called once when it is over
         self.lane_data: Any = None
+
+    @property
+    def full_name(self) -> str:
+        """Give its name and what it works for, as the submitter's context says: "send, job 5"."""
+        if self.abandoned or not isinstance(self.context, contextvars.Context):
+            return self.name  # of an abandoned one that is it, for its context goes before the last line about it
+        subject = self.context.get(_current.subject)
+        return self.name if subject is None else f"{self.name}, {subject}"
 
 
 @dataclass(slots=True)

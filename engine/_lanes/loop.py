@@ -95,7 +95,7 @@ class LoopLane:
         context = attempt.context.copy() if attempt.context is not None else None
         if context is not None:
             context.run(_current.running.set, RunningTask(self._front, attempt))
-        task = attempt.loop.loop.create_task(_drive(self, attempt), name=attempt.name, context=context)
+        task = attempt.loop.loop.create_task(_drive(self, attempt), name=attempt.full_name, context=context)
         ended = functools.partial(self._ended, attempt)
         attempt.lane_data = task, ended
         task.add_done_callback(ended)

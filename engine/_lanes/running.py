@@ -65,7 +65,7 @@ class RunningTask:
 
 def title_of(attempt: Attempt) -> str:
     """Name a running ``attempt`` for ``stacks``: its task, and that nobody waits for it if so."""
-    return f"{'abandoned ' if attempt.abandoned else ''}task {attempt.task_id} ({attempt.name})"
+    return f"{'abandoned ' if attempt.abandoned else ''}task {attempt.task_id} ({attempt.full_name})"
 
 
 class Unopened(Exception):

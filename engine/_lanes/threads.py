@@ -307,7 +307,9 @@ def _describe(worker: _Worker) -> WorkerInfo:
     if attempt is None:
         return WorkerInfo(worker.name, LaneName.THREAD, None, "idle", None, None, worker.done, None, None)
     state = "abandoned" if attempt.abandoned else "busy"
-    return WorkerInfo(worker.name, LaneName.THREAD, None, state, attempt.task_id, attempt.name, worker.done, None, None)
+    return WorkerInfo(
+        worker.name, LaneName.THREAD, None, state, attempt.task_id, attempt.full_name, worker.done, None, None
+    )
 
 
 def _is_ending(worker: _Worker) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from .. import _checks
+from .. import _checks, _current
 
 __all__ = ["CurrentJob", "Snoozed", "current_job", "running", "snooze"]
 
@@ -28,6 +28,9 @@ class CurrentJob:
     created_at: float  #: UTC
     args: Mapping[str, Any]  #: what the function is called with
 
+    def __str__(self) -> str:
+        return f"job {self.id}"
+
 
 class Snoozed(BaseException):
     """The job asks to come again in ``seconds``. Raised by ``snooze``; no Exception, so that no handler takes it."""
@@ -37,8 +40,8 @@ class Snoozed(BaseException):
         self.seconds = seconds
 
 
-#: The job that runs here.
-running: contextvars.ContextVar[CurrentJob | None] = contextvars.ContextVar("engine_job", default=None)
+#: The job that runs here; so the engine's log names it, too.
+running: contextvars.ContextVar[CurrentJob | None] = _current.subject
 
 
 def current_job() -> CurrentJob | None:

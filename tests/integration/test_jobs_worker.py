@@ -1,6 +1,8 @@
 """Jobs in a real engine: what becomes of each kind of run, with every store."""
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -469,6 +471,46 @@ async def test_a_job_that_ignores_its_cancellation_is_given_back_all_the_same(be
         info = await bench.look(job)
         assert (info.state, info.attempt) == (PENDING, 0)
         go.set()
+
+
+@pytest.mark.parametrize("lane", ["loop", "thread"])
+async def test_what_the_engine_says_of_a_run_names_its_job(
+    bench: Bench, lane: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E203: given up, at its end behind that, and where it is shown while it runs; other tasks are named as ever."""
+    go, began = threading.Event(), threading.Event()
+
+    @bench.jobs.task(name="stubborn", lane="thread", timeout=0.05)
+    def in_thread() -> None:
+        began.set()
+        go.wait(20)
+
+    @bench.jobs.task(name="stubborn_too", timeout=0.05)
+    async def on_loop() -> None:
+        began.set()
+        for _ in range(500):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+            if go.is_set():
+                break
+
+    task: Any = in_thread if lane == "thread" else on_loop
+    caplog.set_level("INFO", "engine")
+    async with Engine(processes=1, threads=2, grace=0.05) as engine, bench.jobs.worker(engine):
+        (job,) = await bench.enqueue(task)
+        name = f"({task.name}, job {job})"
+        await eventually_async(began.is_set)
+        if lane == "loop":
+            assert name[1:-1] in {each.get_name() for each in asyncio.all_tasks()}
+        (info,) = await bench.ended(job)
+        assert info.state is FAILED
+        assert name[1:-1] in {running.split(" (")[-1][:-1] for running in engine.stacks()}
+        go.set()
+        await eventually_async(lambda: f"{name}, which was abandoned, has ended" in caplog.text)
+        await engine.options(lane="loop").submit(asyncio.sleep, 0)
+        assert [info.name for info in engine.tasks()] == [task.name, "sleep"]
+    assert f"{name} was asked to stop" in caplog.text
+    assert f"job {job} ({task.name}) failed for good" in caplog.text
 
 
 async def test_a_worker_whose_engine_has_stopped_gives_back_and_claims_no_more(

@@ -33,8 +33,8 @@ PRIVATE_FOR_ALL = frozenset({"_checks"})
 PRIVATE_FOR = {
     "testing": frozenset({"_inline", "_lanes", "_registry", "_scheduler"}),
     #: A wait that Ctrl-C cannot break; what ``@cpu`` and the like said of a function that becomes a job; what a worker
-    #: process must not do while it imports a module.
-    "jobs": frozenset({"_latch", "_lineage", "_options"}),
+    #: process must not do while it imports a module; by what the log names what a task works for.
+    "jobs": frozenset({"_current", "_latch", "_lineage", "_options"}),
 }
 
 
