@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -116,11 +117,11 @@ def test_a_long_wait_for_somebody_elses_transaction_is_in_the_log_once(
     """E144: how long, what to do, and who it is where the system tells."""
     monkeypatch.setattr(_patience, "LONG_SECONDS", 0.05)
     path = tmp_path / "jobs.db"
-    with opened(path) as store, opened(path) as other:
+    with opened(path) as store, opened(path) as other, ThreadPoolExecutor(1) as somebody_else:
         store.open()
         connection = other.connect()
         for times in (1, 2):
-            connection.execute("BEGIN IMMEDIATE")
+            somebody_else.submit(connection.execute, "BEGIN IMMEDIATE").result(PATIENCE)
             waits = [store.write(enqueue) for _ in range(3)]
             eventually(lambda: len(told(caplog)) == times)  # noqa: B023  # called at once
             with pytest.raises(TimeoutError):

@@ -24,6 +24,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from . import callers as _callers
 from . import guard as _guard
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.Lock()
     _guard.forget_all()
+    _callers.forget_all()
     going_on, _fork.going_on = _fork.going_on, []
     for store, go_on in going_on:
         store._in_child(is_clean=go_on is not None)

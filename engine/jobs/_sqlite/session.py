@@ -14,6 +14,7 @@ from .._moment import Moment
 from .._records import Rescued
 from .._reply import Reply
 from ..errors import StoreError
+from . import callers as _callers
 from .book import SQLiteBook
 from .connection import CallersConnection, Database
 from .database_thread import closed
@@ -91,6 +92,7 @@ class Session:
         connection.set_wal_hook(committed)
         with self._lock:
             self._connections = (*map(weakref.ref, self._open_connections()), weakref.ref(connection))
+        _callers.add(self._database.key, connection)
         return connection
 
     def _open_connections(self) -> list[CallersConnection]:
@@ -105,9 +107,10 @@ class Session:
         """Refuse a write of somebody who keeps the writer from writing until he has gone on himself.
 
         Raises:
-            StoreError: a transaction is open here, on a connection of ``connect``.
+            StoreError: a transaction is open here, on a connection of ``connect`` of any store of this file.
         """
-        if self._connections and any(each.is_written_here() for each in self._open_connections()):
+        callers = _callers.callers_of(self._database.key)
+        if callers and any(each.is_written_here() for each in callers):
             raise StoreError(
                 "expected options(connection=...) inside your own transaction, got a write beside it, which would wait "
                 "for the transaction to end; what has no such option is for after the transaction",
@@ -121,7 +124,7 @@ class Session:
             StoreError: it would wait for itself; so would a loop, on which the one who has to go on cannot.
         """
         thread = threading.get_ident()
-        if any(each.is_written_by(thread) for each in self._open_connections()):
+        if any(each.is_written_by(thread) for each in _callers.callers_of(self._database.key)):
             raise StoreError(
                 "expected a transaction of another thread to be waited for, got one that is open on this thread, on "
                 "another connection; await nothing inside a transaction, or have each in asyncio.to_thread(...)",

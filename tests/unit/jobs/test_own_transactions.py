@@ -178,3 +178,27 @@ def test_another_threads_transaction_is_waited_for(jobs: Jobs, connection: Any) 
             assert is_waiting.wait(PATIENCE)
         waiting.result(PATIENCE)
     assert connection.execute("SELECT count(*) FROM orders").get == 2
+
+
+def test_a_write_through_another_store_of_the_same_file_is_refused_too(
+    jobs: Jobs, connection: Any, tmp_path: Path
+) -> None:
+    """E204: by whatever path; it would wait for its own thread all the same. Another file is another matter."""
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "jobs.db")
+    with Jobs(tmp_path / "jobs.db") as second, Jobs(link) as third, Jobs(tmp_path / "other.db") as other:
+        for each in (second, third, other):
+            each.task(name="send")(_send)
+        with connection:
+            connection.execute("CREATE TABLE orders (id)")
+            for each in (second, third):
+                with pytest.raises(StoreError, match=REFUSED):
+                    each.tasks["send"].enqueue(to="x")
+            other.tasks["send"].enqueue(to="x").result(PATIENCE)
+            with (
+                contextlib.closing(second.connect()) as beside,
+                pytest.raises(StoreError, match="on this thread, on another connection"),
+            ):
+                beside.execute("BEGIN IMMEDIATE")
+        second.tasks["send"].enqueue(to="after").result(PATIENCE)
+        assert [job.args["to"] for job in jobs.list().result(PATIENCE)] == ["after"]

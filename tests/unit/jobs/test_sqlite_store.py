@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -268,16 +269,17 @@ def test_writes_wait_for_a_transaction_of_another_and_close_waits_its_time_only(
     """Q8: somebody else holds the file: nobody hears of it before the end."""
     store = SQLiteStore(tmp_path / "jobs.db", close_seconds=0.2)
     other = SQLiteStore(tmp_path / "jobs.db")
+    somebody_else = ThreadPoolExecutor(1)
     try:
         store.open()
         connection = other.connect()
-        connection.execute("BEGIN IMMEDIATE")
+        somebody_else.submit(connection.execute, "BEGIN IMMEDIATE").result(PATIENCE)
         waits = store.write(enqueue)
         with pytest.raises(TimeoutError):
             waits.result(0.2)
         connection.execute("COMMIT")
         job_id = waits.result(PATIENCE)
-        connection.execute("BEGIN IMMEDIATE")
+        somebody_else.submit(connection.execute, "BEGIN IMMEDIATE").result(PATIENCE)
         given_up = store.write(enqueue)
         store.close()
         with pytest.raises(StoreError, match=r"to become free.*another process holds a transaction open"):
@@ -288,6 +290,7 @@ def test_writes_wait_for_a_transaction_of_another_and_close_waits_its_time_only(
     finally:
         store.close()
         other.close()
+        somebody_else.shutdown()
 
 
 def test_a_holder_whose_letting_go_is_refused_keeps_nothing(
