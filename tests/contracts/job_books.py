@@ -70,6 +70,7 @@ def sqlite(folder: Path) -> Iterator[Transaction]:
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "off")  # the machine does not go down here
     migrate(connection, "jobs.db")
+    schema = connection.execute("SELECT * FROM sqlite_schema").fetchall()
     book = SQLiteBook(connection)
 
     def transaction(operation: Callable[[Book], Any]) -> Any:
@@ -82,6 +83,7 @@ def sqlite(folder: Path) -> Iterator[Transaction]:
     with contextlib.closing(connection):
         yield transaction
         assert connection.pragma("integrity_check") == "ok"
+        assert connection.execute("SELECT * FROM sqlite_schema").fetchall() == schema
 
 
 KITS: dict[str, Kit] = {"memory": memory, "sqlite": sqlite}

@@ -3,13 +3,15 @@
 Locks are in ``test_job_locks.py``, runs and how they end in ``test_job_runs.py``, holders in ``test_job_holders.py``.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from engine import TaskState
-from engine.jobs._records import Cancelled, Claimed, Claims, End, Ending, Gate, QueueStatistics
+from engine.jobs._records import Cancelled, Claimed, Claims, End, Ending, Failure, Gate, QueueStatistics
 from engine.jobs.errors import AlreadyEnqueued
+from tests.contracts.hostile_texts import HOSTILE_TEXTS
 from tests.contracts.job_books import HOUR, START, YEAR, Desk, failure_of, new_job
 
 TERMINAL_ENDS = [End.COMPLETED, End.FAILED, End.CANCELLED]
@@ -632,3 +634,40 @@ def test_a_text_comes_back_as_it_was_and_means_nothing_else(desk: Desk, text: st
     assert desk.do(lambda book, now: book.tick(text, 1.0, None, now)) is None
     assert desk.do(lambda book, now: book.last_tick(text)) == 1.0
     assert desk.queue("bystander").ready == 1
+
+
+def test_ten_thousand_texts_come_back_as_they_were_and_mean_nothing_else(desk: Desk) -> None:
+    """X2: as queue, name, argument, lock, queueing lock, schedule, progress and error, in claims and in looks."""
+    assert len(set(HOSTILE_TEXTS)) == 10_000
+    holder = desk.hold(HOSTILE_TEXTS[0])
+    for start in range(0, len(HOSTILE_TEXTS), 500):  # a claim of ten thousand queues at once would take a minute
+        check_texts(desk, holder, HOSTILE_TEXTS[start : start + 500])
+
+
+def check_texts(desk: Desk, holder: int, texts: Sequence[str]) -> None:
+    ids = desk.add_all([
+        {"queue": text, "name": text, "lock": text, "queueing_lock": text, "args": text, "then": text, "schedule": text}
+        for text in texts
+    ])  # fmt: skip
+    for text in texts[::7]:
+        desk.pause(text)
+    runs = desk.claim(holder, rooms=dict.fromkeys(texts, 5), limit=10**4).jobs
+    wanted = {job: text for number, (job, text) in enumerate(zip(ids, texts, strict=True)) if number % 7}
+    assert {run.id: run.queue for run in runs} == wanted
+    assert {run.id: (run.name, run.lock, run.args, run.then) for run in runs} == {
+        job: (text,) * 4 for job, text in wanted.items()
+    }
+    desk.do(lambda book, now: [book.report(run.id, run.token, run.name) for run in runs])
+    failed = [
+        Ending(run.id, run.token, End.FAILED, failure=Failure(1.0, 1, 1, run.name, run.name, run.name, run.name))
+        for run in runs
+    ]
+    desk.do(lambda book, now: book.end(failed, now))
+    for run in runs[::50]:
+        (info,) = desk.find(queues=(run.queue,))
+        assert (info.id, info.schedule, info.queueing_lock, info.progress, info.error) == (run.id, *[run.name] * 4)
+        assert [info.id for info in desk.find(names=(run.name,))] == [run.id]
+        assert desk.failures(run.id)[0].traceback == run.name
+        assert desk.tick(run.name, 5.0) is not None
+        assert desk.tick(run.name, 5.0) is None
+    assert len(desk.find(queues=tuple(texts), names=tuple(texts), limit=10**4)) == len(texts)
