@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.jobs._sqlite import patience as _patience
+from engine.jobs._sqlite.store import SQLiteStore
 from engine.jobs.errors import StoreError
 from tests.job_stores import PATIENCE, enqueue, holder, ids_in, opened
 from tests.support import eventually
@@ -90,8 +91,8 @@ def immutable(path: Path) -> Iterator[None]:
     if chattr is None or subprocess.run([chattr, "+i", str(path)], capture_output=True, check=False).returncode:
         pytest.skip("no file can be made immutable here")
     try:
-        with pytest.raises(PermissionError), open(path, "r+b"):
-            pass
+        with pytest.raises(PermissionError):
+            os.utime(path)
         yield
     finally:
         subprocess.run([chattr, "-i", str(path)], check=True)
@@ -109,6 +110,42 @@ def test_a_file_that_is_made_read_only_while_it_is_open_is_one_clear_error_until
             assert ids_in(store) == [first]
         last = store.write(enqueue).result(PATIENCE)
         assert ids_in(store) == [first, last]
+
+
+def test_a_database_that_is_made_read_only_while_its_wal_is_not_loses_nothing(tmp_path: Path) -> None:
+    """Q5: who has it open goes on in the WAL, who opens it is told; a close meanwhile loses nothing."""
+    path = tmp_path / "jobs.db"
+    with opened(path) as store:
+        ids = [store.write(enqueue).result(PATIENCE)]
+        assert ids_in(store) == ids
+        with immutable(path):
+            ids.append(store.write(enqueue).result(PATIENCE))
+            assert ids_in(store) == ids
+            with pytest.raises(StoreError, match=r"to be readable and writable.*permissions"), opened(path) as other:
+                other.open()
+            store.close()
+            assert Path(f"{path}-wal").stat().st_size > 0
+    with opened(path) as store:
+        assert ids_in(store) == ids
+
+
+def test_a_folder_that_is_made_read_only_while_its_file_is_open_is_in_nobodys_way(tmp_path: Path) -> None:
+    """Q5: all that is written to is there already."""
+    path = tmp_path / "jobs.db"
+    with opened(path) as store:
+        ids = [store.write(enqueue).result(PATIENCE)]
+        with immutable(tmp_path):
+            ids.append(store.write(enqueue).result(PATIENCE))
+            with opened(path) as other:
+                assert ids_in(other) == ids
+
+
+def test_a_file_that_is_to_be_opened_read_only_by_its_name_is_refused(tmp_path: Path) -> None:
+    """Q5: a URI is no path; it is not taken for the name of a file, and none is made."""
+    for name in (f"file:{tmp_path}/jobs.db?mode=ro", "file:jobs.db?mode=ro"):
+        with pytest.raises(ValueError, match="expected path to be the path of a file"):
+            SQLiteStore(name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_long_wait_for_somebody_elses_transaction_is_in_the_log_once(
