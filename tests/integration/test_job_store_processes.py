@@ -122,6 +122,28 @@ def test_a_child_of_a_process_with_a_callers_connection_is_refused(tmp_path: Pat
         assert len(ids_in(store)) == 2
 
 
+def test_no_store_of_a_child_uses_a_file_on_which_a_callers_connection_was_open(tmp_path: Path) -> None:
+    """E205: it would have none of the locks that it believes to have: another store, a new one, a dropped one."""
+    path = tmp_path / "jobs.db"
+
+    def is_refused() -> bool:
+        for each in (second, SQLiteStore(path)):
+            with pytest.raises(StoreError, match="not forked while it was in use"):
+                each.write(enqueue)
+        return other.write(enqueue).result(PATIENCE) > 0  # a file that was not in use is none the worse
+
+    with opened(path) as second, opened(tmp_path / "other.db") as other:
+        first = SQLiteStore(path)
+        connection = first.connect()
+        second.open()
+        assert in_a_fork(is_refused) == 0
+        first.close()
+        del first
+        assert in_a_fork(is_refused) == 0
+        connection.close()
+        assert in_a_fork(lambda: second.write(enqueue).result(PATIENCE) == 1) == 0
+
+
 @pytest.mark.parametrize(("how", "code", "kept"), [("waited", 0, 200), ("left", 0, 200), ("raises", 3, 200)])
 def test_an_interpreter_that_ends_with_an_open_store_loses_nothing(
     tmp_path: Path, how: str, code: int, kept: int

@@ -7,6 +7,7 @@ Guarantees
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import weakref
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from .guard import Key
 if TYPE_CHECKING:
     from .connection import CallersConnection
 
-__all__ = ["add", "callers_of", "forget_all"]
+__all__ = ["add", "callers_of", "leave_alone", "never_close"]
 
 _lock = threading.Lock()
 _connections: tuple[tuple[Key, weakref.ref[CallersConnection]], ...] = ()
@@ -38,7 +39,18 @@ def callers_of(key: Key) -> list[CallersConnection]:
     return [connection for connection in found if connection is not None and connection.is_open]
 
 
-def forget_all() -> None:
-    """In a forked child: what was inherited open is not to be touched, not even to ask it something."""
+def leave_alone() -> set[Key]:
+    """In a forked child: forget what was inherited open, and never close it; return which files that were."""
     global _lock, _connections
-    _lock, _connections = threading.Lock(), ()
+    inherited, _lock, _connections = _connections, threading.Lock(), ()
+    files = set()
+    for key, reference in inherited:
+        if (connection := reference()) is not None and connection.is_open:
+            files.add(key)
+            never_close(connection)
+    return files
+
+
+def never_close(inherited: object) -> None:
+    """In a forked child: keep something for ever. To close it could take a transaction, or a WAL, from the parent."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))

@@ -14,16 +14,18 @@ import os
 import sys
 import threading
 import urllib.parse
+from collections.abc import Iterable
 from typing import Any
 
 from ..errors import StoreError
 
-__all__ = ["Key", "forget_all", "key_of", "protect", "release"]
+__all__ = ["Key", "check_unspoiled", "forget_all", "key_of", "protect", "release", "spoil"]
 
 Key = tuple[int, int]  #: device and inode
 
 _lock = threading.Lock()
 _open: dict[Key, tuple[str, int]] = {}  #: -> what people see, and how often it is open
+_spoiled: set[Key] = set()  #: in a forked child, what was in use at the fork
 _is_hooked = False
 
 
@@ -58,6 +60,25 @@ def forget_all() -> None:
     global _lock
     _lock = threading.Lock()
     _open.clear()
+
+
+def spoil(keys: Iterable[Key]) -> None:
+    """In a forked child: refuse these files to every store: SQLite takes its parent's locks for its own."""
+    _spoiled.update(keys)
+
+
+def check_unspoiled(key: Key, path: str) -> None:
+    """Refuse a file that was in use at the fork.
+
+    Raises:
+        StoreError: it was.
+    """
+    if key in _spoiled:
+        raise StoreError(
+            f"expected {path} to be opened in a process that was not forked while it was in use, got one that was: "
+            "SQLite cannot be used there; close the connections of connect() before the fork, or start the process "
+            "with spawn", path=path,
+        )  # fmt: skip
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:

@@ -104,7 +104,7 @@ def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.Lock()
     _guard.forget_all()
-    _callers.forget_all()
+    _guard.spoil(_callers.leave_alone())
     going_on, _fork.going_on = _fork.going_on, []
     for store, go_on in going_on:
         store._in_child(is_clean=go_on is not None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 import time
 import weakref
@@ -15,6 +14,7 @@ from .._records import Rescued
 from .._reply import Reply
 from ..errors import StoreError
 from . import callers as _callers
+from . import guard as _guard
 from .book import SQLiteBook
 from .connection import CallersConnection, Database
 from .database_thread import closed
@@ -172,13 +172,10 @@ class Session:
             pauses.append(pause)
         return pauses
 
-    def leave_alone(self) -> None:
-        """In a forked child: never close what was inherited open, not even when the interpreter ends.
-
-        A close there could take the end of a transaction, or a whole WAL, away from the parent.
-        """
-        for each in (self, *self._open_connections()):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
+    def leave_alone(self) -> _guard.Key:
+        """In a forked child: never close what was inherited open, not even at interpreter exit; return its file."""
+        _callers.never_close(self)
+        return self._database.key
 
 
 ABANDONED_SECONDS = 10.0

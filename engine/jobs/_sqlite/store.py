@@ -14,7 +14,7 @@ from .._book import Book
 from .._moment import Moment
 from .._records import NewHolder, Rescued
 from .._reply import Reply
-from ..errors import StoreError
+from . import guard as _guard
 from . import lifetime as _lifetime
 from .book import SQLiteBook
 from .connection import CallersConnection, Database
@@ -76,7 +76,6 @@ class SQLiteStore:
         self._session: Session | None = None
         self._ended: Session | None = None
         self._is_closed = False
-        self._is_spoiled = False  #: forked in the middle of something
         _lifetime.remember(self)
 
     @property
@@ -95,18 +94,13 @@ class SQLiteStore:
         with self._lock:
             if self._is_closed:
                 raise closed(self._path)
-            if self._is_spoiled:
-                raise StoreError(
-                    f"expected {self._path} to be opened in a process that was not forked while it was in use, got one "
-                    "that was: SQLite cannot be used there; close the connections of connect() before the fork, or "
-                    "start the process with spawn", path=self._path,
-                )  # fmt: skip
             if self._session is None:
                 self._session = self._make_session()
             return self._session
 
     def _make_session(self) -> Session:
         path, key = make_ready(self._path, make_directory=self._make_directory, any_owner=self._any_owner)
+        _guard.check_unspoiled(key, path)
         database = Database(path, key, self._synchronous, self._vfs, max_bytes=self._max_bytes)
         session = Session(
             database, self._clock, max_waiting=self._max_waiting, warn_bytes=self._warn_bytes,
@@ -222,8 +216,7 @@ class SQLiteStore:
         self._lock = threading.Lock()
         session, self._session, self._ended = self._session or self._ended, None, None
         if not is_clean and session is not None:
-            self._is_spoiled = True
-            session.leave_alone()
+            _guard.spoil([session.leave_alone()])
 
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "new" if self._session is None else "open"
