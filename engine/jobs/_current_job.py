@@ -8,9 +8,11 @@ Guarantees
 import contextvars
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NoReturn
 
-from .. import _checks, _current
+from .. import _current
+from ._duration import duration
 
 __all__ = ["CurrentJob", "Snoozed", "current_job", "running", "snooze"]
 
@@ -49,8 +51,8 @@ def current_job() -> CurrentJob | None:
     return running.get()
 
 
-def snooze(seconds: float) -> NoReturn:
-    """End this run of the job here, and have it run again in ``seconds``. That uses no attempt.
+def snooze(seconds: float | timedelta) -> NoReturn:
+    """End this run of the job here, and have it run again in ``seconds`` (or a timedelta). That uses no attempt.
 
     Raises:
         Snoozed: always; that is how it ends the run.
@@ -61,4 +63,4 @@ def snooze(seconds: float) -> NoReturn:
         raise RuntimeError(
             "expected snooze() in a job, got a call outside of one; ask current_job(), which is None there, before"
         )
-    raise Snoozed(_checks.seconds("seconds", seconds, zero=True))
+    raise Snoozed(duration("seconds", seconds, zero=True))

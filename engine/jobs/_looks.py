@@ -88,7 +88,10 @@ class Looks:
 
         Raises:
             StoreError: this store has no SQL (in the reply: the statement is wrong, or writes).
+            ValueError: ``parameters`` are text, whose letters would be the values.
         """
+        if _checks.is_a(parameters, str):
+            raise _checks.wrong("parameters", "a sequence or mapping of values", parameters, "for one say (value,)")
         return self.store.query(_checks.text("sql", sql, most=1_000_000), parameters)
 
     def connect(self) -> Any:

@@ -185,6 +185,14 @@ class Reply(Generic[T]):
                 "or call .result() on a thread without a loop", name=name,
             )  # fmt: skip
 
+        def _is_no_answer(self, *_: Any) -> Any:
+            raise TypeError(
+                "expected the answer (a list, say) to be looked into, got a Reply that stands for it; await it, "
+                "or call .result() on a thread without a loop"
+            )
+
+        __iter__ = __aiter__ = __len__ = __bool__ = __getitem__ = __contains__ = _is_no_answer
+
     def __repr__(self) -> str:
         state = "waiting" if not self.done() else "failed" if self._error is not None else "done"
         return f"<Reply {state}>"

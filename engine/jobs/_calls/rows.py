@@ -12,7 +12,7 @@ from ... import _checks
 from ..._options import NOT_SAID, NotSaid, value_of
 from .._json.codec import decode_value, encode_args, splice
 from .._records import NewJob
-from ..errors import PayloadRefused
+from ..errors import JobRefused, PayloadRefused
 from .options import CHECKS, PLAIN, EnqueueOptions
 
 if TYPE_CHECKING:
@@ -39,9 +39,20 @@ def row_of(call: JobCall, limit: int) -> NewJob:
 
     Raises:
         PayloadRefused: what follows is too much, or nested too deeply.
-        JobRefused: an argument does not fit into its lock.
+        JobRefused: an argument does not fit into its lock, or it would expire before it may start.
     """
-    return make_row(call.task, call.text, call.said, then=_then_text(call.said.then, limit))
+    row = make_row(call.task, call.text, call.said, then=_then_text(call.said.then, limit))
+    _check_can_start(row)
+    return row
+
+
+def _check_can_start(row: NewJob) -> None:
+    for until, begin, said in (row.expires_in, row.delay, "delay"), (row.expires_at, row.at, "at"):
+        if until is not None and begin is not None and until <= begin:
+            raise JobRefused(
+                f"expected a job of {row.name!r} to be able to start, got one that expires before it may, or then: "
+                f"expires is not after {said}; say a later expires=..., or expires=None for never"
+            )
 
 
 def make_row(

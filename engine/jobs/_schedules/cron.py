@@ -10,7 +10,7 @@ Source: the rules are those of Debian's cron.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -171,9 +171,10 @@ def check_zone(value: Any) -> ZoneInfo:
             return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # of a name that is none, or that is a folder
         pass
-    raise _checks.wrong(
-        "tz", "a zone of the IANA database such as 'Europe/Berlin'", value, "where the system has none, install tzdata"
-    )
+    remedy = "where the system has none, install tzdata"
+    if _checks.is_a(value, tzinfo):
+        remedy = f"say its name: tz={'UTC' if value is UTC else getattr(value, 'key', None) or 'Europe/Berlin'!r}"
+    raise _checks.wrong("tz", "a zone of the IANA database such as 'Europe/Berlin'", value, remedy)
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Protocol
 
+from ... import _checks
 from ..._options import value_of
 from .._calls.job_call import JobCall
 from .._calls.rows import row_of
@@ -44,7 +45,14 @@ class Schedule:
         return value_of(self.call.said.queue) or self.call.task.queue
 
     def upcoming(self, after: datetime | None = None) -> Iterator[datetime]:
-        """Give the periods after an aware ``after``, by default from now on, in the schedule's own zone."""
+        """Give the periods after an aware ``after``, by default from now on, in the schedule's own zone.
+
+        Raises:
+            ValueError: ``after`` has no time zone; it would be taken for local time.
+        """
+        if after is not None and after.utcoffset() is None:
+            remedy = "use datetime.now(timezone.utc), or .astimezone() if it is local time"
+            raise _checks.wrong("after", "a datetime with a time zone", after, remedy)
         instant: float | None = (after if after is not None else datetime.now(UTC)).timestamp()
         while instant is not None and (instant := self.timetable.next_after(instant)) is not None:
             yield datetime.fromtimestamp(instant, self.zone)

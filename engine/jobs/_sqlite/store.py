@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import threading
 import weakref
 from collections.abc import Callable
@@ -232,6 +233,10 @@ def _path(path: Any) -> str:
     exact = _checks.string(os.fspath(path) if isinstance(path, os.PathLike) else path)
     if not exact or "\0" in exact or exact == ":memory:" or exact.startswith("file:"):
         raise _checks.wrong("path", "the path of a file", path, "for jobs in memory say MemoryStore()")
+    if re.match(r"\w+(\+\w+)?:/", exact):
+        raise _checks.wrong("path", "the path of a file", path, "say the path alone, without what is before it")
+    if exact.startswith("~"):
+        raise _checks.wrong("path", "the path of a file", path, "say Path(...).expanduser()")
     return os.path.abspath(exact)
 
 

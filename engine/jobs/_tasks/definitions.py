@@ -34,7 +34,7 @@ class Settings(TypedDict, total=False):
     name: str | None  #: by default ``module.qualname``, also where the module is run as a script
     queue: str | None  #: by default "default"; ``routes`` win over it, ``options(queue=...)`` over both
     lane: Lane | str | None
-    timeout: float | None  #: seconds of one run
+    timeout: float | timedelta | None  #: seconds of one run
     retry: Retry | None  #: by default one attempt
     priority: int | Priority | str | None
     max_crashes: int | None  #: deaths of what runs it until it is FAILED; 3
@@ -95,7 +95,8 @@ class Definitions:
 
     def _register(self: Any, function: Callable[P, R], given: dict[str, Any]) -> JobTask[P, R]:
         if not inspect.isfunction(function):
-            raise TypeError(f"expected a function to register, got {_checks.shown(function)}; wrap it in a def")
+            remedy = "say name=... or queue=..." if _checks.is_a(function, str) else "wrap it in a def"
+            raise TypeError(f"expected a function to register, got {_checks.shown(function)}; {remedy}")
         if _is_method(function):
             first = _names(function)[0]
             raise TypeError(

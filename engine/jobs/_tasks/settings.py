@@ -45,7 +45,7 @@ def checked_settings(fn: Callable[..., Any], given: dict[str, Any]) -> TaskSetti
     """
     known = {field.name for field in fields(TaskSettings)}
     if unknown := sorted(given.keys() - known):
-        found = f"got {unknown[0]!r}{meant(unknown[0], known)}"
+        found = f"got {unknown[0]!r}{_remedy_of(unknown[0], known)}"
         raise TypeError(f"expected settings among {', '.join(sorted(known))}, {found}")
     below = decorated_options(fn)
     said = {name: value_of(getattr(below, name)) for name in ("lane", "timeout", "retry", "priority")}
@@ -53,6 +53,19 @@ def checked_settings(fn: Callable[..., Any], given: dict[str, Any]) -> TaskSetti
     said.setdefault("name", None)
     said["name"] = said["name"] or _default_name(fn)
     return TaskSettings(**{name: v for name, v in said.items() if v is not None})
+
+
+def _remedy_of(name: str, known: set[str]) -> str:
+    """Return what to do about a setting that there is not, with a semicolon before it."""
+    if name in _OF_ONE_JOB:
+        return f"; say it of one job: .options({name}=...).enqueue(...)"
+    if name in _OF_RETRY:
+        return "; say retry=Retry(max_attempts=...)"
+    return meant(name, known)
+
+
+_OF_ONE_JOB = frozenset({"at", "connection", "delay", "queueing_lock", "then"})
+_OF_RETRY = frozenset({"attempts", "max_attempts", "max_retries", "retries"})  #: as others call it
 
 
 def check_priority(value: Any) -> int:
@@ -100,7 +113,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "name": lambda value: check_name("name", value),
     "queue": lambda value: check_name("queue", value),
     "lane": _check_lane,
-    "timeout": lambda value: _checks.seconds("timeout", value, remedy="use timeout=None for no timeout"),
+    "timeout": lambda value: duration("timeout", value, remedy="use timeout=None for no timeout"),
     "retry": lambda value: _checks.instance("retry", value, Retry, "a Retry such as Retry(max_attempts=3)"),
     "priority": check_priority,
     "max_crashes": lambda value: _checks.positive_int("max_crashes", value),

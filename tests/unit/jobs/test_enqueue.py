@@ -116,9 +116,10 @@ AWARE = datetime.datetime(2040, 1, 1, tzinfo=UTC)
 
 
 def test_options_are_in_the_row(jobs: Jobs, send: JobTask[..., None]) -> None:
-    view = send.options(at=AWARE, priority="high", queue="slow", lock="l").options(queueing_lock="q", expires=AWARE)
+    until = AWARE + datetime.timedelta(hours=1)
+    view = send.options(at=AWARE, priority="high", queue="slow", lock="l").options(queueing_lock="q", expires=until)
     job = fetched(jobs, view.enqueue(to="x").result(PATIENCE))
-    assert (job.due_at, job.expires_at, job.waits_for) == (AWARE, AWARE, Gate.LATER)
+    assert (job.due_at, job.expires_at, job.waits_for) == (AWARE, until, Gate.LATER)
     assert (job.priority, job.queue, job.lock, job.queueing_lock) == (Priority.HIGH, "slow", "l", "q")
     assert fetched(jobs, send.enqueue(to="x").result(PATIENCE)).lock is None  # the task itself has none of it
 

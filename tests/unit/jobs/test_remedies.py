@@ -7,15 +7,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from engine import BlockingEngine, Engine, Retry
-from engine.jobs import Jobs, MemoryStore, SQLiteStore, StoreError, snooze
+from engine.jobs import JobRefused, Jobs, MemoryStore, PayloadRefused, SQLiteStore, StoreError, snooze
+from engine.testing import VirtualClock
 from tests.support import REPOSITORY
 from tests.unit.jobs.by_hand import PATIENCE
 
 MINUTE = datetime.timedelta(minutes=1)
+NOON = datetime.datetime(2100, 1, 1, 12, tzinfo=datetime.UTC)
 
 
 class Desk:
@@ -25,6 +28,7 @@ class Desk:
         self.jobs: Any = Jobs(MemoryStore())  #: as one without a type checker uses it
         self.send: Any = self.jobs.task(name="send")(_send)
         self.other: Any = self.jobs.task(name="other")(_other)
+        self.brief: Any = self.jobs.task(name="brief", expires=60)(_other)
         self.job = self.send.enqueue(to="x").result(PATIENCE)
 
 
@@ -38,6 +42,11 @@ async def _worker_in_with(desk: Desk) -> None:
     async with Engine(threads=1, processes=1) as engine:
         with desk.jobs.worker(engine):
             pass
+
+
+async def _for_in_reply(desk: Desk) -> None:
+    async for _ in desk.jobs.list():
+        pass
 
 
 SAID: list[tuple[Callable[[Desk], Any], type[Exception], str]] = [
@@ -57,13 +66,46 @@ SAID: list[tuple[Callable[[Desk], Any], type[Exception], str]] = [
     (lambda it: it.jobs.get(it.send.enqueue("x")), ValueError, "expected job_id to be an integer, .*; say job.id"),
     (lambda it: it.jobs.worker(BlockingEngine), ValueError, r"use async with Engine\(\) as engine"),
     (lambda it: asyncio.run(_worker_in_with(it)), TypeError, "use async with jobs.worker"),
+    (
+        lambda it: it.jobs.task(max_retries=3)(_other),
+        TypeError,
+        r"got 'max_retries'; say retry=Retry\(max_attempts=...\)",
+    ),
+    (lambda it: it.jobs.task(delay=3)(_other), TypeError, r"say it of one job: .options\(delay=...\).enqueue"),
+    (lambda it: it.jobs.task("mail"), TypeError, "got 'mail'; say name=... or queue=..."),
+    (
+        lambda it: it.jobs.periodic("0 * * * *", tz=ZoneInfo("Europe/Berlin")),
+        ValueError,
+        "say its name: tz='Europe/Berlin'",
+    ),
+    (lambda it: it.jobs.periodic("0 * * * *", tz=datetime.UTC), ValueError, "say its name: tz='UTC'"),
+    (lambda it: it.send.enqueue(it.send.enqueue("x")), PayloadRefused, "got engine.jobs._reply.*; await it, and pass"),
+    (lambda it: it.send.enqueue(it.job), PayloadRefused, "pass job.id"),
+    (lambda it: it.send.enqueue(range(3)), PayloadRefused, r"pass list\(value\)"),
+    (lambda it: it.jobs.query("SELECT ?", "pending"), ValueError, r"expected parameters .*; for one say \(value,\)"),
+    (lambda it: Jobs("sqlite:///jobs.db"), ValueError, "got 'sqlite:///jobs.db'; say the path alone"),
+    (lambda it: Jobs("~/jobs.db"), ValueError, r"got '~/jobs.db'; say Path\(...\).expanduser\(\)"),
+    (lambda it: it.send.options(delay=60, expires=5).enqueue("x"), JobRefused, "expires is not after delay"),
+    (lambda it: it.brief.options(delay=60).enqueue(), JobRefused, "expires is not after delay"),
+    (lambda it: it.send.options(at=NOON, expires=NOON).enqueue("x"), JobRefused, "expires is not after at"),
+    (
+        lambda it: it.jobs.enqueue_many(it.send.options(delay=6, expires=5), [{"to": "x"}]),
+        JobRefused,
+        "not after delay",
+    ),
+    (lambda it: list(it.jobs.list()), TypeError, "expected the answer .*, got a Reply that stands for it; await it"),
+    (lambda it: len(it.jobs.list()), TypeError, "got a Reply that stands for it; await it"),
+    (lambda it: it.jobs.list()[0], TypeError, "got a Reply that stands for it; await it"),
+    (lambda it: 3 in it.jobs.list(), TypeError, "got a Reply that stands for it; await it"),
+    (lambda it: "yes" if it.jobs.requeue(99) else "no", TypeError, "got a Reply that stands for it; await it"),
+    (lambda it: asyncio.run(_for_in_reply(it)), TypeError, "got a Reply that stands for it; await it"),
     (lambda it: snooze(5), RuntimeError, r"expected snooze\(\) in a job, got a call outside of one"),
 ]
 
 
 @pytest.mark.parametrize(("call", "kind", "message"), SAID, ids=range(len(SAID)))
 def test_what_is_held_wrong_says_what_to_do(call: Callable[[Desk], Any], kind: type[Exception], message: str) -> None:
-    """E163: the remedy is part of the message."""
+    """E163, E173, E174: the remedy is part of the message."""
     desk = Desk()
     with pytest.raises(kind, match=message):
         call(desk)
@@ -115,7 +157,8 @@ def test_durations_may_be_timedeltas() -> None:
     job = desk.send.options(delay=MINUTE, expires=2 * MINUTE).enqueue(to="x").result(PATIENCE)
     assert job.expires_at - job.due_at == MINUTE
     assert job.due_at - job.created_at == MINUTE
-    assert desk.jobs.task(name="brief", expires=MINUTE)(_other).expires == 60.0
+    assert desk.jobs.task(name="briefer", expires=MINUTE)(_other).expires == 60.0
+    assert desk.jobs.task(name="timed", timeout=MINUTE)(_other).timeout == 60.0
     desk.jobs.periodic(every=MINUTE)(desk.other)
     assert str(desk.jobs.schedules["other"]) == "other: every 60 s"
     assert desk.jobs.prune(older_than=MINUTE).result(PATIENCE) == 0
@@ -166,3 +209,28 @@ def test_an_extra_that_is_missing_is_all_that_is_told(missing: str, use: str) ->
     )
     assert run.stderr.count("Traceback") == 1
     assert run.stderr.splitlines()[-1].endswith("pip install 'hybrid-engine[jobs]'")
+
+
+def test_a_run_is_put_off_by_a_timedelta() -> None:
+    """E173: as whatever else is told in seconds."""
+    jobs = Jobs(MemoryStore(clock=VirtualClock()))
+    begun: list[int] = []
+
+    @jobs.task(name="poll")
+    def poll() -> None:
+        begun.append(1)
+        if len(begun) < 2:
+            snooze(MINUTE)
+
+    poll.enqueue().result(PATIENCE)
+    assert [jobs.run_inline(within=seconds) for seconds in (59, 2)] == [1, 1]
+
+
+def test_schedules_take_no_local_time_for_granted() -> None:
+    """E173: what comes after an instant without a zone depends on where one is."""
+    desk = Desk()
+    desk.jobs.periodic("0 * * * *")(desk.other)
+    schedule = desk.jobs.schedules["other"]
+    with pytest.raises(ValueError, match=r"expected after to be a datetime with a time zone, .*; use datetime.now"):
+        next(schedule.upcoming(datetime.datetime(2100, 1, 1, 12)))
+    assert next(schedule.upcoming(NOON)) == NOON + 60 * MINUTE
