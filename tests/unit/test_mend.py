@@ -87,13 +87,14 @@ def test_a_ctrl_c_at_any_line_of_submit_loses_neither_wake_up_nor_count(lane: st
 
 
 CLAIM: list[Callable[..., Any]] = [
-    ThreadLane._take_one, Scheduler.take, Registry.next_locked, Slots.has_room, Slots.park, ReadyQueue.first,
-    Attempt.__init__, Registry.claim_locked, ReadyQueue.take_first, Registry.start_locked,
+    ThreadLane._take_one, Scheduler.take, Scheduler._claim_locked, Scheduler._after_claim, Registry.next_locked,
+    Slots.has_room, Slots.park, ReadyQueue.first, Attempt.__init__, Registry.claim_locked, ReadyQueue.take_first,
+    Registry.start_locked,
 ]  # fmt: skip
 BEGIN_AND_END: list[Callable[..., Any]] = [
-    ThreadLane._run_one, Registry.enter, Scheduler.end_taken, Scheduler._end_locked, Registry.release_locked,
-    Scheduler._decide_locked, Registry.settle_locked, Registry._close_locked, Scheduler._conclude, Scheduler.leave,
-    Scheduler.tell,
+    ThreadLane._run_one, Registry.enter, Scheduler.return_taken, Scheduler._return_locked, Scheduler.end_taken,
+    Scheduler._end_locked, Registry.release_locked, Scheduler._decide_locked, Registry.complete_locked,
+    Registry.settle_locked, Registry._close_locked, Scheduler._conclude, Scheduler.leave, Scheduler.tell,
 ]  # fmt: skip
 
 
