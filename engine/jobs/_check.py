@@ -142,8 +142,9 @@ def _of_routes(jobs: Jobs) -> Iterator[Finding]:
 def _of_queues(jobs: Jobs, served: Collection[str] | None) -> Iterator[Finding]:
     used = {task.queue for task in jobs.tasks.values()}
     used |= {schedule.queue for schedule in jobs.schedules.values()}
+    meant = {"default"} if served is None else set()  # declared for tasks to come: what says no queue is in it
     for queue in jobs.queues if served is None else served:
-        if queue not in used:
+        if queue not in used | meant:
             yield Finding(
                 "warning", f"the queue {queue!r} is that of no task",
                 "mend its name, or import the modules that define its tasks; it is meant if options(queue=...) name it",

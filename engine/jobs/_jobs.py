@@ -170,8 +170,12 @@ class Jobs(Definitions, Looks, Working):
         return run_series(self.store, prune(seconds, states_of(states) or ENDED))
 
     def pause(self, queue: str) -> Reply[None]:
-        """Have no more jobs of ``queue`` started, by any worker; what runs goes on."""
-        exact = check_name("queue", queue)
+        """Have no more jobs of ``queue`` started, by any worker; what runs goes on.
+
+        Raises:
+            ValueError: queues were declared, and it is none of them. ``engine jobs pause FILE`` takes any.
+        """
+        exact = self.catalog.check_queue("queue", queue)
         return self.store.write(lambda book, now: book.pause(exact, True))
 
     def resume(self, queue: str) -> Reply[None]:

@@ -75,5 +75,13 @@ class TaskView(Enqueuing[P, R]):
         self._task = task
         self._said = said
 
+    if not TYPE_CHECKING:  # a type checker says it by itself
+
+        def __call__(self, *_: Any, **__: Any) -> Any:
+            raise TypeError(
+                f"expected .enqueue(...) or .call(...) behind {self._task.name}.options(...), got a call; without "
+                "options it is the function's own"
+            )
+
     def __repr__(self) -> str:
         return f"<JobTask {self._task.name!r} with options>"

@@ -186,3 +186,14 @@ async def test_a_worker_logs_a_bounded_number_of_warnings(caplog: pytest.LogCapt
     async with Engine(processes=1, threads=1) as engine, jobs.worker(engine):
         await eventually_async(lambda: "30 findings more" in caplog.text)
     assert caplog.text.count("which is that of no task here") == 20
+
+
+def test_default_may_be_declared_for_tasks_to_come() -> None:
+    """E175: it is where a task is that says no queue; a worker that is to serve it alone has nothing to do."""
+    jobs = Jobs(MemoryStore(), queues={"mail": 4, "default": None})
+
+    @jobs.task(name="send", queue="mail")
+    def send() -> None: ...
+
+    assert jobs.check() == ()
+    assert [finding.what for finding in jobs.check(["default"])] == ["the queue 'default' is that of no task"]

@@ -99,13 +99,19 @@ SAID: list[tuple[Callable[[Desk], Any], type[Exception], str]] = [
     (lambda it: 3 in it.jobs.list(), TypeError, "got a Reply that stands for it; await it"),
     (lambda it: "yes" if it.jobs.requeue(99) else "no", TypeError, "got a Reply that stands for it; await it"),
     (lambda it: asyncio.run(_for_in_reply(it)), TypeError, "got a Reply that stands for it; await it"),
+    (
+        lambda it: it.send.options(delay=5)("x"),
+        TypeError,
+        r"expected .enqueue\(...\) or .call\(...\) behind send.options",
+    ),
+    (lambda it: Jobs(MemoryStore(), queues=["mail"]).pause("mial"), ValueError, "one of the declared queues .*'mial'"),
     (lambda it: snooze(5), RuntimeError, r"expected snooze\(\) in a job, got a call outside of one"),
 ]
 
 
 @pytest.mark.parametrize(("call", "kind", "message"), SAID, ids=range(len(SAID)))
 def test_what_is_held_wrong_says_what_to_do(call: Callable[[Desk], Any], kind: type[Exception], message: str) -> None:
-    """E163, E173, E174: the remedy is part of the message."""
+    """E163, E173, E174, E175: the remedy is part of the message."""
     desk = Desk()
     with pytest.raises(kind, match=message):
         call(desk)
