@@ -13,7 +13,7 @@ from .._records import End, Ending, Failure, HolderInfo, NewJob, Rescued
 from ..errors import AlreadyEnqueued
 from .enqueueing import insert
 from .holders import all_holders, count, forget
-from .runs import Change, Run, add_failures, leave, runs_of_holders, runs_of_ids
+from .runs import Change, Run, add_failures, complete, leave, runs_of_holders, runs_of_ids
 
 if TYPE_CHECKING:
     import apsw
@@ -23,6 +23,15 @@ __all__ = ["end", "give_back", "rescue"]
 
 def end(connection: apsw.Connection, endings: Sequence[Ending], now: Moment) -> list[TaskState | None]:
     """Record how runs ended; None for those that are fenced."""
+    if len({ending.id for ending in endings}) < len(endings):  # the first of two endings counts
+        return _end_each(connection, endings, now)
+    completed = complete(connection, endings, now)
+    rest = [ending for ending in endings if ending.id not in completed]
+    states = iter(_end_each(connection, rest, now) if rest else ())
+    return [TaskState.COMPLETED if ending.id in completed else next(states) for ending in endings]
+
+
+def _end_each(connection: apsw.Connection, endings: Sequence[Ending], now: Moment) -> list[TaskState | None]:
     runs = runs_of_ids(connection, (ending.id for ending in endings))
     states: list[TaskState | None] = []
     changes: list[Change] = []

@@ -5,26 +5,35 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from engine import TaskState
 
 from .._moment import Moment
 from .._moves import FAILURES_KEPT, Standing, after_end, after_rescue
-from .._records import End, Failure, Gate
+from .._records import End, Ending, Failure, Gate
 from .damage import check_kinds, reads
+from .library import apsw
 from .locks import open_next
 
-if TYPE_CHECKING:
-    import apsw
-
-__all__ = ["Change", "Run", "add_failures", "leave", "runs_of_holders", "runs_of_ids"]
+__all__ = ["Change", "Run", "add_failures", "complete", "leave", "runs_of_holders", "runs_of_ids"]
 
 _COLUMNS = (
     "SELECT id, token, name, lock, attempt, crashes, max_crashes, suspect, alone, cancel_requested FROM jobs"
     " WHERE state = 'running' AND "
 )
 _MOST = 1 << 53  #: what is counted is far below
+
+# Of a run that nobody waits behind and that is no suspect's: nothing of its row decides how it stands then. Each ending
+# is [id, token, result].
+_COMPLETE = (
+    "UPDATE jobs SET state = 'completed', gate = NULL, cancel_requested = 0, due_steady = NULL, completed_at = ?1,"
+    " result = json_each.value ->> 2, holder = NULL FROM json_each(?2)"
+    " WHERE jobs.id = json_each.value ->> 0 AND token = json_each.value ->> 1 AND state = 'running' AND lock IS NULL"
+    f" AND suspect = 0 AND alone = 0 AND attempt BETWEEN 0 AND {_MOST - 1} AND crashes BETWEEN 0 AND {_MOST - 1}"
+    f" AND max_crashes BETWEEN 0 AND {_MOST - 1} RETURNING jobs.id"
+)
+_SHORT = 1000  #: characters of a result that travels in a list of many
 
 
 class Run(NamedTuple):
@@ -88,6 +97,24 @@ def _run_of(row: tuple[Any, ...]) -> Run:
     if not all(0 <= number < _MOST for number in row[4:7]):
         raise ValueError(f"counts of {row[4:7]} in job {row[0]}")
     return Run._make(row)
+
+
+def complete(connection: apsw.Connection, endings: Sequence[Ending], now: Moment) -> set[int]:
+    """End those runs that are ended by one statement, which are nearly all there ever are; return their ids.
+
+    It costs a third of what ``leave`` does. ``endings`` are of different jobs.
+    """
+    plain = [(ending.id, ending.token, ending.result) for ending in endings if _is_plain(ending)]
+    listed = json.dumps(plain, ensure_ascii=False)  # what no database takes is refused here, as anywhere
+    try:
+        return {row[0] for row in connection.execute(_COMPLETE, (now.wall, listed))}
+    except apsw.ConstraintError:  # a value of another type is somewhere in one of them: whoever reads it says where
+        return set()
+
+
+def _is_plain(ending: Ending) -> bool:
+    is_all = ending.failure is None and not ending.follow_ups
+    return ending.end is End.COMPLETED and is_all and len(ending.result or "") <= _SHORT
 
 
 def leave(connection: apsw.Connection, changes: Sequence[Change], now: Moment) -> None:

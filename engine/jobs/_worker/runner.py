@@ -9,7 +9,6 @@ Guarantees
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import json
 import random
@@ -23,6 +22,7 @@ from .._calls.rows import follow_ups
 from .._current_job import running
 from .._json.codec import decode_args
 from .._records import Claimed, End, Ending, NewJob
+from .arrivals import Arrivals
 from .hooks import call_hooks
 from .lingering import Lingering
 from .run import Binding, Run
@@ -52,7 +52,7 @@ class Runner:
         self._is_loop_ending = is_loop_ending
         self._rng = rng  #: of the jitter of retries
         self._bindings: dict[str, Binding] = {}
-        self._context = contextvars.copy_context()
+        self._arrivals = Arrivals(self._over)
         self._steps: set[asyncio.Task[None]] = set()  #: hooks that are under way, and looks at histories
         self._lingering = Lingering(engine)
         self._unknown_names = UnknownNames(jobs.store, worker)
@@ -125,12 +125,13 @@ class Runner:
             self._conclude(run, Outcome(error=error, is_hopeless=is_ours, has_begun=False))
         else:
             binding.lane = task.lane
-            task.add_done_callback(functools.partial(self._over, run, binding), context=self._context)
+            self._arrivals.expect(run, task)
         finally:
             running.reset(token)
 
-    def _over(self, run: Run, binding: Binding, task: Task[Any]) -> None:
-        outcome = binding.outcome(task, run)
+    def _over(self, run: Run, task: Task[Any]) -> None:
+        assert run.binding is not None
+        outcome = run.binding.outcome(task, run)
         is_cut_off = run.stop is not None or (outcome.error is not None and _checks.is_a(outcome.error, TaskTimeout))
         if is_cut_off and task.lane is not Lane.LOOP:
             self._lingering.wait_for(task.id, functools.partial(self._conclude, run, outcome))
