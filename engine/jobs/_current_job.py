@@ -9,12 +9,12 @@ import contextvars
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from .. import _current
 from ._duration import duration
 
-__all__ = ["CurrentJob", "Snoozed", "current_job", "running", "snooze"]
+__all__ = ["CurrentJob", "Snoozed", "Subject", "current_job", "running", "snooze"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,6 @@ class CurrentJob:
     created_at: float  #: UTC
     args: Mapping[str, Any]  #: what the function is called with
 
-    def __str__(self) -> str:
-        return f"job {self.id}"
-
 
 class Snoozed(BaseException):
     """The job asks to come again in ``seconds``. Raised by ``snooze``; no Exception, so that no handler takes it."""
@@ -42,13 +39,21 @@ class Snoozed(BaseException):
         self.seconds = seconds
 
 
-#: The job that runs here; so the engine's log names it, too.
-running: contextvars.ContextVar[CurrentJob | None] = _current.subject
+class Subject(Protocol):
+    """A run as its context has it. Its str is "job 5", for the engine's log; most never ask for more."""
+
+    def current(self) -> CurrentJob:
+        """Return what the job may know of itself."""
+
+
+#: The run whose job runs here; so the engine's log names it, too.
+running: contextvars.ContextVar[Subject | None] = _current.subject
 
 
 def current_job() -> CurrentJob | None:
     """Return the job that runs here, in any lane; None outside one, so that its function can be called as it is."""
-    return running.get()
+    run = running.get()
+    return None if run is None else run.current()
 
 
 def snooze(seconds: float | timedelta) -> NoReturn:

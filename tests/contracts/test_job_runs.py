@@ -386,3 +386,32 @@ def test_a_suspect_is_cancelled_and_requeued_as_any_job(desk: Desk) -> None:
     desk.requeue(job)
     assert desk.gate(job) is Gate.READY
     assert isinstance(desk.claim_one(desk.hold()), Claimed)
+
+
+# -- many at once -----------------------------------------------------------------------------------------------------
+
+
+def test_of_the_endings_in_one_write_each_has_what_it_would_have_alone(desk: Desk) -> None:
+    """The plain ones are ended by a statement of their own: neither takes the place of another's answer."""
+    holder = desk.hold()
+    desk.add_all([{}, {"lock": "l"}, {"lock": "l"}, {}, {}, {}, {}])
+    first, locked, failed, large, followed, stale = desk.claim(holder).jobs
+    desk.cancel(large.id)  # it completes before it hears of that
+    text = f'"{"é" * 2000}"'
+    endings = [
+        Ending(stale.id, stale.token + 1, End.COMPLETED, result="0"),
+        Ending(locked.id, locked.token, End.COMPLETED, result="1"),
+        Ending(first.id, first.token, End.COMPLETED, result='{"a\\"":"\\\\ü\\n"}'),
+        Ending(failed.id, failed.token, End.FAILED, failure=failure_of(failed)),
+        Ending(999, 1, End.COMPLETED, result="0"),
+        Ending(large.id, large.token, End.COMPLETED, result=text),
+        Ending(followed.id, followed.token, End.COMPLETED, result="2", follow_ups=(new_job(parent=followed.id),)),
+    ]
+    states = desk.do(lambda book, now: book.end(endings, now))
+    assert states == [None, COMPLETED, COMPLETED, FAILED, None, COMPLETED, COMPLETED]
+    results = {locked.id: "1", first.id: '{"a\\"":"\\\\ü\\n"}', large.id: text, followed.id: "2", failed.id: None}
+    assert {job: desk.info(job).result for job in results} == results
+    assert [info.id for info in desk.find(parent=followed.id)] != []
+    assert [run.id for run in desk.claim(holder).jobs] == [3, 8]  # who waited for the lock, and who follows
+    assert desk.state(stale.id) is RUNNING
+    assert desk.count("fenced") == 2

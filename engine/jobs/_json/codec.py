@@ -218,6 +218,16 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-_decode = json.JSONDecoder(
+_decoder = json.JSONDecoder(
     object_pairs_hook=_decode_pairs, parse_int=_decode_int, parse_float=_decode_float, parse_constant=_refuse_constant
-).decode
+)
+_scan_once: Callable[[str, int], tuple[Any, int]] = vars(_decoder)["scan_once"]  # which typeshed leaves out
+
+
+def _decode(text: str) -> Any:
+    """Return the value in ``text``; in two thirds of the time where no blanks are around it, as in what we write."""
+    try:
+        value, end = _scan_once(text, 0)
+    except StopIteration:
+        value, end = None, -1
+    return value if end == len(text) else _decoder.decode(text)  # which says what is wrong

@@ -81,13 +81,17 @@ class Catalog:
         Raises:
             UnknownTask: there is none.
         """
-        found = self._tasks.get(name)
+        found = self.find(name)
         if found is None:
             raise UnknownTask(
                 f"expected a registered task, got {_checks.shown(name)}; import the module that defines it, or name it "
                 "as it was when the job was enqueued"
             )
         return found
+
+    def find(self, name: str) -> JobTask[..., Any] | None:
+        """Return the task of this name, if there is one."""
+        return self._tasks.get(name)
 
     # -- schedules
 

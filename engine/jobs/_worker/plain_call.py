@@ -24,10 +24,25 @@ class PlainCall:
 
     def __call__(self, job: CurrentJob) -> str | float:
         """Run it."""
-        token = running.set(job)
+        token = running.set(_Here(job))
         try:
             return encode_result(self._task.fn(**job.args), self._max_result_bytes)
         except Snoozed as snoozed:
             return snoozed.seconds
         finally:
             running.reset(token)
+
+
+class _Here:
+    """The run of a call, where the ``Run`` itself is elsewhere."""
+
+    __slots__ = ("_job",)
+
+    def __init__(self, job: CurrentJob) -> None:
+        self._job = job
+
+    def __str__(self) -> str:
+        return f"job {self._job.id}"
+
+    def current(self) -> CurrentJob:
+        return self._job

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from engine import Engine, Lane, RemoteError, Retry, Task
+from engine import Engine, Lane, RemoteError, Retry, Task, TaskState
 
 from ... import _checks
 from .._current_job import CurrentJob, Snoozed
@@ -35,19 +35,20 @@ class Binding:
         ).submit
         self._call = None if self.is_coroutine else PlainCall(task, max_result_bytes)
 
-    def submit(self, job: CurrentJob) -> Task[Any]:
-        """Submit one run. In a context in which ``job`` is the current one."""
+    def submit(self, run: Run) -> Task[Any]:
+        """Submit ``run``. In a context in which its job is the current one."""
         if self._call is None:
-            return self._submit(self.task.fn, **job.args)
-        return self._submit(self._call, job)
+            return self._submit(self.task.fn, **run.args)
+        return self._submit(self._call, run.current())
 
     def outcome(self, task: Task[Any], run: Run) -> Outcome:
         """Return how ``run`` ended, whose ``task`` is done."""
+        if task.state is TaskState.COMPLETED:
+            return self._returned(task.result())
         if task.cancelled():
             return Outcome(stop=run.stop, has_begun=task.started_at is not None)
         error = task.exception()
-        if error is None:
-            return self._returned(task.result())
+        assert error is not None
         cause = error.__cause__ if type(error) is RemoteError else None
         if type(cause) is Snoozed:
             return Outcome(snooze=cause.seconds)
@@ -62,7 +63,7 @@ class Binding:
         if not self.is_coroutine:
             return Outcome(snooze=value) if type(value) is float else Outcome(result=value)
         try:
-            return Outcome(result=encode_result(value, self._max_result_bytes))
+            return Outcome(encode_result(value, self._max_result_bytes))
         except Exception as error:  # not JSON, or too large
             return Outcome(error=error, is_hopeless=True)
 
@@ -70,7 +71,7 @@ class Binding:
 class Run:
     """One claimed job while we have it."""
 
-    __slots__ = ("args", "binding", "job", "lane", "progress_told", "stop", "task")
+    __slots__ = ("_current", "args", "binding", "job", "lane", "progress_told", "stop", "task")
 
     def __init__(self, job: Claimed, binding: Binding | None, lane: Lane | None) -> None:
         self.job = job
@@ -80,11 +81,19 @@ class Run:
         self.task: Task[Any] | None = None  #: from its submit on
         self.stop: Stop | None = None  #: why it was asked to, before it had ended
         self.progress_told: Any = None
+        self._current: CurrentJob | None = None
+
+    def __str__(self) -> str:
+        return f"job {self.job.id}"
 
     def current(self) -> CurrentJob:
-        """Return what the job may know of itself, and what hooks are given."""
-        job = self.job
-        return CurrentJob(job.id, job.token, job.attempt, job.name, job.queue, job.priority, job.created_at, self.args)
+        """Return what the job may know of itself, and what hooks are given; made when somebody asks."""
+        if self._current is None:
+            job = self.job
+            self._current = CurrentJob(
+                job.id, job.token, job.attempt, job.name, job.queue, job.priority, job.created_at, self.args
+            )
+        return self._current
 
     def ask_to_stop(self, why: Stop) -> None:
         """Have it end soon, unless it has ended or was asked already."""

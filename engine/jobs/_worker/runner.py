@@ -60,7 +60,7 @@ class Runner:
 
     def binding(self, name: str) -> Binding | None:
         """Return how jobs of this name are run; None where nobody has registered it."""
-        task = self._jobs.tasks.get(name)
+        task = self._jobs.catalog.find(name)
         if task is None:
             return None
         binding = self._bindings.get(name)
@@ -116,10 +116,9 @@ class Runner:
         if run.stop is not None:
             self._conclude(run, Outcome(stop=run.stop, has_begun=False))
             return
-        current = run.current()
-        token = running.set(current)
+        token = running.set(run)
         try:
-            task = run.task = binding.submit(current)
+            task = run.task = binding.submit(run)
         except Exception as error:
             is_ours = not isinstance(error, (EngineClosed, EngineForked, EngineFull))  # its lane cannot run it
             self._conclude(run, Outcome(error=error, is_hopeless=is_ours, has_begun=False))

@@ -68,7 +68,7 @@ def decide(
     What arrived before anybody stopped the run wins.
     """
     if outcome.result is not None:
-        return Ending(job.id, job.token, End.COMPLETED, result=outcome.result)
+        return Ending(job.id, job.token, End.COMPLETED, outcome.result)
     if outcome.snooze is not None:
         return Ending(job.id, job.token, End.SNOOZE, delay=outcome.snooze)
     if outcome.stop is Stop.CANCEL:

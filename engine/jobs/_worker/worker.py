@@ -12,7 +12,6 @@ import asyncio
 import logging
 import os
 import socket
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -33,6 +32,7 @@ from .recorder import Recorder
 from .rooms import Rooms
 from .run import Run
 from .runner import Runner
+from .tally import Tally
 from .verdict import Outcome, Stop
 from .watcher import Watcher
 from .worker_statistics import WorkerStatistics
@@ -46,9 +46,6 @@ _UNRECORDED_MOST = 2000  #: ends that may wait for the store before no more is c
 _LAST_SECONDS = 5.0  #: that what was stopped has to end, and then the store to take what has ended
 _PAUSE_OF_LANE = 1.0  #: seconds in which nothing is claimed for a lane that cannot start anything
 _PAUSE_WHEN_FULL = 0.05  #: the same for an engine that has no room
-
-#: How an ending counts that was not the end of its job.
-_COUNTED_AS = {End.RETRY: "retried", End.CRASH: "retried", End.SNOOZE: "snoozed", End.GIVE_BACK: "given_back"}
 
 _logger = logging.getLogger("engine.jobs")
 
@@ -72,7 +69,7 @@ class Worker:
         self._drain_timeout = drain_timeout
         own = "worker" if name is None else _checks.text("name", name, most=100)
         self.name = f"{socket.gethostname()}:{os.getpid()}:{own}"  #: what people see
-        self._counts: Counter[str] = Counter()
+        self._tally = Tally()
         self._failure_log = FailureLog()
         self._state = "new"  #: then "starting", "running", "draining", "stopping", "stopped"
         self._is_over = asyncio.Event()  #: nothing runs, or nobody waits for it any more
@@ -281,7 +278,7 @@ class Worker:
 
     def _take(self, job: Claimed) -> None:
         """Run what was claimed."""
-        self._counts["claimed"] += 1
+        self._tally.claimed()
         if self._state != "running":  # it stops: the claim was under way
             self._recorder.add(Ending(job.id, job.token, End.GIVE_BACK))
             return
@@ -292,7 +289,8 @@ class Worker:
     def _on_ended(self, run: Run, ending: Ending, outcome: Outcome) -> None:
         """Have the end of a run recorded."""
         self._rooms.free(run.job.queue, run.lane)
-        self._failure_log.expect(run.job, ending)
+        if ending.failure is not None:
+            self._failure_log.expect(run.job, ending)
         self._recorder.add(ending)
         if ending.end is End.GIVE_BACK and outcome.error is not None and outcome.stop is None:
             self._pause(run, outcome.error)
@@ -314,17 +312,11 @@ class Worker:
 
     def _on_recorded(self, ending: Ending, what: TaskState | Exception | None) -> None:
         """Count the end of a run, and log a failure."""
-        self._failure_log.tell(ending, what)
-        if isinstance(what, Exception):
-            self._counts["unrecorded"] += 1
-            if not isinstance(what, StoreError):  # else its row would be RUNNING, and hold its lock, while we live
-                self._holding.forsake()
-        elif what is None:
-            self._counts["fenced"] += 1
-        elif what is TaskState.PENDING:
-            self._counts["retried" if ending.failure is not None else _COUNTED_AS[ending.end]] += 1
-        else:
-            self._counts[what.value] += 1
+        if ending.failure is not None:
+            self._failure_log.tell(ending, what)
+        self._tally.recorded(ending, what)
+        if isinstance(what, Exception) and not isinstance(what, StoreError):
+            self._holding.forsake()  # else its row would be RUNNING, and hold its lock, while we live
         if self._recorder.unrecorded == _UNRECORDED_MOST - 1:
             self._feeder.look()
 
@@ -340,7 +332,7 @@ class Worker:
         """Return what it has done, and does."""
         if not hasattr(self, "_ticking"):
             return WorkerStatistics(queues={})
-        counts = Counter(self._counts)
+        counts = self._tally.counts.copy()
         counts["unrecorded"] += self._recorder.unrecorded
         queues = {queue: running for queue, running in self._rooms.running_of_queues.items() if running}
         return WorkerStatistics(

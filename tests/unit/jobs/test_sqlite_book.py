@@ -186,6 +186,20 @@ def test_a_value_that_cannot_be_ours_is_damage_to_whoever_reads_it(tmp_path: Pat
         assert "as they were written, got: " in str(damage)
 
 
+@pytest.mark.parametrize("value", ["attempt = -1", "crashes = 1 << 60", "max_crashes = -3"])
+def test_a_run_whose_row_was_damaged_meanwhile_is_not_ended(tmp_path: Path, value: str) -> None:
+    """E106: whether it ends with others in one statement or alone."""
+    with open_file(tmp_path / "jobs.db") as connection:
+        desk = open_desk(connection)
+        desk.add_all([{}, {}])
+        runs = desk.claim(desk.hold()).jobs
+        connection.execute(f"UPDATE jobs SET {value} WHERE id = 2")
+        before = dump_bytes(connection)
+        with pytest.raises(CorruptStore):
+            desk.do(lambda book, now: book.end([Ending(run.id, run.token, End.COMPLETED) for run in runs], now))
+        assert dump_bytes(connection) == before
+
+
 def dump_bytes(connection: apsw.Connection) -> object:
     return connection.execute("SELECT id, CAST(state AS BLOB), CAST(queue AS BLOB), gate, token FROM jobs").fetchall()
 
