@@ -51,6 +51,16 @@ def end_without_closing(path: Path, how: str) -> None:
         raise SystemExit(3)
 
 
+def enqueue_on(path: Path) -> None:
+    """Print the ids of twenty jobs, and of twenty more once somebody has written a line."""
+    with opened(path) as store:
+        for _ in range(20):
+            print(store.write(enqueue).result(PATIENCE), flush=True)
+        sys.stdin.readline()
+        for _ in range(20):
+            print(store.write(enqueue).result(PATIENCE), flush=True)
+
+
 def fork(path: Path, times: str) -> None:
     """Fork again and again while threads write; each child writes through the same store object."""
     import threading
@@ -90,7 +100,7 @@ def _in_child(store: object) -> None:
 
 
 PROGRAMS: dict[str, Callable[..., None]] = {
-    program.__name__: program for program in (claim_until_empty, hold_and_wait, end_without_closing, fork)
+    program.__name__: program for program in (claim_until_empty, hold_and_wait, end_without_closing, enqueue_on, fork)
 }
 
 

@@ -38,11 +38,15 @@ def delete_wal(path: Path) -> None:
     Path(f"{path}-wal").unlink()
 
 
-@pytest.mark.parametrize("how", [delete, move, replace, delete_wal])
+def delete_shared_memory(path: Path) -> None:
+    Path(f"{path}-shm").unlink()
+
+
+@pytest.mark.parametrize("how", [delete, move, replace, delete_wal, delete_shared_memory])
 def test_who_writes_to_a_file_that_is_gone_is_told_each_time_and_the_log_once(
     tmp_path: Path, how: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """E144: SQLite itself would go on, and what it answers would be lost; ends of runs are told too."""
+    """E144, E186: SQLite itself would go on, and what it answers would be lost; ends of runs are told too."""
     path = tmp_path / "jobs.db"
     with opened(path) as store, caplog.at_level(logging.ERROR, "engine.jobs"):
         store.hold(holder(), lambda: None).result(PATIENCE)

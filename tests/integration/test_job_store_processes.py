@@ -240,3 +240,21 @@ def test_this_process_is_told_of_a_lease_that_another_took(tmp_path: Path) -> No
         store.write(lambda book, now: book.rescue(now, lambda each: True)).result(PATIENCE)
         assert lost.acquire(timeout=PATIENCE)
         assert not lost.acquire(timeout=0.2)
+
+
+def test_a_process_with_another_shared_memory_damages_nothing(tmp_path: Path) -> None:
+    """E186: its own and that of the next one are two, so neither keeps the other from writing."""
+    path = tmp_path / "jobs.db"
+    with opened(path) as store:
+        mine = [store.write(enqueue).result(PATIENCE) for _ in range(20)]
+        Path(f"{path}-shm").unlink()
+        with running("enqueue_on", path) as program:
+            assert program.stdout is not None
+            theirs = [int(program.stdout.readline()) for _ in range(20)]
+            for _ in range(20):
+                with pytest.raises(StoreError, match="to stay the file that was opened"):
+                    store.write(enqueue).result(PATIENCE)
+            theirs += map(int, program.communicate("go on", timeout=STUCK)[0].split())
+    with opened(path) as store:
+        assert {*mine, *theirs} <= set(ids_in(store))
+        assert store.query("PRAGMA integrity_check").result(PATIENCE) == [{"integrity_check": "ok"}]

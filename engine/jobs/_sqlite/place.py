@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 from ..errors import StoreError
@@ -13,18 +14,18 @@ _logger = logging.getLogger("engine.jobs")
 
 
 class Place:
-    """The file and its WAL, as a connection opened them. One thread uses it.
+    """The file, its WAL and its shared memory, as a connection opened them. One thread uses it.
 
-    SQLite goes on with a file that was deleted, moved or replaced, as the system does, and says nothing.
+    SQLite goes on with a file that was deleted, moved or replaced, as the system does, and says nothing. Its locks are
+    those of the ``-shm``: two processes that have another one each write over each other.
     """
 
     def __init__(self, path: str, key: Key) -> None:
         self._keys = {path: key}
         self._is_told = False
-        try:
-            self._keys[f"{path}-wal"] = key_of(f"{path}-wal")
-        except OSError:  # there is none
-            pass
+        for beside in (f"{path}-wal", f"{path}-shm"):
+            with contextlib.suppress(OSError):  # there is none
+                self._keys[beside] = key_of(beside)
 
     def look(self) -> StoreError | None:
         """Return the error for all who want something of the file, if it is gone; the log has it once. Quick."""
@@ -45,7 +46,7 @@ class Place:
         error = StoreError(
             f"expected {path} to stay the file that was opened, got {what} in its place: it was deleted, moved or "
             "replaced while it was open, and what is written to it is lost; stop all that use it, then put it back, or "
-            "remove what is left of its -wal before another is used in its place", path=path,
+            "remove what is left of its -wal and -shm before another is used in its place", path=path,
         )  # fmt: skip
         if not self._is_told:
             self._is_told = True

@@ -68,6 +68,7 @@ class Writer(DatabaseThread):
         self._last_error: BaseException | None = None
         self._opened: Opened | None = None
         self._is_gone = False  #: the file is not where it was opened
+        self._looked_at = 0.0  #: for it, on the monotonic clock
         self._open()
 
     # -- any thread
@@ -140,7 +141,7 @@ class Writer(DatabaseThread):
                 self._do_duties()
                 if self._backlog:
                     self._transact()
-                if self._opened is not None:
+                if self._opened is not None and not self._is_gone:
                     self._checkpoints.tidy()
         self._listeners.notify()  # who waits for a change hears that there will be none
 
@@ -196,7 +197,9 @@ class Writer(DatabaseThread):
     # -- one transaction
 
     def _transact(self) -> None:
-        if self._is_gone and self._look_for_file() is not None:  # not one more into a file that is gone
+        # Not one more into a file that is gone, nor the first after a while in which nobody looked.
+        is_look_due = self._is_gone or time.monotonic() - self._looked_at > POLL_SECONDS
+        if is_look_due and self._look_for_file() is not None:
             return
         taken: list[Write] = []
         end = time.monotonic() + BATCH_SECONDS
@@ -259,7 +262,10 @@ class Writer(DatabaseThread):
     def _look_for_file(self) -> StoreError | None:
         """Return the error for everybody if the file is gone; all that waits is told."""
         error = self._place.look()
-        self._is_gone = error is not None
+        self._looked_at = time.monotonic()
+        if (error is not None) != self._is_gone:
+            self._is_gone = error is not None
+            self._leave_alone()
         if error is not None:
             self._last_error = error
             self._not_before = time.monotonic() + PACES[0]
@@ -268,6 +274,11 @@ class Writer(DatabaseThread):
             self._backlog.clear()
             self._settle(waiting, error)
         return error
+
+    def _leave_alone(self) -> None:
+        """Have the end of the connection copy nothing into a file that is gone: others may have a WAL of it by now."""
+        if self._opened is not None:
+            self._opened.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(self._is_gone))
 
     # -- duties
 
