@@ -68,6 +68,7 @@ class Writer(DatabaseThread):
         self._last_error: BaseException | None = None
         self._opened: Opened | None = None
         self._is_gone = False  #: the file is not where it was opened
+        self._is_well = True  #: the last look after leases did not fail
         self._looked_at = 0.0  #: for it, on the monotonic clock
         self._open()
 
@@ -229,8 +230,11 @@ class Writer(DatabaseThread):
         for write in writes:
             failed = error or write.error
             if failed is None and write.after is not None:
-                write.after(write.value)
-            elif failed is not None and write.otherwise is not None:
+                try:
+                    write.after(write.value)
+                except Exception as raised:  # as _duties; it is committed, but nobody here will look after it
+                    failed = raised
+            if failed is not None and write.otherwise is not None:
                 write.otherwise()
             if write.reply is not None:
                 waiters += write.reply.settle(None if failed else write.value, failed)
@@ -291,7 +295,19 @@ class Writer(DatabaseThread):
                 self._look_for_file()
                 self._poll(self._opened.connection)
         if not self._is_stopping:
-            self._backlog.extendleft(reversed(self._keeper.duties(self._opened)))
+            self._backlog.extendleft(reversed(self._duties(self._opened)))
+
+    def _duties(self, opened: Opened) -> list[Write]:
+        """Return what is due; a clock that fails, as one that a test has replaced, does not end the thread."""
+        was_well, self._is_well = self._is_well, False
+        try:
+            writes = self._keeper.duties(opened)
+        except Exception:
+            if was_well:
+                _logger.exception("the leases of %s could not be looked after; trying again", self._path)
+            return []
+        self._is_well = True
+        return writes
 
     def _poll(self, connection: apsw.Connection) -> None:
         """Tell the listeners if another connection has committed, of this process or of any."""

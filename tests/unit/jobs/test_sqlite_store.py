@@ -335,3 +335,26 @@ def test_nobody_waits_for_an_answer_on_the_thread_that_answers(tmp_path: Path) -
         eventually(lambda: heard, PATIENCE, "it was rescued")
         assert "expected result() to be called on a thread that answers nobody" in str(heard)
         eventually(lambda: len(ids_in(mine)) == 2, PATIENCE, "what was asked is done")
+
+
+def test_a_clock_that_fails_for_a_while_ends_no_thread(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """E187: a test that replaces ``time.time``, say; who asks meanwhile is told, and the leases are kept later on."""
+    broken = threading.Event()
+
+    def clock() -> Moment:
+        if broken.is_set():
+            raise RuntimeError("no time")
+        return Moment(1e9, 1e9, "boot")
+
+    with opened(tmp_path / "jobs.db", clock=clock) as mine:
+        mine.hold(holder(), lambda: None).result(PATIENCE)
+        broken.set()
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="no time"):
+                mine.write(enqueue).result(PATIENCE)
+        with pytest.raises(RuntimeError, match="no time"):
+            mine.hold(holder(), lambda: None).result(PATIENCE)
+        broken.clear()
+        assert mine.write(enqueue).result(PATIENCE) == 1
+        lines = [record.message for record in caplog.records if "could not be looked after" in record.message]
+        assert len(lines) == 1
