@@ -29,7 +29,6 @@ Waiter = asyncio.Future[None] | Latch
 Late = Callable[[float], "Reply[str]"]
 
 _PENDING = object()
-_LATE_SECONDS = 0.5  #: that it may take to tell
 _logger = logging.getLogger("engine.jobs")
 
 
@@ -82,7 +81,9 @@ class Reply(Generic[T]):
         """
         if timeout is not None:
             timeout = _checks.seconds("timeout", timeout, zero=True)
-        return self if timeout is None and late is None else _InTime(self, timeout, late)
+        from ._reply_in_time import InTime  # which is a Reply itself
+
+        return self if timeout is None and late is None else InTime(self, timeout, late)
 
     def done(self) -> bool:
         """Say whether the answer is there."""
@@ -222,72 +223,6 @@ class _Converted(Reply[U]):
             return self._fn(self._inner._outcome())
         finally:
             del self  # as in result
-
-
-class _InTime(Reply[T]):
-    """The answer of another reply, unless it takes too long."""
-
-    __slots__ = ("_inner", "_late", "_timeout")
-
-    def __init__(self, inner: Reply[T], timeout: float | None, late: Late | None) -> None:
-        super().__init__()
-        self._inner = inner
-        self._timeout = timeout
-        self._late = late
-
-    def done(self) -> bool:
-        return self._inner.done()
-
-    def result(self, timeout: float | None = None) -> T:
-        own = self._timeout
-        if timeout is not None:
-            timeout = _checks.seconds("timeout", timeout, zero=True)
-        limit = own if timeout is None else timeout if own is None else min(timeout, own)
-        try:
-            return self._inner.result(limit)
-        except TimeoutError:
-            if limit is None or self._late is None or self._inner.done():  # what was answered is one
-                raise
-            raise TimeoutError(_told_late(self._late, limit)) from None
-        finally:
-            del self  # as in Reply.result
-
-    def __await__(self) -> Generator[Any, None, T]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> T:
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._inner
-        except TimeoutError as error:
-            if self._inner.done():  # what was answered is one
-                raise
-            assert self._timeout is not None
-            raise TimeoutError(await _late_on_loop(self._late, self._timeout)) from error
-        finally:
-            del self  # as in Reply.result
-
-    def _add(self, waiter: Waiter) -> bool:
-        return self._inner._add(waiter)
-
-    def _outcome(self) -> T:
-        return self._inner._outcome()
-
-
-async def _late_on_loop(late: Late | None, seconds: float) -> str:
-    if late is not None:
-        try:
-            return await late(seconds).within(_LATE_SECONDS)
-        except Exception:  # whoever waited is to hear of his own timeout
-            pass
-    return f"expected an answer within {seconds} s, got nothing yet; it goes on"
-
-
-def _told_late(late: Late, seconds: float) -> str:
-    try:
-        return late(seconds).result(_LATE_SECONDS)
-    except Exception:  # as on a loop
-        return f"expected an answer within {seconds} s, got nothing yet; it goes on"
 
 
 class _Listener(Latch):
