@@ -274,5 +274,10 @@ class TaskCancelled(BaseException):
 
 
 def full_name(kind: type) -> str:
-    """Return the name of a class with its module, but for built-in ones."""
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    """Return the name of a class with its module, but for built-in ones; past whatever its metaclass says."""
+    module, name = _MODULE.__get__(kind), _QUALNAME.__get__(kind)
+    return "".join([name] if type(module) is not str or module == "builtins" else [module, ".", name])
+
+
+_MODULE: Any = type.__dict__["__module__"]
+_QUALNAME: Any = type.__dict__["__qualname__"]

@@ -44,8 +44,22 @@ class NothingCanBeSet(Exception):
         raise SystemExit
 
 
+class _Untold(type):
+    """A class of classes that tell nobody where they are from, nor what they are called."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__module__", "__qualname__", "__name__"):
+            raise SystemExit(5)
+        return super().__getattribute__(name)
+
+
+class Untold(Exception, metaclass=_Untold):
+    pass
+
+
 HOSTILE: dict[str, type[Exception]] = {
-    kind.__name__: kind for kind in (Frozen, StrExits, StrInterruptsTheParent, NoCause, NothingCanBeSet)
+    type.__dict__["__name__"].__get__(kind): kind
+    for kind in (Frozen, StrExits, StrInterruptsTheParent, NoCause, NothingCanBeSet, Untold)
 }
 
 
