@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from ._shared import Shared
     from .futures import EngineExecutor
 
-__all__ = ["Calls", "Submitter"]
+__all__ = ["Calls", "Submit", "Submitter"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A")
+
+#: Whom to tell of the end, the arguments by position and by name.
+Submit = Callable[[Callable[[Task[Any]], object], tuple[Any, ...], dict[str, Any]], Task[Any]]
 
 _CACHED_MOST = 512  #: functions whose Call is remembered; past that the memory starts anew
 
@@ -119,6 +122,18 @@ class Submitter:
             TypeError: ``fn`` is not callable, or the lane asked for cannot run it.
         """
         return self._core.scheduler.admission.submit(self._call(fn), args, kwargs or None)
+
+    def _submitting(self, fn: Callable[..., Any]) -> Submit:
+        """Return what submits ``fn`` again and again, and tells of each end at once, on whichever thread that comes.
+
+        What it is to tell must be one of ours: quick and safe. It may be told before the submit returns.
+        """
+        call = self._call(fn)
+
+        def submit(told: Callable[[Task[Any]], object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
+            return self._core.scheduler.admission.submit(call, args, kwargs or None, waiter=(told, None, None, None))
+
+        return submit
 
     def _submit_at_home(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
         """Submit what this thread is going to wait for: a loop that runs here, as in a notebook, turns no more."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import sys
 import traceback
 from types import FrameType
 from typing import Any
@@ -28,6 +29,8 @@ from .running import RunningTask, Unopened, give_up_later, in_parent, opened, ti
 
 __all__ = ["LoopLane", "silence", "task_of"]
 
+_FIRST_STEP = (None, None)  #: the ``lane_data`` of an attempt until that step begins
+_TURN_SECONDS = 0.001  #: for which coroutines are handed out at a time: those that never wait end meanwhile
 _LOOK_EVERY = 0.25  #: seconds between two looks at the other loops that run coroutines of ours
 
 
@@ -50,15 +53,32 @@ class LoopLane:
         self._home.post(self._pump)
 
     def _pump(self) -> None:
-        while (attempt := self._front.claim(self.name, begin_on=self._home)) is not None:
-            self._running.add(attempt)
-            mailbox: Mailbox = attempt.loop
-            if mailbox is self._home:
-                self._start(attempt)
-            elif not mailbox.post(self._begin, attempt):
-                self._end_without_loop(attempt)
-            elif self._looker is None:
-                self._looker = self._home.loop.call_later(_LOOK_EVERY, self._look_at_loops)
+        """Hand out what there is, for one turn of the loop."""
+        began = now()
+        try:
+            while (attempt := self._front.claim(self.name, begin_on=self._home)) is not None:
+                is_late = attempt.started_at is not None and attempt.started_at - began > _TURN_SECONDS
+                self._hand_out(attempt)
+                del attempt  # as in _start
+                if is_late:
+                    self.wake()
+                    return
+        except (
+            BaseException
+        ):  # a signal's handler raised: whoever catches it and lets the loop turn again finds the rest
+            self.wake()
+            raise
+
+    def _hand_out(self, attempt: Attempt) -> None:
+        self._running.add(attempt)
+        mailbox: Mailbox = attempt.loop
+        if mailbox is self._home:
+            self._start(attempt)
+        elif not mailbox.post(self._begin, attempt):
+            self._end_without_loop(attempt)
+        elif self._looker is None:
+            self._looker = self._home.loop.call_later(_LOOK_EVERY, self._look_at_loops)
+        del attempt  # as in _start
 
     def _look_at_loops(self) -> None:
         """End what was handed to another loop that was closed since: nothing of it will ever be heard."""
@@ -91,28 +111,46 @@ class LoopLane:
             self._forget(attempt)
 
     def _start(self, attempt: Attempt) -> None:
+        """Make its asyncio task, which takes its first step at once on the home loop of Python 3.12 (design/0001)."""
         attempt.worker = "loop"
         context = attempt.context.copy() if attempt.context is not None else None
         if context is not None:
             context.run(_current.running.set, RunningTask(self._front, attempt))
-        task = attempt.loop.loop.create_task(_drive(self, attempt), name=attempt.full_name, context=context)
-        ended = functools.partial(self._ended, attempt)
-        attempt.lane_data = task, ended
-        task.add_done_callback(ended)
+        loop, name, is_over = attempt.loop.loop, attempt.full_name, False
+        task: asyncio.Task[Outcome | None]
+        try:
+            if sys.version_info >= (3, 12) and attempt.loop is self._home and loop.get_task_factory() is None:
+                attempt.lane_data = _FIRST_STEP
+                drive = _drive(self, attempt)
+                task = asyncio.Task(drive, loop=loop, name=name, context=context, eager_start=True)
+                is_over = attempt.lane_data is None
+            else:
+                task = loop.create_task(_drive(self, attempt), name=name, context=context)
+        except BaseException as error:  # a signal's handler raised in the first step
+            self._forget(attempt)
+            attempt.lane_data = None
+            self._front.end(attempt, Outcome(error=arrived(error), started_at=attempt.started_at, worker="loop"))
+            raise
+        if not is_over:
+            ended = functools.partial(self._ended, attempt)
+            attempt.lane_data = task, ended
+            task.add_done_callback(ended)
+            del ended
+        del attempt, context, task  # the traceback of what the first step raised reaches this frame
 
     def returned(self, attempt: Attempt, value: Any) -> Outcome | None:
         """Report, as the last thing that its asyncio task does, that ``attempt`` returned ``value``.
 
         That spares the loop a turn. The Outcome is for ``_ended``, where that is still to be called: the task was
-        cancelled in its last step, or has run before anybody had it in hand (an eager one).
+        cancelled in its last step, or is one of a task factory's that has run before anybody had it in hand.
         """
         if self.forks != _lineage.forks:
             in_parent(self.forks, Outcome())
-        running = attempt.lane_data
-        if running is None or not isinstance(running[0], asyncio.Task) or running[0].cancelling():
+        task, ended = attempt.lane_data or (None, None)
+        if not isinstance(task, asyncio.Task) or task.cancelling():
             return Outcome(value=value)
-        task, ended = running
-        task.remove_done_callback(ended)
+        if ended is not None:
+            task.remove_done_callback(ended)
         self._forget(attempt)
         attempt.lane_data = None
         self._front.returned(attempt, value)
@@ -216,6 +254,8 @@ def _suspended_in(task: asyncio.Task[Any]) -> list[FrameType]:
 
 async def _drive(lane: LoopLane, attempt: Attempt) -> Outcome | None:
     """Run the user's coroutine and report what it returns, or give the Outcome; a cancellation may pass."""
+    if attempt.lane_data is _FIRST_STEP:
+        attempt.lane_data = asyncio.current_task(), None
     fn = attempt.fn
     assert fn is not None
     args, kwargs = attempt.args, attempt.kwargs

@@ -132,6 +132,7 @@ class _Face:
         self._view: Any = engine if view is None else view
         self.snapshot = engine.snapshot
         self.submit: Callable[..., Task[Any]] = self._view.submit
+        self._submitting = self._view._inner._submitting
 
     def options(self, **given: Any) -> _Face:
         return _Face(self._engine, self._view.options(**given))

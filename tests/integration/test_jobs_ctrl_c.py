@@ -11,14 +11,17 @@ PROGRAM = r"""
 import asyncio, os, signal, sys, threading
 from engine.jobs import Jobs
 
-def interrupt(place, name):
+def interrupt(place, name, poke=int):
     while (code := sys._current_frames()[threading.main_thread().ident].f_code).co_name != name \
             or not code.co_filename.endswith(place):
         pass
     os.kill(os.getpid(), signal.SIGINT)
+    poke()
 
 async def wait(job):
-    threading.Thread(target=interrupt, args=("selectors.py", "select")).start()
+    loop = asyncio.get_running_loop()
+    wake = lambda: loop.call_soon_threadsafe(int)  # a signal right before the loop goes to sleep does not wake it
+    threading.Thread(target=interrupt, args=("selectors.py", "select", wake)).start()
     await job.wait()
 
 with Jobs(sys.argv[1]) as jobs:

@@ -1,6 +1,7 @@
 """How a coroutine's end is reported: by itself as it returns, or by its asyncio task where that has the last word."""
 
 import asyncio
+import contextvars
 import sys
 from typing import Any
 
@@ -53,6 +54,44 @@ async def test_nothing_is_left_to_the_asyncio_task_of_a_coroutine_that_has_retur
         assert inner.result() is None  # nobody has to fetch anything from it
         assert (await engine.stop()).completed == 1
     assert seen == [True]
+
+
+async def test_coroutines_that_never_wait_leave_the_loop_its_turns() -> None:
+    """They end as they are handed out, and that is not done all at once."""
+    loop = asyncio.get_running_loop()
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        if not all_of_them.done():
+            loop.call_soon(turn)
+
+    async with Engine() as engine:
+        all_of_them = asyncio.gather(*[engine.submit(give, number) for number in range(5000)])
+        turn()
+        assert await asyncio.wait_for(all_of_them, STUCK) == list(range(5000))
+    assert turns > 5
+
+
+async def test_the_first_step_of_a_coroutine_is_its_own_task_s() -> None:
+    """Also where it is taken at once: its context, its name, its timeouts."""
+
+    async def look() -> tuple[bool, str, str]:
+        task = asyncio.current_task()
+        assert task is not None
+        mine.set("changed")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.sleep(STUCK)
+        return task is not caller, task.get_name(), mine.get()
+
+    caller, mine = asyncio.current_task(), contextvars.ContextVar("mine", default="none")
+    mine.set("given")
+    async with Engine() as engine:
+        assert await engine.options(name="looks").run(look) == (True, "looks", "changed")
+    assert mine.get() == "given"
+    assert asyncio.current_task() is caller
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")

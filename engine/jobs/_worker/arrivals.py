@@ -34,11 +34,6 @@ class Arrivals:
         self._arrived: deque[tuple[Run, Task[Any]]] = deque()
         self._is_called = False
 
-    def expect(self, run: Run, task: Task[Any]) -> None:
-        """Have ``task`` noted when it is done, which it may be."""
-        if not task._scheduler.waiters.add(task, lambda done: self.note(run, done), waits=False):
-            self.note(run, task)
-
     def note(self, run: Run, task: Task[Any]) -> None:
         """Note that ``task`` is done."""
         self._arrived.append((run, task))

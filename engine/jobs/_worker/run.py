@@ -30,16 +30,17 @@ class Binding:
         #: Where its runs go: unless it says so, only an engine knows, from the first run on.
         self.lane: Lane = task.lane or (Lane.LOOP if self.is_coroutine else Lane.PROCESS)
         self._max_result_bytes = max_result_bytes
-        self._submit: Callable[..., Task[Any]] = engine.options(
-            lane=task.lane, timeout=task.timeout, retry=None, priority=None, name=task.name
-        ).submit
-        self._call = None if self.is_coroutine else PlainCall(task, max_result_bytes)
+        self._engine = engine.options(lane=task.lane, timeout=task.timeout, retry=None, priority=None, name=task.name)
+        self._submit: Callable[..., Task[Any]] | None = None  #: from the first run on
 
-    def submit(self, run: Run) -> Task[Any]:
-        """Submit ``run``. In a context in which its job is the current one."""
-        if self._call is None:
-            return self._submit(self.task.fn, **run.args)
-        return self._submit(self._call, run.current())
+    def submit(self, run: Run, told: Callable[[Task[Any]], object]) -> Task[Any]:
+        """Submit ``run``, in a context in which its job is the current one; ``told`` hears of its end at once."""
+        if self._submit is None:
+            fn = self.task.fn if self.is_coroutine else PlainCall(self.task, self._max_result_bytes)
+            self._submit = self._engine._submitting(fn)
+        if self.is_coroutine:
+            return self._submit(told, (), run.args)
+        return self._submit(told, (run.current(),), {})
 
     def outcome(self, task: Task[Any], run: Run) -> Outcome:
         """Return how ``run`` ended, whose ``task`` is done."""

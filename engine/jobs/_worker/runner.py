@@ -118,13 +118,12 @@ class Runner:
             return
         token = running.set(run)
         try:
-            task = run.task = binding.submit(run)
+            task = run.task = binding.submit(run, functools.partial(self._arrivals.note, run))
         except Exception as error:
             is_ours = not isinstance(error, (EngineClosed, EngineForked, EngineFull))  # its lane cannot run it
             self._conclude(run, Outcome(error=error, is_hopeless=is_ours, has_begun=False))
         else:
             binding.lane = task.lane
-            self._arrivals.expect(run, task)
         finally:
             running.reset(token)
 
