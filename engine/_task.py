@@ -273,6 +273,13 @@ class Task(Generic[T_co]):
         """Forget every callback equal to ``fn``; return how many there were."""
         return self._scheduler.waiters.remove(self, fn)
 
+    def _calls(self) -> bool:
+        """Say whether it is this task's own coroutine that calls."""
+        attempt = self._attempt
+        if attempt is None or attempt.lane is not Lane.LOOP or not attempt.lane_data:
+            return False
+        return attempt.lane_data[0] is asyncio.current_task()
+
     def __await__(self) -> Generator[Any, None, T_co]:
         if self._state not in TERMINAL:
             self._scheduler.waiters.refuse_itself(self)

@@ -305,3 +305,31 @@ async def test_a_job_whose_end_the_book_refuses_in_any_form_is_rescued_like_one_
         assert (done.state, done.crashes, other.state, tokens) == (TaskState.FAILED, 1, TaskState.COMPLETED, [1, 2])
         assert [each.kind for each in await done.failures()] == ["lost", "lost"]
         assert "holds what it cannot end" in caplog.text
+
+
+async def test_a_job_that_awaits_the_end_of_its_own_worker_is_told_so(jobs: Jobs) -> None:
+    """E189: the worker waits for the job; as a task beside the job, which then ends, it is waited for by nobody."""
+    asked: list[asyncio.Task[None]] = []
+
+    @jobs.task(name="ends_its_worker")
+    async def ends_its_worker() -> list[str]:
+        await asyncio.sleep(0)
+        told = []
+        for wait in (worker.stop, worker.drain):
+            try:
+                await wait()
+            except RuntimeError as error:
+                told.append(str(error))
+        asked.append(asyncio.create_task(worker.stop()))
+        return told
+
+    async with Engine(threads=1) as engine:
+        worker = await jobs.worker(engine).start()
+        job = await ends_its_worker.enqueue()
+        told = (await job.wait(timeout=PATIENCE)).result()
+        await asyncio.wait_for(asked[0], PATIENCE)
+        assert await holders(jobs) == 0
+    assert len(told) == 2
+    assert told[0].startswith(
+        f"expected the worker to be waited for by others than its own jobs, got job {job.id} (ends"
+    )

@@ -79,6 +79,10 @@ class Runner:
         binding = self.binding(job.name)
         return Run(job, binding, None if binding is None else binding.lane)
 
+    def caller(self) -> Run | None:
+        """Return the run whose own coroutine calls."""
+        return next((run for run in self.runs.values() if run.task is not None and run.task._calls()), None)
+
     def start(self, run: Run) -> None:
         """Start a run. It may be over when this returns."""
         job = run.job

@@ -131,11 +131,20 @@ class Worker:
         self._checking = loop.create_task(log_check_of_store(self._jobs), name=f"engine.jobs: {self.name} checks")
 
     async def drain(self, timeout: float | None = None) -> bool:
-        """Claim no more, and wait for what runs; False if some of it still runs after ``timeout`` seconds."""
+        """Claim no more, and wait for what runs; False if some of it still runs after ``timeout`` seconds.
+
+        Raises:
+            RuntimeError: one of its own jobs awaits it, and it that job: it would never end.
+        """
         if timeout is not None:
             timeout = _checks.seconds("timeout", timeout, zero=True, remedy="use timeout=None to wait for all")
         if self._state in ("new", "starting", "stopped"):
             return True
+        if timeout is None and (caller := self._runner.caller()) is not None:
+            raise RuntimeError(
+                f"expected the worker to be waited for by others than its own jobs, got job {caller.job.id} "
+                f"({caller.job.name}), for which it waits; use asyncio.create_task(worker.stop()), and let the job end"
+            )
         if self._state == "running":
             self._state = "draining"
             self._feeder.close()
@@ -148,6 +157,9 @@ class Worker:
 
         Idempotent. What is stopped uses no attempt. A store that takes nothing is not waited for long: what could not
         be recorded is logged, and comes again.
+
+        Raises:
+            RuntimeError: as ``drain``.
         """
         is_over = await self.drain(timeout)
         if self._state in ("new", "starting"):
