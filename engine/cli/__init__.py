@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-__all__ = ["INTERRUPTED", "PIPE_CLOSED", "main"]
+__all__ = ["INTERRUPTED", "PIPE_CLOSED", "main", "silence"]
 
 INTERRUPTED = 130  #: 128 + SIGINT, as shells count
 PIPE_CLOSED = 141  #: 128 + SIGPIPE
@@ -32,20 +32,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # `| head` has seen enough
-        _silence(sys.stdout)
+        silence(sys.stdout)
         return PIPE_CLOSED
     except OSError as error:
         if error.errno not in _CANNOT_WRITE or error.filename is not None:
             raise
-        _silence(sys.stdout)
+        silence(sys.stdout)
         try:
             print(f"engine: cannot write the output: {error.strerror}", file=sys.stderr)
         except OSError:  # it goes to the same full disk
-            _silence(sys.stderr)
+            silence(sys.stderr)
         return 1
 
 
-def _silence(stream: TextIO) -> None:
+def silence(stream: TextIO) -> None:
     """Send what ``stream`` still holds to nowhere: the flush at exit would raise once more."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -159,18 +159,20 @@ def wait_for_an_answer(holder: Holder, engine: Engine) -> None:
 
 @pytest.mark.usefixtures("soon")
 async def test_a_task_that_begins_as_it_is_to_be_taken_back_simply_runs(
-    holder: Holder, monkeypatch: pytest.MonkeyPatch
+    holder: Holder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """1. It has not begun for a second. 2. It begins. 3. It is forbidden, which is too late: it runs where it is."""
     async with Engine(processes=1, grace=0.2) as engine:
         await holder.take(engine)
 
+        begun = tmp_path / "begun"
+
         def begin_now() -> None:
             holder.release()
-            eventually(lambda: not holder.worker(engine).unbegun(), STUCK)
+            eventually(begun.exists, STUCK)  # before that the worker would find it forbidden, see below
 
         around_forbid(monkeypatch, before=begin_now)
-        task = engine.submit(os.getpid)
+        task = engine.submit(does.mark_and_wait, str(begun), str(begun))
         assert await within(task) == holder.pid
         assert task.attempt == 1
         assert await within(engine.submit(os.getpid)) != holder.pid  # the worker is replaced all the same

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -97,7 +98,9 @@ def test_wait_for_cancel_timeout_and_completion_in_one_tick(
             assert task.state is not TaskState.COMPLETED
         if True in asked and not waiter.cancelled():
             # As with asyncio's own futures: an error raised while being cancelled, or a timeout that came first, shows.
-            assert isinstance(waiter.exception(), (TimeoutError, ValueError)), waiter
+            # ``wait_for`` of 3.11 also gives the value of what was done as the cancel came.
+            was_done = sys.version_info < (3, 12) and limit is not None and task.state is TaskState.COMPLETED
+            assert isinstance(waiter.exception(), (TimeoutError, ValueError)) or was_done, waiter
         if task.state is TaskState.COMPLETED:
             assert task.result() in ("value", "swallow")
         if task.state is TaskState.FAILED:

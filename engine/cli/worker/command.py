@@ -10,6 +10,7 @@ import sys
 from engine import EngineError
 from engine.jobs import Jobs
 
+from .. import silence
 from ..jobs.target import is_module, load_jobs, say_module
 from ..refusals import Failed, Refused
 from ..units import count
@@ -48,7 +49,9 @@ def _run(jobs: Jobs, arguments: argparse.Namespace) -> int:
         print_findings(errors)
         raise Failed(f"expected {arguments.target} to be in order, got the errors above; nothing was run")
     print_findings(in_memory(jobs))
-    return asyncio.run(_serve(jobs, arguments))
+    code = asyncio.run(_serve(jobs, arguments))
+    _flush()
+    return code
 
 
 async def _serve(jobs: Jobs, arguments: argparse.Namespace) -> int:
@@ -76,9 +79,16 @@ async def _tasks_left() -> int:
 def _leave(code: int) -> None:
     """End this process, whatever runs: what it holds is rescued by others."""
     logging.shutdown()
-    with contextlib.suppress(OSError):  # nobody reads it any more
-        sys.stdout.flush()
+    _flush()
     os._exit(code)
+
+
+def _flush() -> None:
+    """Write out what was told; what nobody reads any more, or no disk takes, is dropped, and changes no exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        silence(sys.stdout)
 
 
 def _tell(line: str) -> None:

@@ -69,7 +69,6 @@ class Writer(DatabaseThread):
         self._opened: Opened | None = None
         self._is_gone = False  #: the file is not where it was opened
         self._is_well = True  #: the last look after leases did not fail
-        self._looked_at = 0.0  #: for it, on the monotonic clock
         self._open()
 
     # -- any thread
@@ -198,9 +197,7 @@ class Writer(DatabaseThread):
     # -- one transaction
 
     def _transact(self) -> None:
-        # Not one more into a file that is gone, nor the first after a while in which nobody looked.
-        is_look_due = self._is_gone or time.monotonic() - self._looked_at > POLL_SECONDS
-        if is_look_due and self._look_for_file() is not None:
+        if self._look_for_file() is not None:  # not one into a file that is gone: three stats, a small part of a commit
             return
         taken: list[Write] = []
         end = time.monotonic() + BATCH_SECONDS
@@ -266,7 +263,6 @@ class Writer(DatabaseThread):
     def _look_for_file(self) -> StoreError | None:
         """Return the error for everybody if the file is gone; all that waits is told."""
         error = self._place.look()
-        self._looked_at = time.monotonic()
         if (error is not None) != self._is_gone:
             self._is_gone = error is not None
             self._leave_alone()
