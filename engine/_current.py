@@ -64,7 +64,7 @@ class _Nobody:
         return "<no task runs here>"
 
 
-#: The view of the running attempt in the loop and thread lanes (a ``_scheduler.RunningTask``).
+#: The view of the running attempt in the loop and thread lanes (a ``_lanes.running.RunningTask``).
 running: contextvars.ContextVar[Any] = contextvars.ContextVar("engine_running", default=None)
 
 #: What the tasks that are submitted here work for, where that is no task: a durable job. The log names it by its str.

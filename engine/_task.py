@@ -275,10 +275,11 @@ class Task(Generic[T_co]):
 
     def _calls(self) -> bool:
         """Say whether it is this task's own coroutine that calls."""
+        from ._lanes.loop import task_of
+
         attempt = self._attempt
-        if attempt is None or attempt.lane is not Lane.LOOP or not attempt.lane_data:
-            return False
-        return attempt.lane_data[0] is asyncio.current_task()
+        task = task_of(attempt) if attempt is not None and attempt.lane is Lane.LOOP else None
+        return task is not None and task is asyncio.current_task()
 
     def __await__(self) -> Generator[Any, None, T_co]:
         if self._state not in TERMINAL:
