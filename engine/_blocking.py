@@ -19,7 +19,7 @@ from collections.abc import Coroutine
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from . import _checks, _current
+from . import _checks, _current, _exit, _sigint
 from ._blocking_calls import BlockingCalls
 from ._lanes import loop as loop_lane
 from ._lanes import threads as thread_lane
@@ -67,9 +67,6 @@ class BlockingEngine(BlockingCalls):
             RuntimeError: the engine was started before; an engine lives once. Or the interpreter exits, or a worker
                 process imports the module that starts it.
         """
-        from . import _exit
-        from ._core import process_lane
-
         engine = self._engine
         if engine._thread is not None or engine._running is not None:
             from ._engine import started_before
@@ -77,7 +74,10 @@ class BlockingEngine(BlockingCalls):
             raise started_before(engine._running)
         check_no_import("an engine to be started")
         _exit.check_open()  # before the thread: some versions of Python say of it merely that it cannot start
-        process_lane(engine._settings)  # imported here: after a Ctrl-C the private loop must not be in the middle of it
+        with _sigint.deferred():  # imported here: after a Ctrl-C the private loop must not be in the middle of it
+            from ._core import process_lane
+
+            process_lane(engine._settings)
         name = f"{engine._settings.name}-loop"
         start = _Start(engine)
         thread = threading.Thread(target=start.run, name=name, daemon=True)

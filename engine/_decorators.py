@@ -4,7 +4,6 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable
-from dataclasses import Field, fields
 from typing import Any, TypeVar, get_args, overload
 
 from . import _checks
@@ -17,9 +16,9 @@ __all__ = ["cpu", "io", "task"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _kind_of(field: Field[Any]) -> Any:
-    """Return what may be said of an option, without the word for not saying it."""
-    return functools.reduce(operator.or_, [kind for kind in get_args(field.type) if kind is not NotSaid])
+def _sayable(option: Any) -> Any:
+    """Return the type of what may be said of an option, without the word for not saying it."""
+    return functools.reduce(operator.or_, [kind for kind in get_args(option) if kind is not NotSaid])
 
 
 def _show_options(*, without: str = "") -> Callable[[F], F]:
@@ -28,9 +27,9 @@ def _show_options(*, without: str = "") -> Callable[[F], F]:
     def sign(decorator: F) -> F:
         first = inspect.Parameter("fn", inspect.Parameter.POSITIONAL_ONLY, default=None)
         options = (
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=NOT_SAID, annotation=_kind_of(field))
-            for field in fields(TaskOptions)
-            if field.name != without
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=NOT_SAID, annotation=_sayable(kind))
+            for name, kind in TaskOptions.__annotations__.items()
+            if name != without
         )
         vars(decorator)["__signature__"] = inspect.Signature([first, *options])
         return decorator

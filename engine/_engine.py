@@ -8,21 +8,21 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import _checks
-from ._core import Core
+from . import _checks, _exit, _sigint
 from ._latch import Latch
 from ._lineage import check_no_import
 from ._options import DEFAULT, TaskOptions
 from ._settings import EngineSettings
 from ._states import Lane, TaskState, state_of
-from ._stop import ShutdownReport
 from ._submit import Calls, EngineView, Submitter, not_started
 from .errors import EngineForked, PickleError
 
 if TYPE_CHECKING:
     from ._blocking import BlockingEngine
+    from ._core import Core
     from ._records import TaskInfo
     from ._snapshot import Snapshot
+    from ._stop import ShutdownReport
 
 __all__ = ["Engine"]
 
@@ -92,7 +92,7 @@ class Engine(Submitter):
             worker_idle_timeout=worker_idle_timeout, worker_start_timeout=worker_start_timeout,
             process_backend=process_backend, inner_threads=inner_threads, context=context, grace=grace,
             history=history, name=name,
-        )  # fmt: skip
+        ).checked()  # fmt: skip
         super().__init__(Calls(Lane(self._settings.default_lane), self._settings.grace), DEFAULT)
         self._running: Core | None = None
         self._thread: threading.Thread | None = None  # the private loop's, of a BlockingEngine
@@ -106,10 +106,14 @@ class Engine(Submitter):
         Raises:
             RuntimeError: the engine was started before; an engine lives once. Or a worker process imports the module
                 that starts it.
+            EngineClosed: the interpreter exits.
         """
         if self._running is not None:
             raise started_before(self._running)
         check_no_import("an engine to be started")
+        _exit.check_open()
+        with _sigint.deferred():  # one that strikes an import may leave Python's import lock taken
+            from ._core import Core  # here: half of the time of ``import engine`` would be its, and its lanes'
         core = Core(self._settings)
         await core.tie()
         self._running = core
@@ -269,6 +273,8 @@ class Engine(Submitter):
 
 def nothing_done() -> ShutdownReport:
     """Build the report of an engine that never started."""
+    from ._stop import ShutdownReport  # here: what stops an engine is not needed before one has started
+
     return ShutdownReport(
         submitted=0, completed=0, failed=0, cancelled=0, stopping=0, cancelled_by_stop=0, abandoned=0, killed=0,
         seconds=0.0,

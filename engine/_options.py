@@ -2,15 +2,24 @@
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from . import _checks
 from ._routing import unwrapped
 from ._states import Lane
 from .retry import Retry
 
-__all__ = ["DEFAULT", "NOT_SAID", "NotSaid", "TaskOptions", "decorated_options", "mark", "merge_options", "value_of"]
+__all__ = [
+    "DEFAULT",
+    "NOT_SAID",
+    "NotSaid",
+    "TaskOptions",
+    "decorated_options",
+    "mark",
+    "merge_options",
+    "said_by",
+    "value_of",
+]
 
 V = TypeVar("V")
 
@@ -30,8 +39,7 @@ class NotSaid(enum.Enum):
 NOT_SAID: Final = NotSaid.NOT_SAID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskOptions:
+class TaskOptions(NamedTuple):
     """What the decorators and ``Engine.options`` take; ``NOT_SAID`` leaves an option to whoever was asked before."""
 
     lane: Lane | NotSaid | None = NOT_SAID  #: where to run; None routes by the kind of function
@@ -53,12 +61,11 @@ def merge_options(base: TaskOptions, given: dict[str, Any]) -> TaskOptions:
         ValueError: a value is out of range.
         TypeError: a name is not an option.
     """
-    known = {f.name for f in fields(TaskOptions)}
     for name in given:
-        if name not in known:
-            raise TypeError(f"expected options to be among {', '.join(sorted(known))}, got {name!r}")
+        if name not in TaskOptions._fields:
+            raise TypeError(f"expected options to be among {', '.join(sorted(TaskOptions._fields))}, got {name!r}")
     said = {name: value for name, value in given.items() if value is not NOT_SAID}
-    return replace(base, **{name: None if value is None else _CHECKS[name](value) for name, value in said.items()})
+    return base._replace(**{name: None if value is None else _CHECKS[name](value) for name, value in said.items()})
 
 
 def value_of(option: V | NotSaid | None) -> V | None:
@@ -70,8 +77,12 @@ def over(base: TaskOptions, stronger: TaskOptions) -> TaskOptions:
     """Return ``base`` with every option that ``stronger`` says taken from it."""
     if stronger is DEFAULT or base is stronger:
         return base
-    said = {f.name: v for f in fields(TaskOptions) if (v := getattr(stronger, f.name)) is not NOT_SAID}
-    return replace(base, **said)
+    return base._replace(**said_by(stronger))
+
+
+def said_by(options: TaskOptions) -> dict[str, Any]:
+    """Return what ``options`` say, by name."""
+    return {name: value for name, value in options._asdict().items() if value is not NOT_SAID}
 
 
 def mark(fn: Callable[..., Any], options: TaskOptions) -> None:

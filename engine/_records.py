@@ -21,18 +21,30 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Call:
     """What all tasks of one function with the same options share, so that a pending task stays small."""
 
-    fn: Callable[..., Any]
-    name: str
-    lane: Lane
-    timeout: float | None = None
-    total_timeout: float | None = None
-    retry: Retry | None = None
-    priority: int = Priority.NORMAL
-    grace: float = 0.5
+    __slots__ = ("fn", "grace", "lane", "name", "priority", "retry", "timeout", "total_timeout")
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        name: str,
+        lane: Lane,
+        timeout: float | None = None,
+        total_timeout: float | None = None,
+        retry: Retry | None = None,
+        priority: int = Priority.NORMAL,
+        grace: float = 0.5,
+    ) -> None:
+        self.fn = fn
+        self.name = name
+        self.lane = lane
+        self.timeout = timeout
+        self.total_timeout = total_timeout
+        self.retry = retry
+        self.priority = priority
+        self.grace = grace
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import random
 import sys
 import time
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from ._registry import Registry
 from ._states import Lane as LaneName
 from ._task import Task
 from ._waiters import Waiters
+from .retry import evenly
 
 __all__ = ["Scheduler"]
 
@@ -50,7 +50,7 @@ class Scheduler(Claims, Outcomes):
         self.waiters = Waiters(registry, home, self)
         self.endings = Endings(self)
         self.deadlines = Deadlines(home, self.endings.expire, self.endings.expire_total, self.retry_due)
-        self.rng = random.random
+        self.rng = evenly
         self.now: Monotonic = now
         self.wall: Callable[[], float] = time.time
         self.is_inline = False  #: whoever waits does the work, on the one thread that there is

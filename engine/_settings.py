@@ -3,8 +3,7 @@
 import contextvars
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from . import _checks
 from ._system import cpus_allowed, missing_native_parts
@@ -12,9 +11,8 @@ from ._system import cpus_allowed, missing_native_parts
 __all__ = ["EngineSettings"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
-    """Checked options of an Engine; see ``Engine`` for what each means."""
+class EngineSettings(NamedTuple):
+    """Options of an Engine; see ``Engine`` for what each means. They are used as ``checked`` returns them."""
 
     processes: int | None = None
     threads: int | None = None
@@ -34,36 +32,44 @@ class EngineSettings:
     history: int = 10_000
     name: str = "engine"
 
-    def __post_init__(self) -> None:
+    def checked(self) -> "EngineSettings":
+        """Return the options as they are used.
+
+        Raises:
+            ValueError: one is out of range.
+        """
+        exact: dict[str, Any] = {}
+
+        def take(name: str, check: Callable[..., object], *args: object, **kwargs: object) -> None:
+            exact[name] = check(name, getattr(self, name), *args, **kwargs)
+
         for name in ("processes", "threads", "max_pending", "max_tasks_per_worker"):
             if getattr(self, name) is not None:
-                self._take(name, _checks.positive_int)
+                take(name, _checks.positive_int)
         if self.worker_memory_limit is not None:
-            self._take("worker_memory_limit", _checks.size_bytes, least=16 << 20)
-        self._take("coroutines", _checks.positive_int)
-        self._take("history", _checks.positive_int, least=0)
-        self._take("default_lane", _checks.member, ("process", "thread"))
-        self._take("worker_idle_timeout", _checks.seconds)
-        self._take("worker_start_timeout", _checks.seconds)
-        self._take("grace", _checks.seconds, zero=True)
+            take("worker_memory_limit", _checks.size_bytes, least=16 << 20)
+        take("coroutines", _checks.positive_int)
+        take("history", _checks.positive_int, least=0)
+        take("default_lane", _checks.member, ("process", "thread"))
+        take("worker_idle_timeout", _checks.seconds)
+        take("worker_start_timeout", _checks.seconds)
+        take("grace", _checks.seconds, zero=True)
         if self.initializer is not None and not callable(self.initializer):
             raise _checks.wrong("initializer", "a callable", self.initializer)
-        self._take("initargs", _checks.instance, tuple, "a tuple")
+        take("initargs", _checks.instance, tuple, "a tuple")
         if self.inner_threads is not None and _checks.string(self.inner_threads) != "auto":
-            self._take("inner_threads", _checks.positive_int, remedy='use "auto", or None to set nothing')
-        self._take("process_backend", _checks.member, ("auto", "native", "loky"))
-        if self.process_backend == "native" and (missing := missing_native_parts()):
+            take("inner_threads", _checks.positive_int, remedy='use "auto", or None to set nothing')
+        take("process_backend", _checks.member, ("auto", "native", "loky"))
+        if exact["process_backend"] == "native" and (missing := missing_native_parts()):
             remedy = f"this system lacks {', '.join(missing)}"
             raise _checks.wrong("process_backend", 'one of "auto", "loky"', "native", remedy)
-        self._take("name", _checks.text, most=100)
-        if self.worker_memory_limit is not None and self.backend == "loky":
+        take("name", _checks.text, most=100)
+        settings = self._replace(**exact)
+        if settings.worker_memory_limit is not None and settings.backend == "loky":
             remedy = 'use max_tasks_per_worker, or process_backend="native" (Linux)'
-            raise _checks.wrong("worker_memory_limit", "None over loky", self.worker_memory_limit, remedy)
+            raise _checks.wrong("worker_memory_limit", "None over loky", settings.worker_memory_limit, remedy)
         exported_variables(self.context)
-
-    def _take(self, name: str, check: Callable[..., object], *args: object, **kwargs: object) -> None:
-        """Have the option ``name`` be what ``check`` makes of it."""
-        object.__setattr__(self, name, check(name, getattr(self, name), *args, **kwargs))
+        return settings
 
     @property
     def backend(self) -> str:

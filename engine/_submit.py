@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
-from dataclasses import fields
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from ._options import NOT_SAID, NotSaid, TaskOptions, decorated_options, merge_options, over, value_of
+from ._options import NOT_SAID, NotSaid, TaskOptions, decorated_options, merge_options, over, said_by, value_of
 from ._records import Call
 from ._routing import is_fleeting, refuse_uncallable, route
 from ._states import Lane, Priority
@@ -319,9 +318,8 @@ class EngineView(Submitter):
 
 def _said(options: TaskOptions) -> str:
     """Return what ``options`` say, as it was written: "lane='thread', timeout=5.0"."""
-    said = [(field.name, getattr(options, field.name)) for field in fields(options)]
     shown = [
-        f"{name}={value.value if isinstance(value, Lane) else value!r}" for name, value in said if value is not NOT_SAID
+        f"{name}={value.value if isinstance(value, Lane) else value!r}" for name, value in said_by(options).items()
     ]
     return ", ".join(shown) or "no options"
 

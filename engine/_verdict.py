@@ -1,17 +1,15 @@
 """What becomes of a task when one of its attempts is over: a pure decision."""
 
-import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ._states import TaskState
-from .retry import Retry
+from .retry import Retry, evenly
 
 __all__ = ["Facts", "Verdict", "decide"]
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """All that the decision depends on."""
 
     attempt: int  #: number of the attempt that is over, from 1
@@ -25,8 +23,7 @@ class Facts:
     swallowed_is_failure: bool = False  #: an error raised while being cancelled fails the task (loop lane)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """``state`` PENDING means another attempt after ``delay`` seconds; otherwise the task settles."""
 
     state: TaskState
@@ -34,7 +31,7 @@ class Verdict:
     delay: float = 0.0
 
 
-def decide(facts: Facts, rng: Callable[[], float] = random.random) -> Verdict:
+def decide(facts: Facts, rng: Callable[[], float] = evenly) -> Verdict:
     """Say how the task goes on. Cancellation wins over a timeout, a timeout over what the attempt returned."""
     if facts.cancel_requested:
         if facts.error is not None and facts.swallowed_is_failure:

@@ -65,11 +65,28 @@ def test_every_public_module_lists_its_names_sorted() -> None:
                 assert list(public.__all__) == sorted(public.__all__), module.name
 
 
-@pytest.mark.parametrize("heavy", ["loky", "cloudpickle", "psutil", "multiprocessing", "numpy", "sqlite3"])
+@pytest.mark.parametrize(
+    "heavy", ["loky", "cloudpickle", "psutil", "multiprocessing", "numpy", "sqlite3", "json", "random", "engine._core"]
+)
 def test_importing_engine_imports_nothing_heavy(heavy: str) -> None:
     """Workers import the package too; naming ``Engine`` comes within 30 ms of asyncio alone."""
     code = f"import engine; engine.Engine; import sys; print({heavy!r} in sys.modules)"
     assert in_new_interpreter(code).strip() == "False"
+
+
+def test_the_first_engine_is_refused_at_interpreter_exit_before_it_imports_anything() -> None:
+    """E190: what it runs on is imported by its start, and cannot be imported any more by then."""
+    code = """if True:
+    import asyncio, atexit, sys
+    async def late():
+        try:
+            await Engine().start()
+        except EngineClosed:
+            print("refused", "engine._core" in sys.modules)
+    atexit.register(lambda: asyncio.run(late()))  # the first to be registered is the last to be called
+    from engine import Engine, EngineClosed
+    """
+    assert in_new_interpreter(code).split() == ["refused", "False"]
 
 
 def test_importing_engine_alone_does_not_even_import_asyncio() -> None:

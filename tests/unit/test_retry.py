@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from engine import Retry
+from engine.retry import evenly
 
 BAD: list[tuple[str, object]] = [
     *(("max_attempts", value) for value in (0, -1, 1.0, True, math.nan, math.inf, 1e18, "3", None)),
@@ -68,6 +69,13 @@ def test_only_named_errors_are_tried_again_and_giving_up_wins() -> None:
     assert retry.wants(ConnectionError(), 1)
     assert not retry.wants(FileNotFoundError(), 1)
     assert not retry.wants(ValueError(), 1)
+
+
+def test_the_jitter_of_its_own_is_spread_over_all_of_its_range() -> None:
+    numbers = [evenly() for _ in range(1000)]
+    assert 0 <= min(numbers) < 0.1
+    assert 0.9 < max(numbers) < 1
+    assert len(set(numbers)) == 1000
 
 
 def test_a_policy_is_a_frozen_value() -> None:

@@ -1,6 +1,5 @@
 """What workers say on the control socket, passed on: prints and log records."""
 
-import json
 import logging
 import sys
 from typing import Any
@@ -23,6 +22,8 @@ def forward_report(kind: int, task_id: int, body: bytes, worker: str, is_tagged:
 
 def read_fields(body: bytes) -> Any:
     """Return what a worker sent as JSON; None if it is broken, or was cut."""
+    import json  # here: it takes two milliseconds, and most workers log nothing
+
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
