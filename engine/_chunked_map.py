@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _checks
@@ -49,7 +48,9 @@ def chunks_of_map(
     if is_asynchronous(iterables):
         return None
     is_rows = len(iterables) > 1
-    source = zip(*iterables, strict=False) if is_rows else iter(iterables[0])
+    source = zip(*iterables, strict=False) if is_rows else iterables[0]
+    if type(source) is not range:
+        source = iter(source)
     return Chunks(
         core, call, source, is_rows=is_rows, ordered=ordered, window=window,
         slots=slots, return_exceptions=return_exceptions, cancelled=cancelled,
@@ -62,14 +63,13 @@ class ChunkedMap(MapResults[T]):
     def __init__(self, engine: Submitter, chunks: Chunks) -> None:
         self._engine = engine
         self._chunks = chunks
-        self._ready: deque[T] = deque()
+        self._ready: Iterator[T] = iter(())  #: results at hand
         self._slice = LEAST
         self._turned_at = 0.0
 
     async def __anext__(self) -> T:
-        ready = self._ready
-        if ready:
-            return ready.popleft()
+        for value in self._ready:
+            return value
         try:
             return await self._next()
         except BaseException:
@@ -77,18 +77,20 @@ class ChunkedMap(MapResults[T]):
             raise
 
     async def _next(self) -> T:
-        chunks, ready = self._chunks, self._ready
-        core = self._engine._core
+        chunks, core = self._chunks, self._engine._core
         given = False
         await self._turn()
         while True:
-            room = False if ready else chunks.fill()  # another reader may have left some: nothing is read ahead of them
+            for value in self._ready:  # another reader has left some: nothing is read ahead of them
+                if given:
+                    core.pass_room_on()
+                return value
+            room = chunks.fill()
             if given and not room:
                 core.pass_room_on()  # we may not have used what we were given
-            if not ready:
-                ready.extend(chunks.take(self._slice))
-            if ready:
-                return ready.popleft()
+            self._ready = iter(chunks.take(self._slice))
+            for value in self._ready:
+                return value
             if chunks.is_done():
                 raise StopAsyncIteration if chunks.refused is None else chunks.refused
             given = await self._wait(room)
@@ -142,7 +144,7 @@ class ChunkedMap(MapResults[T]):
 
     async def aclose(self) -> None:
         """Cancel what is in the window and close the source. Idempotent."""
-        self._ready.clear()
+        self._ready = iter(())
         self._chunks.close()
 
     def __del__(self) -> None:

@@ -14,7 +14,7 @@ import asyncio
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ class Chunks:
     """What is in hand of one map."""
 
     def __init__(
-        self, core: Core, call: Call, rows: Iterator[Any], *, is_rows: bool, ordered: bool, window: int | None,
+        self, core: Core, call: Call, rows: Iterator[Any] | range, *, is_rows: bool, ordered: bool, window: int | None,
         slots: int, return_exceptions: bool, cancelled: type[BaseException],
     ) -> None:  # fmt: skip
         self.lock = threading.RLock()  # the collector may call us from inside (design/0002)
@@ -65,7 +65,7 @@ class Chunks:
         self._per_slot = CHUNKS_PER_SLOT * slots
         self._singles = max(SINGLES, 4 * slots)
         self._size = ChunkSize(MOST_ITEMS if window is None else window // self._per_slot)
-        self._kept: list[Any] = []  #: read, and not submitted yet
+        self._kept: Sequence[Any] = []  #: read, and not submitted yet
         self._chunks: list[Chunk] = []  #: in the order of their items
         self._tasks: dict[Chunk, Task[Any]] = {}  #: those that are not over
         self._in_hand = 0  #: items that were read and not taken
@@ -115,16 +115,25 @@ class Chunks:
                 return 0
             return room
 
-    def _read(self, count: int) -> list[Any]:
+    def _read(self, count: int) -> Sequence[Any]:
         """Read up to ``count`` items: fewer where the source takes its time, none at its end."""
-        items, self._kept = self._kept, []
+        kept, self._kept = self._kept, []
+        if kept:
+            return kept
+        rows = self._rows
+        if isinstance(rows, range):  # it travels as it is: numbers cost as much to make and pickle as to add up
+            self._rows, items = rows[count:], rows[:count]
+            self.exhausted = not items
+            return items
+        return self._read_each(rows, count)
+
+    def _read_each(self, rows: Iterator[Any], count: int) -> list[Any]:
+        items: list[Any] = []
         try:
-            if items:
-                return items
             if self._is_instant:
-                items = list(islice(self._rows, count))
+                items = list(islice(rows, count))
             else:
-                self._read_slowly(items, count)
+                self._read_slowly(rows, items, count)
         except StopAsyncIteration as error:  # from an asynchronous map it would be the end
             refused = RuntimeError("expected an item or the end of map's source, got StopAsyncIteration")
             refused.__cause__ = error
@@ -135,10 +144,10 @@ class Chunks:
             self.exhausted = True
         return items
 
-    def _read_slowly(self, items: list[Any], count: int) -> None:
+    def _read_slowly(self, rows: Iterator[Any], items: list[Any], count: int) -> None:
         end = time.monotonic() + READ_SECONDS
         self._is_slow = False
-        for item in islice(self._rows, count):
+        for item in islice(rows, count):
             items.append(item)
             if time.monotonic() > end:
                 self._is_slow = True
@@ -241,7 +250,7 @@ class Chunks:
         for waker in wakers:
             waker()
 
-    def take_back(self, chunk: Chunk, items: list[Any], *, one_by_one: bool) -> None:
+    def take_back(self, chunk: Chunk, items: Sequence[Any], *, one_by_one: bool) -> None:
         """Submit what ``chunk`` does not run, in its place; before its task is over, so that a stop waits for them."""
         with self.lock:
             if self._is_closed:

@@ -14,7 +14,7 @@ Guarantees
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from .base import Attempt, Outcome
@@ -28,7 +28,7 @@ class Owner(Protocol):
     def progressed(self) -> None:
         """More items are settled."""
 
-    def take_back(self, chunk: "Chunk", items: list[Any], *, one_by_one: bool) -> None:
+    def take_back(self, chunk: "Chunk", items: Sequence[Any], *, one_by_one: bool) -> None:
         """Take items that ``chunk`` does not run, the last of its own: to have them run elsewhere, before its end."""
 
 
@@ -45,7 +45,7 @@ class Chunk:
         self,
         owner: Owner,
         lock: threading.RLock,
-        items: list[Any],
+        items: Sequence[Any],
         *,
         is_rows: bool,
         expected_seconds: float = math.inf,
@@ -147,7 +147,7 @@ class Chunk:
         if rest:
             self.owner.take_back(self, rest, one_by_one=one_by_one)
 
-    def _cut_locked(self, start: int) -> list[Any]:
+    def _cut_locked(self, start: int) -> Sequence[Any]:
         rest = [] if self.is_over else self.items[start : self.size]
         if rest:
             self.size = start
