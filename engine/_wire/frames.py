@@ -35,6 +35,7 @@ __all__ = [
     "NOT_DECODED",
     "NOT_ENCODED",
     "PART",
+    "PICKLES",
     "PLAIN",
     "PRINT",
     "PROGRESS",
@@ -85,6 +86,7 @@ VALUES = 7  #: of a chunk: a list of values, of as many items in a row; without 
 PLAIN = 1  #: the payload holds harmless types only (``_wire.harmless``), so decoding it runs nobody's code
 RETIRE = 2  #: the task was interrupted at an arbitrary point: the worker may hold locks for ever
 PART = 8  #: it answers one item of a chunk, or several (VALUES), and more comes under that number
+PICKLES = 16  #: some of VALUES are bytes: each is the pickle of a value
 SPOKE = 4  #: the task printed, logged or reported: read the control socket before settling it
 
 SEGMENT = struct.Struct("<BQ")  #: one entry of the table: kind of buffer (``_wire.pickling``), bytes

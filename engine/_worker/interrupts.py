@@ -2,10 +2,11 @@
 
 Guarantees
     Shared: ``_current``, ``_skip``, ``_polite``.  Guarded by: ``_lock``, held for a few set operations.
-    ``_region`` and ``_targets`` are also read by the signal handler, which must take no lock: it runs on the main
+    ``region`` and ``targets`` are also read by the signal handler, which must take no lock: it runs on the main
     thread, which may hold it. They are right without one: the handler raises only if the number now inside user code
     is a target, and takes it out first, so it raises at most once for one task and never outside of it.
-    ``enter``, ``call`` and ``leave`` are for the main thread, ``cancel`` and ``press`` for the control thread.
+    ``enter``, ``call`` and ``leave`` are for the main thread, which alone stores ``region``; ``cancel`` and ``press``
+    for the control thread. What runs the items of a chunk (``packets``) does as ``call`` does, for itself.
     A task is either skipped or entered: ``cancel`` and ``enter`` decide under the lock.
 """
 
@@ -14,14 +15,13 @@ import contextvars
 import signal
 import time
 from collections.abc import Callable
-from sys import getrefcount
 from types import FrameType
 from typing import Any
 
 from ..errors import TaskCancelled
 from .current import WorkerTask, set_variables
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "context_with"]
 
 HAS_SIGNALS = hasattr(signal, "SIGURG") and hasattr(signal, "pthread_kill")  # else ``checkpoint`` and the kill help
 
@@ -37,16 +37,16 @@ class Interrupts:
         self._task: WorkerTask | None = None
         self._skip: set[int] = set()
         self._polite: list[tuple[float, int]] = []  #: when to stop waiting for a cooperative task
-        self._region = 0  #: the number of the task that is inside user code
-        self._targets: set[int] = set()
+        self.region = 0  #: the number of the task that is inside user code
+        self.targets: set[int] = set()
         self.has_raised = False
         if HAS_SIGNALS:
             signal.signal(signal.SIGURG, self._handle)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        number = self._region
-        if number and number in self._targets:
-            self._targets.discard(number)
+        number = self.region
+        if number and number in self.targets:
+            self.targets.discard(number)
             self.has_raised = True
             raise TaskCancelled
 
@@ -64,42 +64,24 @@ class Interrupts:
     def call(self, number: int, call: Callable[..., Any], fn: Any, args: Any, kwargs: Any) -> Any:
         """Run the user's code. No loop in here: a raise on a back edge could skip the ``finally`` (cpython #108214)."""
         try:
-            self._region = number
-            if self._targets and number in self._targets:  # asked between ``enter`` and here: the handler saw region 0
-                self._handle(0, None)
+            self.region = number
+            if self.targets:
+                self.raise_if_asked()
             return call(fn, *args, **kwargs)
         finally:
-            self._region = 0
+            self.region = 0
 
-    def runner(self, number: int, fn: Any, exported: dict[str, Any] | None, *, is_rows: bool) -> Callable[[Any], Any]:
-        """Return what runs the user's code on one item of chunk ``number``: as ``call``, in a fresh context each."""
-        targets = self._targets
-        context = _context_with(exported)
-        call = context.run
-        unshared = getrefcount(context)
-
-        def run(item: Any) -> Any:
-            nonlocal context, call
-            try:
-                self._region = number
-                if targets:
-                    self._handle(0, None)
-                return call(fn, *item) if is_rows else call(fn, item)
-            finally:
-                self._region = 0
-                if context or getrefcount(context) != unshared:  # else nothing was set, nor is left of that: a token
-                    context = _context_with(exported)
-                    call = context.run
-
-        return run
+    def raise_if_asked(self) -> None:
+        """Raise what was asked between ``enter`` and here, if it was: the handler saw region 0."""
+        self._handle(0, None)
 
     def leave(self, number: int) -> None:
         """Forget task ``number``: nothing meant for it can be raised from here on."""
-        self._region = 0
+        self.region = 0
         with self._lock:
             self._current = 0
             self._task = None
-            self._targets.discard(number)
+            self.targets.discard(number)
 
     def cancel(self, number: int, grace: float) -> None:
         """Have task ``number`` end: skip it if it has not begun, else ask, then interrupt."""
@@ -117,7 +99,7 @@ class Interrupts:
             self._strike(number)
 
     def _strike(self, number: int) -> None:
-        self._targets.add(number)
+        self.targets.add(number)
         if HAS_SIGNALS:
             signal.pthread_kill(self._main, signal.SIGURG)
 
@@ -133,7 +115,7 @@ class Interrupts:
             return min((due - now for due, _ in self._polite), default=None)
 
 
-def _context_with(exported: dict[str, Any] | None) -> contextvars.Context:
+def context_with(exported: dict[str, Any] | None) -> contextvars.Context:
     """Return a fresh context in which the variables that the submitter exported are set."""
     context = contextvars.Context()
     if exported:

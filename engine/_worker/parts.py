@@ -2,7 +2,7 @@
 
 Guarantees
     Shared: ``_frames``, ``number``, the stream while a chunk is open.  Guarded by: ``_lock``, held for a few list
-    operations and a write. ``values`` is a deque, to whose end the main thread alone appends, without the lock.
+    operations and a write. ``values`` is a list, to whose end the main thread alone appends, without the lock.
     The main thread opens, fills and closes; the control thread may ``flush`` meanwhile.
     What is collected are bytes and immutable values, so nothing that an item does later changes the answer of one
     before it, and sending it runs nobody's code.
@@ -13,10 +13,9 @@ import _socket
 import _thread
 import pickle
 import time
-from collections import deque
 from types import NoneType
 
-from .._wire.frames import MAGIC, PART, PLAIN, RESULT, SPOKE, VALUES
+from .._wire.frames import MAGIC, PART, PICKLES, PLAIN, RESULT, SPOKE, VALUES
 from .voice import Voice
 
 __all__ = ["ATOMS", "INT_MAX", "INT_MIN", "SHORT", "SMALL_BYTES", "Parts"]
@@ -36,10 +35,11 @@ class Parts:
         self._sock = sock
         self._voice = voice
         self._lock = _thread.allocate_lock()
-        self.values: deque[object] = deque()  #: of the last items, in a row; never another deque
+        self.values: list[object] = []  #: of the last items, in a row; never another list
         self._frames: list[bytes] = []
         self._size = 0
         self._pickled = 0  #: bytes of pickles among the values, at most
+        self._pickles = 0  #: PICKLES once the chunk has such values: a flush may come between one and its count
         self.number = 0  #: of the chunk that is open, 0 for none
         self._started = 0.0
 
@@ -48,9 +48,11 @@ class Parts:
         with self._lock:
             self.number = number
             self._started = started
+            self._pickles = 0
 
     def add_pickled(self, payload: bytes) -> None:
         """Add the pickle of the next value."""
+        self._pickles = PICKLES  # first: the control thread may take the value as soon as it is there
         self.values.append(payload)
         self._pickled += len(payload)
         if self._pickled > HELD_BYTES:
@@ -86,12 +88,9 @@ class Parts:
     def _seal(self) -> None:
         """Make frames of the values."""
         self._pickled = 0
-        values: list[object] = []
-        try:
-            while True:
-                values.append(self.values.popleft())
-        except IndexError:  # that was all
-            pass
+        count = len(self.values)  # what is appended meanwhile is for the next time
+        values = self.values[:count]
+        del self.values[:count]
         if values:
             self._cut(values)
 
@@ -102,7 +101,7 @@ class Parts:
             self._cut(values[:middle])
             self._cut(values[middle:])
             return
-        flags = PART | PLAIN | (SPOKE if self._voice.has_spoken else 0)
+        flags = PART | PLAIN | self._pickles | (SPOKE if self._voice.has_spoken else 0)
         head = RESULT.pack(MAGIC, VALUES, flags, 0, self.number, self._started, time.monotonic(), len(payload), 0)
         self._frames.append(head + payload)
         self._size += len(head) + len(payload)

@@ -1,11 +1,14 @@
 """Items of a map that travel many at a time, and are what they would be each on its own (design/0011)."""
 
 import asyncio
+import contextvars
 import itertools
 import os
 import signal
+import sys
 import threading
 import time
+import types
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -89,11 +92,52 @@ def test_the_blocking_map_does_the_same(large: list[int]) -> None:
     assert 200 in large
 
 
+async def test_a_range_travels_as_one_and_its_numbers_are_made_in_the_worker(
+    large: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one whose numbers are longer than a machine's, or that is longer than any list."""
+    kinds: set[type] = set()
+    init = Chunk.__init__
+
+    def noted_init(chunk: Chunk, owner: Any, lock: Any, items: Any, **kwargs: Any) -> None:
+        kinds.add(type(items))
+        init(chunk, owner, lock, items, **kwargs)
+
+    monkeypatch.setattr(Chunk, "__init__", noted_init)
+    async with Engine(processes=2) as engine:
+        for numbers in (range(0), range(1), range(1000), range(5000, -1, -7), range(10**30, 10**30 + 999)):
+            assert await of(engine.map(int, numbers)) == list(numbers)
+        results = engine.map(int, range(0, -(10**30), -1))
+        assert [await anext(results) for _ in range(1000)] == list(range(0, -1000, -1))
+        await results.aclose()
+        assert kinds == {range}
+        assert await of(engine.map(int, iter(range(1000)))) == list(range(1000))
+        assert kinds == {range, list}
+
+
 async def test_values_of_every_kind_keep_their_order_and_type(large: list[int]) -> None:
     async with Engine(processes=2) as engine:
         found = await of(engine.map(functions.of_many_kinds, range(1000)))
     assert found == [functions.of_many_kinds(number) for number in range(1000)]
     assert [type(each) for each in found] == [type(functions.of_many_kinds(number)) for number in range(1000)]
+
+
+async def test_items_whose_context_cannot_be_made_fail_each_for_itself(
+    large: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E193: as a task does; each item ended a worker process."""
+    module: Any = types.ModuleType("only_in_the_parent")
+    module.HERE = contextvars.ContextVar("HERE")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    module.HERE.set(1)
+    async with Engine(processes=2, context=[f"{module.__name__}:HERE"]) as engine:
+        with pytest.raises(ModuleNotFoundError):
+            await engine.submit(abs, -1)
+        found = await of(engine.map(abs, range(1000), return_exceptions=True))
+        crashes = engine.snapshot().crashes
+    assert {type(each) for each in found} == {ModuleNotFoundError}
+    assert len(found) == 1000
+    assert not crashes
 
 
 async def test_a_result_is_what_it_was_when_it_was_returned(large: list[int]) -> None:

@@ -2,15 +2,22 @@
 
 import contextvars
 import decimal
+import os
 import signal
+import socket
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from engine._wire.page import PAGE_BYTES, StartPage
 from engine._worker.interrupts import Interrupts
+from engine._worker.outlet import StreamOutlet
+from engine._worker.packets import PacketRunner
+from engine._worker.parts import Parts
+from engine._worker.voice import Printer, Voice
 
 ONE: contextvars.ContextVar[int] = contextvars.ContextVar("ONE")
 TWO: contextvars.ContextVar[int] = contextvars.ContextVar("TWO", default=7)
@@ -71,38 +78,50 @@ def generate(number: int) -> Generator[None]:
     ONE.reset(token)
 
 
-def seen_by(items: list[Any], run: Callable[[Program], Callable[[Any], object]]) -> list[Any]:
+def seen_by(items: list[Any], run: Callable[[Program, list[Any]], object]) -> list[Any]:
     program = Program()
-    run_item = run(program)
-    for steps in items:
-        run_item(steps)
+    run(program, items)
     return program.seen
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _handler_comes_back() -> Iterator[None]:
+@pytest.fixture(scope="module")
+def runner() -> Iterator[PacketRunner]:
+    """Give the main loop of a worker, which here is asked to run items and nothing else."""
     before = signal.getsignal(signal.SIGURG)
-    yield
+    ours, theirs = socket.socketpair()
+    fd = os.memfd_create("page")
+    os.truncate(fd, PAGE_BYTES)
+    page = StartPage(fd)
+    voice, interrupts = Voice(ours), Interrupts()
+    parts = Parts(ours, voice)
+    outlet = StreamOutlet(ours, interrupts, voice, (Printer(voice, 1), Printer(voice, 2)), parts)
+    nobody: Any = None
+    yield PacketRunner(nobody, nobody, outlet, page, voice, interrupts, parts)
+    page.close()
+    os.close(fd)
+    ours.close()
+    theirs.close()
     signal.signal(signal.SIGURG, before)
 
 
 @pytest.mark.parametrize("is_exported", [False, True])
 @given(items=st.lists(STEPS, max_size=8))
+@example(items=[[("set", 0), ("set", 1), ("reset", 0)], [("reset", 0)]])  # nothing is left set, and a token is
 @settings(max_examples=300)
-def test_items_see_what_they_would_in_a_context_each(items: list[Any], is_exported: bool) -> None:
+def test_items_see_what_they_would_in_a_context_each(runner: PacketRunner, items: list[Any], is_exported: bool) -> None:
     """E63: variables, tokens, decimal contexts and generators that go on in a later item."""
     exported = {f"{__name__}:ONE": 5} if is_exported else None
 
-    def ours(program: Program) -> Callable[[Any], object]:
-        return Interrupts().runner(1, program.item, exported, is_rows=False)
+    def ours(program: Program, items: list[Any]) -> None:
+        runner._run_items(1, items, program.item, exported, 0.0, is_rows=False)
+        assert runner._parts.values == [None] * len(items)  # none has failed
+        runner._parts.values.clear()
 
-    def fresh(program: Program) -> Callable[[Any], object]:
-        def run(item: Any) -> object:
+    def fresh(program: Program, items: list[Any]) -> None:
+        for item in items:
             context = contextvars.Context()
             if exported:
                 context.run(ONE.set, 5)
-            return context.run(program.item, item)
-
-        return run
+            context.run(program.item, item)
 
     assert seen_by(items, ours) == seen_by(items, fresh)

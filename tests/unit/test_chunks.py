@@ -4,6 +4,7 @@ import pickle
 import random
 import socket
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import given
@@ -13,7 +14,7 @@ from engine._chunk_size import GROWTH, MOST_ITEMS, TARGET_BYTES, TARGET_SECONDS,
 from engine._lanes.base import Attempt, Outcome
 from engine._lanes.chunk import Chunk
 from engine._states import Lane
-from engine._wire.frames import PART, RESULT, VALUE, VALUES
+from engine._wire.frames import PART, PICKLES, RESULT, VALUE, VALUES
 from engine._worker.parts import HELD_BYTES, Parts
 
 
@@ -21,13 +22,13 @@ class FakeOwner:
     """Keeps what it is offered."""
 
     def __init__(self) -> None:
-        self.offers: list[tuple[list[Any], bool]] = []
+        self.offers: list[tuple[Sequence[Any], bool]] = []
         self.progress = 0
 
     def progressed(self) -> None:
         self.progress += 1
 
-    def take_back(self, chunk: Chunk, items: list[Any], *, one_by_one: bool) -> None:
+    def take_back(self, chunk: Chunk, items: Sequence[Any], *, one_by_one: bool) -> None:
         self.offers.append((items, one_by_one))
 
 
@@ -228,8 +229,25 @@ def test_answers_go_out_in_order_while_another_thread_flushes() -> None:
     for kind, flags, payload in found:
         assert flags & PART
         several = pickle.loads(payload) if kind == VALUES else [payload]
+        assert kind != VALUES or flags & PICKLES or bytes not in map(type, several)
         values += [pickle.loads(each) if type(each) is bytes else each for each in several]
     assert values == list(range(50_000))
+
+
+def test_a_list_says_whether_pickles_are_in_it_and_the_next_chunk_begins_anew() -> None:
+    """Who reads it looks at each value only then."""
+    ours, theirs = socket.socketpair()
+    parts = Parts(ours, Silent())  # type: ignore[arg-type]  # as above
+    said = []
+    for number, pickles in ((1, []), (2, [b"N."]), (3, [])):
+        parts.open(number, 1.0)
+        parts.values.append(7)
+        for each in pickles:
+            parts.add_pickled(each)
+        said.append(RESULT.unpack_from(parts.close())[2] & PICKLES)
+    ours.close()
+    theirs.close()
+    assert said == [0, PICKLES, 0]
 
 
 def test_a_flush_for_a_chunk_that_is_over_sends_nothing() -> None:

@@ -15,7 +15,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from ..._wire.frames import CANCELLED, NOT_DECODED, NOT_ENCODED, PLAIN, VALUE, VALUES
+from ..._wire.frames import CANCELLED, NOT_DECODED, NOT_ENCODED, PICKLES, PLAIN, VALUE, VALUES
 from ..._wire.harmless import load_harmless
 from ..._wire.pickling import PACKED_NONE
 from ..base import Attempt, Outcome
@@ -117,7 +117,7 @@ class Decoder:
             return "it sent a list of values that is none"
         if not chunk.awaits(len(values)):
             return _TOO_MANY
-        if bytes in set(map(type, values)):
+        if frame.flags & PICKLES:
             frame = frame._replace(kind=VALUE, payload=payload)
             self._take_pickles(attempt, chunk, frame, worker, values)
             return ""
