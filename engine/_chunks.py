@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ __all__ = ["Chunks"]
 
 READ_SECONDS = 0.001  #: for which a source may be read at a time
 SINGLES = 32  #: items in hand, at least, while they travel one by one
+FIRST_PER_SLOT = 2  #: items in hand, each its own chunk, until one has come back and says how large the next should be
 CHUNKS_PER_SLOT = 5  #: one that runs, one sent ahead, two that wait, one whose results are being taken
 
 #: Iterators of containers in memory: reading on never waits.
@@ -64,6 +66,7 @@ class Chunks:
         self._window = window
         self._per_slot = CHUNKS_PER_SLOT * slots
         self._singles = max(SINGLES, 4 * slots)
+        self._first = FIRST_PER_SLOT * slots
         self._size = ChunkSize(MOST_ITEMS if window is None else window // self._per_slot)
         self._kept: Sequence[Any] = []  #: read, and not submitted yet
         self._chunks: list[Chunk] = []  #: in the order of their items
@@ -109,11 +112,18 @@ class Chunks:
         """Return how many items may be read; none while they would make less than a chunk and others are on the way."""
         with self.lock:
             size = self._size.items
-            most = self._window if self._window is not None else max(self._singles, self._per_slot * size)
-            room = most - self._in_hand
+            room = self._most(size) - self._in_hand
             if self._is_closed or len(self._tasks) >= self._singles or (room < size and self._tasks):
                 return 0
             return room
+
+    def _most(self, size: int) -> int:
+        """Return how many items may be in hand."""
+        if self._window is not None:
+            return self._window
+        if self._size.item_seconds == math.inf:  # none has come back
+            return self._first
+        return max(self._singles, self._per_slot * size)
 
     def _read(self, count: int) -> Sequence[Any]:
         """Read up to ``count`` items: fewer where the source takes its time, none at its end."""

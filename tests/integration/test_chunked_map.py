@@ -84,6 +84,25 @@ async def test_chunks_grow_with_what_is_measured_and_results_come_in_order(monke
     assert completed < 66_000 / 4
 
 
+async def test_few_items_are_in_hand_until_one_has_come_back(tmp_path: Path) -> None:
+    """Those behind them travel in chunks of a size that is known then."""
+    read: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            read.append(number)
+            yield number
+
+    call = partial(functions.note_or_wait, str(tmp_path / "runs"), slow=0, gate=str(tmp_path / "gate"))
+    async with Engine(processes=1) as engine:
+        results = engine.map(call, items())
+        first = asyncio.ensure_future(anext(results))
+        await eventually_async(lambda: noted(tmp_path) == [0], STUCK)
+        assert read == [0, 1]
+        (tmp_path / "gate").touch()
+        assert [await first, *await of(results)] == list(range(100))
+
+
 def test_the_blocking_map_does_the_same(large: list[int]) -> None:
     with Engine(processes=2) as engine:
         assert list(engine.map(abs, range(0, -3000, -1))) == list(range(3000))
