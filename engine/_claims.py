@@ -72,13 +72,10 @@ class Claims(Telling):
         call = attempt.task._call
         claimed: list[Attempt] = []
         with registry.lock:
-            while len(claimed) < most:
-                task = registry.next_locked(call.lane)
-                if task is None or task._call is not call:
-                    break
-                following = _attempt_of(task)
-                registry.claim_locked(following)
+            for task in registry.take_like_locked(call, most):
+                task._attempt = following = _attempt_of(task)
                 claimed.append(following)
+            registry.attempts.update(claimed)
         if registry.dropped:
             registry.let_go()
         if registry.room_waiters:

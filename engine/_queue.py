@@ -17,6 +17,9 @@ __all__ = ["ReadyQueue"]
 class _Queued(Protocol):
     queued: bool
 
+    @property
+    def _call(self) -> object: ...
+
 
 Q = TypeVar("Q", bound=_Queued)
 
@@ -76,6 +79,27 @@ class ReadyQueue(Generic[Q]):
         self._rows[self._order[-1]].popleft()
         item.queued = False
         self._live -= 1
+
+    def take_like(self, call: object, most: int) -> list[Q]:
+        """Take the most urgent items as far as they are of ``call``, ``most`` of them."""
+        taken: list[Q] = []
+        first = self.first()
+        if first is None:
+            return taken
+        row = self._rows[self._order[-1]]
+        while row and len(taken) < most:
+            item = row[0]
+            if not item.queued:
+                self._dropped.append(row.popleft())
+                self._dead -= 1
+                continue
+            if item._call is not call:
+                break
+            del row[0]
+            item.queued = False
+            self._live -= 1
+            taken.append(item)
+        return taken
 
     def remove(self, item: Q) -> bool:
         """Take ``item`` out wherever it stands; False if it is not in the queue."""

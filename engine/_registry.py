@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ._clock import ordered_after
 from ._limits import Slots
 from ._queue import ReadyQueue
-from ._records import Complaint, TaskInfo
+from ._records import Call, Complaint, TaskInfo
 from ._states import MOVES, TERMINAL, Lane, TaskState, check_move
 from .errors import EngineFull
 
@@ -135,6 +135,19 @@ class Registry:
         if task is None:
             slots.park()
         return task
+
+    def take_like_locked(self, call: Call, most: int) -> list[Task[Any]]:
+        """Take up to ``most`` tasks of ``call``, and a slot for each, while no other comes first; none parks the taker.
+
+        For a lane that bounds itself.
+        """
+        slots, ready = self.slots[call.lane], self.ready[call.lane]
+        tasks = ready.take_like(call, most)
+        slots.taken += len(tasks)
+        self.waiting -= sum([task._attempts == 0 for task in tasks])
+        if not ready:
+            slots.park()
+        return tasks
 
     def claim_locked(self, attempt: Attempt) -> None:
         """Take the task of ``attempt``, which ``next_locked`` has just returned, and a slot of its lane."""

@@ -120,7 +120,8 @@ class Submitter:
             EngineClosed: the engine has not started, stops, or has stopped.
             TypeError: ``fn`` is not callable, or the lane asked for cannot run it.
         """
-        return self._core.scheduler.admission.submit(self._call(fn), args, kwargs or None)
+        call = self._known.get(fn) if type(fn) is FunctionType else None  # else hashing it may be code of a user's
+        return self._core.scheduler.admission.submit(call or self._call(fn), args, kwargs or None)
 
     def _submitting(self, fn: Callable[..., Any]) -> Submit:
         """Return what submits ``fn`` again and again, and tells of each end at once, on whichever thread that comes.

@@ -209,7 +209,8 @@ class Task(Generic[T_co]):
             concurrent.futures.CancelledError: the task was cancelled (``asyncio.CancelledError`` where a loop runs).
             NestedDeadlock: too many tasks of this engine wait for one another.
         """
-        self._wait(timeout)
+        if timeout is not None or self._state is not TaskState.COMPLETED:
+            self._wait(timeout)
         state = self._state
         if state is TaskState.COMPLETED:
             return self._result  # type: ignore[no-any-return]  # what fn returned, of the type submit said
@@ -226,6 +227,8 @@ class Task(Generic[T_co]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the function raised, None if it returned. Waits and raises as ``result`` does."""
+        if timeout is None and self._state is TaskState.COMPLETED:
+            return None
         self._wait(timeout)
         if self._state is TaskState.CANCELLED:
             raise self._cancelled_error()

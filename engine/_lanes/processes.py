@@ -70,7 +70,7 @@ class ProcessLane:
         self._home = home
         self._settings = settings
         self._functions = Functions()
-        self._decoder = Decoder(self._end, front.end_row, home.loop, self.counters, self._make_room)
+        self._decoder = Decoder(self._end, front.return_row, home.loop, self.counters, self._make_room)
         self._waiting: list[Worker] = []  #: those that get no task before results have been decoded; home loop only
         self._stacks = StackCollector(home)
         self._claim_lock = threading.RLock()  # the collector may call us from inside (design/0002)

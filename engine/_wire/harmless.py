@@ -96,5 +96,5 @@ class _Unpickler(pickle.Unpickler):
 def load_harmless(payload: bytes, buffers: Iterable[Any] = ()) -> Any:
     """Unpickle what names nothing but what is on the list and imported already; any other raises. 0.3 to 0.7 µs."""
     if len(payload) <= _SHORT and len(payload.translate(None, _NAMING)) == len(payload):
-        return pickle.loads(payload, buffers=buffers)  # it cannot name anything
+        return pickle.loads(payload, buffers=buffers) if buffers else pickle.loads(payload)  # it cannot name anything
     return _Unpickler(io.BytesIO(payload), buffers=buffers).load()

@@ -14,7 +14,7 @@ from .worker import Worker
 
 __all__ = ["PLENTY", "Ahead"]
 
-TINY_AHEAD = 32  #: tasks that a worker holds at once, the running one included, while all are measured as tiny
+TINY_AHEAD = 64  #: tasks that a worker holds at once, the running one included, while all are measured as tiny
 PLENTY = TINY_AHEAD // 2  #: a worker that holds more than this is sent nothing yet, so that packets are full
 AHEAD_SECONDS = 0.0015  #: the measured work that may lie in a worker: so long a more urgent task may have to wait
 STUCK_SECONDS = 0.002  #: what lies behind a task that takes longer than this is taken back

@@ -1,6 +1,7 @@
 """An attempt as a packet: header, arguments, and what does not fit on the stream."""
 
 import functools
+import pickle
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ from ... import _lineage
 from ..._records import function_name, named
 from ..._sigint import came_by_signal
 from ..._wire.frames import ARGS_ONLY, BULK, CHUNK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
-from ..._wire.pickling import Packed, Packer, TooLong, dumps_by_value, lift, lift_call, readable
+from ..._wire.pickling import RAW_BYTES, Packed, Packer, TooLong, are_scalars, dumps_by_value, lift, lift_call, readable
 from ...errors import PayloadTooLarge, PickleError, ShareError
 from .._errors import not_shared
 from ..base import Attempt, Outcome
@@ -40,6 +41,8 @@ class Encoded(NamedTuple):
 
 
 _encoded: Callable[[tuple[Any, ...]], Encoded] = functools.partial(tuple.__new__, Encoded)  # a third of the call's time
+_packed: Callable[[tuple[Any, ...]], Packed] = functools.partial(tuple.__new__, Packed)  # as above
+_NO_BUFFERS: list[tuple[int, memoryview]] = []
 
 
 class Encoder:
@@ -79,6 +82,28 @@ class Encoder:
         if _lineage.forks != self._forks:
             in_parent(self._forks, _FINE)
         return encoded
+
+    def encode_row(self, attempts: list[Attempt]) -> list[tuple[Attempt, Encoded]]:
+        """Pickle, of ``attempts`` of one call, the first ones whose arguments are a few numbers and short strings.
+
+        As ``encode`` each, at a third of the cost: nothing of that can fail, take long, or run somebody's code.
+        """
+        row: list[tuple[Attempt, Encoded]] = []
+        if not attempts or (fn := attempts[0].fn) is None:
+            return row
+        name = attempts[0].name
+        function = self._functions.get(fn, name)
+        if function is None or function.error is not None or function.name != name:
+            return row
+        for attempt in attempts:
+            args = attempt.args
+            if attempt.fn is not fn or attempt.kwargs or attempt.context or type(args) is Chunk or not are_scalars(args):
+                break
+            payload = pickle.dumps(args, 5)
+            if len(payload) > RAW_BYTES:  # an integer may be long
+                break
+            row.append((attempt, _encoded((function, ARGS_ONLY, _packed((payload, _NO_BUFFERS, True))))))
+        return row
 
     def _pickle(self, attempt: Attempt) -> Encoded | None:
         fn = attempt.fn

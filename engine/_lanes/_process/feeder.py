@@ -85,8 +85,10 @@ class Feeder:
         """Send up to ``most`` attempts of the call of ``first``; return how many were."""
         attempts = self._front.claim_like(first, most)
         ready: list[tuple[Attempt, Encoded]] = []
+        at = 0
         try:
-            for at, attempt in enumerate(attempts):
+            ready += self.encoder.encode_row(attempts)
+            for at, attempt in enumerate(attempts[len(ready) :], len(ready)):
                 try:
                     encoded = self.encoder.encode(attempt)
                 except PickleError as error:

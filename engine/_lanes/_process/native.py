@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from ..._wire.frames import CANCEL, CHUNK, CONTROL, FLUSH, INLINE_BYTES, SETUP, STACKS, STREAM
+from ..._wire.frames import CANCEL, CHUNK, CONTROL, FLUSH, INLINE_BYTES, SETUP, STACKS, STREAM, TASK
 from ..base import Attempt
 from .child import Child, ExitStatus
 from .encoder import Encoded, bulk_frame, definition_frame, forget_frame, header
@@ -32,7 +32,9 @@ _HOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL  # where SIGPIPE has its defaul
 _SCRAP = memoryview(bytearray(1 << 17))  # what is taken out of sockets; nobody reads it
 _FENCE = threading.Lock()  # between our store to a page and our load from it; the worker has one of its own
 
-TASKS_IN_A_PACKET = 32
+TASKS_IN_A_PACKET = 64
+
+_pack = TASK.pack
 
 
 class NativeWorker(Worker):
@@ -70,36 +72,50 @@ class NativeWorker(Worker):
         """Send attempts of one call, as ``send`` each; return how many were not recalled meanwhile."""
         if not row:
             return 0
+        last = None
         for _, (function, _, _) in row:  # of one call all the same, but it may have got a new number in between
-            if function is not None and function.number not in self.known:
+            if function is not last and function is not None and function.number not in self.known:
                 self.known.add(function.number)
                 self.outbox.push(definition_frame(function))
-        sent = 0
+            last = function
+        packets: list[bytes] = []
         bulks: list[tuple[int, list[Any]]] = []
         with self._lock:
-            for attempt, encoded in row:
-                number = self._last + 1
-                packet, bulk = header(attempt, encoded, number)
-                with self._claim_lock:
+            number = self._last
+            with self._claim_lock:
+                for attempt, encoded in row:
                     if attempt.lane_data is not None:
                         continue
+                    number = self._last + 1
+                    function, flags, (payload, buffers, _) = encoded
+                    if function is None or buffers or len(payload) > INLINE_BYTES or attempt.timeout is not None:
+                        packet, bulk = header(attempt, encoded, number)
+                        if bulk:
+                            bulks.append((number, bulk))
+                    else:  # the same, written out: it is what most tasks are
+                        packet = _pack(
+                            flags, 0, attempt.number, number, attempt.task_id, function.number, len(payload), -1.0, 0
+                        ) + payload
                     attempt.lane_data = (self, number)
-                self._last = number
-                self._in_flight[number] = attempt
-                attempt.worker = self.label
-                sent += 1
-                if encoded.function is not None and not encoded.flags & CHUNK:
-                    self._functions[number] = encoded.function
-                if self._is_holding or self._backlog or not self._put(packet):
-                    self._backlog.append(packet)
-                if bulk:
-                    bulks.append((number, bulk))
+                    self._last = number
+                    self._in_flight[number] = attempt
+                    attempt.worker = self.label
+                    packets.append(packet)
+                    if function is not None and not flags & CHUNK:
+                        self._functions[number] = function
+            if self._is_holding or self._backlog:
+                self._backlog.extend(packets)
+            else:
+                for at, packet in enumerate(packets):
+                    if not self._put(packet):
+                        self._backlog.extend(packets[at:])
+                        break
         for number, bulk in bulks:
             self.outbox.push(bulk_frame(number, bulk), *bulk)
         self.last_cost = self._cost(self._last, row[-1][0])
         if self._backlog and not self._is_holding:
             self._watch()
-        return sent
+        return len(packets)
 
     def hold(self) -> None:
         """Collect what is sent until ``flush``, for as few packets as it fits: each costs as much as a task."""
@@ -147,7 +163,13 @@ class NativeWorker(Worker):
         A signal handler, as asyncio's for Ctrl-C, may take back all that is in the backlog between any two steps; what
         is sent or put back all the same may not begin, so the worker skips it.
         """
-        packets: list[bytes] = []
+        backlog = self._backlog
+        if len(backlog) <= TASKS_IN_A_PACKET:
+            packets = list(backlog)
+            if sum(map(len, packets)) <= INLINE_BYTES:
+                backlog.clear()
+                return packets
+        packets = []
         size = 0
         try:
             while len(packets) < TASKS_IN_A_PACKET:

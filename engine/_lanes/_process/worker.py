@@ -136,19 +136,24 @@ class Worker(ABC):
         A chunk is not taken either: what ends one is no answer of a task.
         """
         taken: list[Attempt] = []
+        longest: dict[Function, float] = {}
+        in_flight, functions = self._in_flight, self._functions
         with self._lock:
             begun = self.last_begun()
-            for frame, (number, attempt) in zip(frames, list(self._in_flight.items()), strict=False):
-                if frame.number != number or number > begun or type(attempt.args) is Chunk:
+            for (_, _, number, started, ended, _, _), (expected, attempt) in zip(
+                frames, list(in_flight.items()), strict=False
+            ):
+                if number != expected or number > begun or type(attempt.args) is Chunk:
                     break
-                del self._in_flight[number]
+                del in_flight[number]
                 taken.append(attempt)
+                attempt.lane_data = OVER
+                function = functions.pop(number, None)
+                if function is not None and ended - started > longest.get(function, -1.0):
+                    longest[function] = ended - started
         self.is_heavy = False
-        for frame, attempt in zip(frames, taken, strict=False):
-            function = self._functions.pop(frame.number, None)
-            if function is not None:
-                function.measure(frame.ended - frame.started)
-            attempt.lane_data = OVER
+        for function, seconds in longest.items():
+            function.measure(seconds)
         return taken
 
     def running_chunk(self, number: int) -> tuple[Attempt, Chunk] | None:
