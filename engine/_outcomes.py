@@ -111,7 +111,7 @@ class Outcomes(Telling):
         As ``end`` for each, in that order, at less cost.
         """
         registry = self.registry
-        if any([attempt.number > 1 for attempt, _, _, _ in row]):  # what failed before is to be let go of too
+        if any(attempt.number > 1 for attempt, _, _, _ in row):  # what failed before is to be let go of too
             self.end_row([(each, Outcome(value, None, False, at, to, worker)) for each, value, at, to in row])
             return
         ended: list[Attempt] = []

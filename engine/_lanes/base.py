@@ -146,8 +146,11 @@ class Front(Protocol):
     def returned(self, attempt: Attempt, value: Any) -> None:
         """Record that ``attempt``, which has begun, returned ``value``: as ``end``, at less cost."""
 
-    def end_row(self, row: list[tuple[Attempt, Outcome]]) -> None:
-        """Record what several attempts returned: as ``end`` for each, in that order, at less cost."""
+    def return_row(self, row: list[tuple[Attempt, Any, float, float]], worker: str) -> None:
+        """Record that attempts ran on ``worker`` and returned: each with its value, its start and its end.
+
+        As ``end`` for each, in that order, at less cost.
+        """
 
     def give_back(self, attempt: Attempt) -> None:
         """Put ``attempt``, which never started, back at the head of its queue; no attempt is used."""

@@ -97,7 +97,13 @@ class Encoder:
             return row
         for attempt in attempts:
             args = attempt.args
-            if attempt.fn is not fn or attempt.kwargs or attempt.context or type(args) is Chunk or not are_scalars(args):
+            if (
+                attempt.fn is not fn
+                or attempt.kwargs
+                or attempt.context
+                or type(args) is Chunk
+                or not are_scalars(args)
+            ):
                 break
             payload = pickle.dumps(args, 5)
             if len(payload) > RAW_BYTES:  # an integer may be long

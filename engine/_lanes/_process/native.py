@@ -93,9 +93,20 @@ class NativeWorker(Worker):
                         if bulk:
                             bulks.append((number, bulk))
                     else:  # the same, written out: it is what most tasks are
-                        packet = _pack(
-                            flags, 0, attempt.number, number, attempt.task_id, function.number, len(payload), -1.0, 0
-                        ) + payload
+                        packet = (
+                            _pack(
+                                flags,
+                                0,
+                                attempt.number,
+                                number,
+                                attempt.task_id,
+                                function.number,
+                                len(payload),
+                                -1.0,
+                                0,
+                            )
+                            + payload
+                        )
                     attempt.lane_data = (self, number)
                     self._last = number
                     self._in_flight[number] = attempt

@@ -32,8 +32,7 @@ def watched() -> Iterator[dict[Attempt, Counter[str]]]:
 
         def spy(self: Any, subject: Any, *rest: Any) -> Any:
             answer = true(self, subject, *rest)
-            attempts = [attempt for attempt, _ in subject] if method == "end_row" else [subject]
-            for attempt in attempts:
+            for attempt in answer if method == "claim_like" else [subject]:
                 if said := what(attempt, answer):
                     count(attempt, said)
             return answer
@@ -43,8 +42,8 @@ def watched() -> Iterator[dict[Attempt, Counter[str]]]:
 
     with undo:
         watch(Registry, "claim_locked", lambda attempt, answer: "claim")
-        watch(Scheduler, "end_row", lambda attempt, answer: "end")
-        watch(Scheduler, "end_taken", lambda attempt, answer: "end")
+        watch(Scheduler, "claim_like", lambda attempt, answer: "claim")
+        watch(Scheduler, "_end_locked", lambda attempt, answer: "end")
         watch(Scheduler, "_return_locked", lambda attempt, answer: "end" if answer else None)
         watch(Scheduler, "give_back", lambda attempt, answer: "give_back")
         watch(
