@@ -36,8 +36,9 @@ class Outlet(ABC):
 
     def finish_lines(self) -> None:
         """Send what there is of unfinished lines."""
-        self._out.finish_line()
-        self._err.finish_line()
+        for printer in (self._out, self._err):
+            if printer.pieces or printer.is_cut:
+                printer.finish_line()
 
     def open_lines(self) -> tuple[list[str], list[str]]:
         """Return what is empty while no line is unfinished, on either stream."""
@@ -67,20 +68,17 @@ class StreamOutlet(Outlet):
         self._parts.add(head + packed.payload, [buffer for _, buffer in packed.buffers])
 
     def _write(self, kind: int, number: int, flags: int, started: float, ended: float, packed: Packed) -> None:
+        payload, buffers, _ = packed
         head = _header(kind, number, flags, started, ended, packed)
         if self._parts.number:
             head = self._parts.close() + head
-        self._send(head, packed.payload)
-        for _, buffer in packed.buffers:
-            self._sock.sendall(buffer)
-
-    def _send(self, head: bytes, payload: bytes) -> None:
-        """Send both, in one write unless that would copy much."""
         if len(payload) < COPIED_BYTES:
             self._sock.sendall(head + payload)
         else:
             self._sock.sendall(head)
             self._sock.sendall(payload)
+        for _, buffer in buffers:
+            self._sock.sendall(buffer)
 
 
 def _header(kind: int, number: int, flags: int, started: float, ended: float, packed: Packed) -> bytes:

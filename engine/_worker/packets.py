@@ -94,9 +94,9 @@ class PacketRunner(Runner):
                 if type(fn) is Broken:
                     raise fn.error
             head: Any = body
-            buffers: list[Any] = []
-            if bulk:
-                head, buffers = self._stream.segments(number, flags, bytes(head), count, length)
+            if not bulk:
+                return fn, pickle.loads(head)
+            head, buffers = self._stream.segments(number, flags, bytes(head), count, length)
             return fn, pickle.loads(head, buffers=buffers)
         except ParentGone:
             raise

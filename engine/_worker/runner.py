@@ -51,7 +51,8 @@ class Runner(ABC):
         kind, value = self._call(header, body, task)
         ended = time.monotonic()
         self._interrupts.leave(number)
-        self._leave_if_forked()
+        if self._forks != _lineage.forks:
+            self._leave_if_forked()
         self._answer(kind, number, started, ended, value)
         del value  # an error's traceback reaches this frame: together they would keep the arguments
         _current.worker_task = None
@@ -88,7 +89,8 @@ class Runner(ABC):
 
     def _answer(self, kind: int, number: int, started: float, ended: float, value: Any) -> None:
         kind, packed, plain = self._pack(kind, value)
-        self._leave_if_forked()
+        if self._forks != _lineage.forks:
+            self._leave_if_forked()
         self._outlet.answer(kind, number, started, ended, packed, plain)
 
     def _pack(self, kind: int, value: Any) -> tuple[int, Packed, int]:

@@ -82,7 +82,7 @@ class Printer(io.TextIOBase):
         self._lock = threading.RLock()
         self.pieces: list[str] = []  #: of the unfinished line; never another list
         self._length = 0
-        self._is_cut = False  #: the unfinished line's beginning went out, where a line feed was put behind it
+        self.is_cut = False  #: the unfinished line's beginning went out, where a line feed was put behind it
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # typeshed has a plain attribute
@@ -134,7 +134,7 @@ class Printer(io.TextIOBase):
         text = "".join([*self.pieces, more])
         self.pieces.clear()
         self._length = 0
-        is_cut, self._is_cut = self._is_cut, not text.endswith("\n")
+        is_cut, self.is_cut = self.is_cut, not text.endswith("\n")
         return text[1:] if is_cut and text.startswith("\n") else text
 
     def _send(self, text: str) -> None:
@@ -148,7 +148,7 @@ class Printer(io.TextIOBase):
     def finish_line(self) -> None:
         """Send what there is of an unfinished line; what comes next begins a line."""
         self.flush()
-        self._is_cut = False
+        self.is_cut = False
 
 
 class _Bytes(io.RawIOBase):
