@@ -18,14 +18,15 @@ class _Queued(Protocol):
     queued: bool
 
     @property
-    def _call(self) -> object: ...
+    def _call(self) -> object:
+        """Give what it calls."""
 
 
 Q = TypeVar("Q", bound=_Queued)
 
 
 class ReadyQueue(Generic[Q]):
-    """A priority queue of objects that carry a ``queued`` flag, which only this class sets."""
+    """A priority queue of objects that say what they call, and carry a ``queued`` flag, which only this class sets."""
 
     __slots__ = ("_dead", "_dropped", "_live", "_order", "_rows")
 
@@ -81,7 +82,7 @@ class ReadyQueue(Generic[Q]):
         self._live -= 1
 
     def take_like(self, call: object, most: int) -> list[Q]:
-        """Take the most urgent items as far as they are of ``call``, ``most`` of them."""
+        """Take the most urgent items as far as they are of ``call`` and of one priority, at most ``most`` of them."""
         taken: list[Q] = []
         first = self.first()
         if first is None:

@@ -90,9 +90,9 @@ class FakeFront:
     def returned(self, attempt: Attempt, value: Any) -> None:
         raise AssertionError("expected the process lane to end what it claimed")
 
-    def end_row(self, row: list[tuple[Attempt, Outcome]]) -> None:
-        for attempt, outcome in row:
-            self.end(attempt, outcome)
+    def return_row(self, row: list[tuple[Attempt, Any, float, float]], worker: str) -> None:
+        for attempt, value, started, completed in row:
+            self.end(attempt, Outcome(value, started_at=started, completed_at=completed, worker=worker))
 
     def give_back(self, attempt: Attempt) -> None:
         with self.lock:

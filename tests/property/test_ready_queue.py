@@ -1,5 +1,7 @@
 """The ready queue does what a plain sorted list does."""
 
+from itertools import takewhile
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
@@ -8,9 +10,12 @@ from engine._queue import ReadyQueue
 
 
 class Item:
-    """What is queued."""
+    """What is queued: one of two calls."""
 
     queued = False
+
+    def __init__(self, call: str = "one") -> None:
+        self._call = call
 
 
 class QueueAgainstList(RuleBasedStateMachine):
@@ -32,9 +37,9 @@ class QueueAgainstList(RuleBasedStateMachine):
         self.queue.push(item, priority, first=first)
         return item
 
-    @rule(target=queued, priority=st.integers(-3, 3), first=st.booleans())
-    def push(self, priority: int, first: bool) -> Item:
-        return self._push(Item(), priority, first)
+    @rule(target=queued, priority=st.integers(-3, 3), first=st.booleans(), call=st.sampled_from(["one", "other"]))
+    def push(self, priority: int, first: bool, call: str) -> Item:
+        return self._push(Item(call), priority, first)
 
     @rule(target=queued, item=consumes(taken), priority=st.integers(-3, 3), first=st.booleans())
     def push_again(self, item: Item, priority: int, first: bool) -> Item:
@@ -50,6 +55,16 @@ class QueueAgainstList(RuleBasedStateMachine):
         assert item is self.model.pop(0)[2]
         assert not item.queued
         return item
+
+    @rule(target=taken, call=st.sampled_from(["one", "other"]), most=st.integers(1, 4))
+    def take_like(self, call: str, most: int) -> object:
+        """Of one call and of one priority, while nothing else comes first."""
+        row = [entry for entry in self.model if entry[0] == self.model[0][0]]
+        expected = [item for _, _, item in takewhile(lambda entry: entry[2]._call == call, row[:most])]
+        self.model = self.model[len(expected) :]
+        assert self.queue.take_like(call, most) == expected
+        assert not any(item.queued for item in expected)
+        return multiple(*expected)
 
     @rule(item=queued)
     def remove(self, item: Item) -> None:

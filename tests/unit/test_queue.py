@@ -14,6 +14,7 @@ class Item:
     def __init__(self, name: str = "") -> None:
         self.queued = False
         self.name = name
+        self._call = "a call"
 
 
 def drained(queue: ReadyQueue[Item]) -> list[str]:
