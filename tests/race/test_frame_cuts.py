@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from engine import Engine, Task
+from engine import Engine, Task, _chunks
 from engine._chunk_size import ChunkSize
 from engine._lanes._process import chunk_watch, pool
 from engine._wire.frames import PART, RESULT, SEGMENT, STREAM, VALUES
@@ -188,6 +188,7 @@ def _one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
         size.item_seconds = math.inf
 
     monkeypatch.setattr(ChunkSize, "__init__", of_all)
+    monkeypatch.setattr(_chunks, "FIRST_PER_SLOT", ITEMS)
     monkeypatch.setattr(ChunkSize, "learn", lambda size, chunk: None)
 
 
