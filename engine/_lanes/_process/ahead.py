@@ -5,8 +5,8 @@ Guarantees
     work; and it is taken back when the task in front turns out slow.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from ..._states import Lane
 from ..base import Front
@@ -16,10 +16,22 @@ __all__ = ["PLENTY", "Ahead"]
 
 TINY_AHEAD = 64  #: tasks that a worker holds at once, the running one included, while all are measured as tiny
 PLENTY = TINY_AHEAD // 2  #: a worker that holds more than this is sent nothing yet, so that packets are full
-AHEAD_SECONDS = 0.0015  #: the measured work that may lie in a worker: so long a more urgent task may have to wait
-STUCK_SECONDS = 0.002  #: what lies behind a task that takes longer than this is taken back
+AHEAD_SECONDS = 0.005  #: the measured work that may lie in a worker
+STUCK_SECONDS = 0.002  #: what lies behind a task that takes longer than this, and than expected, is taken back
+COLLECT_SECONDS = 0.003  #: of work behind the running task: its answers may lie for STUCK_SECONDS, it has enough to do
+WORTH_SECONDS = 0.0001  #: of each task, at least: shorter ones come in rows by themselves
 CHUNKS_AHEAD_SECONDS = 0.003  #: the same two of chunks, which are made to take 2 ms
 CHUNK_STUCK_SECONDS = 0.005
+
+
+class Collector(Protocol):
+    """Reads the answers of one worker."""
+
+    def collect(self, is_wanted: bool) -> None:
+        """Leave answers where they are until ``read_collected``, or no more."""
+
+    def read_collected(self) -> None:
+        """Report the answers that were left."""
 
 
 class Ahead:
@@ -36,6 +48,7 @@ class Ahead:
         size: Callable[[], int],
         pump: Callable[[], None],
         later: Callable[..., Any],
+        listeners: Mapping[Worker, Collector],
     ) -> None:
         self._front = front
         self._max_tasks = max_tasks
@@ -45,6 +58,8 @@ class Ahead:
         self._size = size  #: how many workers there may be; asked late, since counting processors costs 25 ms
         self._pump = pump
         self._later = later
+        self._listeners = listeners
+        self._collecting: set[Worker] = set()  #: whose answers are read by the timer
         self._timer: Any = None
 
     def send(self, worker: Worker) -> None:
@@ -52,15 +67,12 @@ class Ahead:
         count = worker.count()
         if count > PLENTY:
             return
+        cost = worker.cost_ahead()
+        is_at_chunk = worker.is_at_chunk()
+        bound = CHUNKS_AHEAD_SECONDS if is_at_chunk else AHEAD_SECONDS
         limit = self._max_tasks
         most = TINY_AHEAD if limit is None else min(TINY_AHEAD, limit - worker.tasks_done)
-        cost = worker.cost_ahead()
-        bound = CHUNKS_AHEAD_SECONDS if worker.is_at_chunk() else AHEAD_SECONDS
-        if cost > bound or count >= most:
-            return
-        ready = self._front.has_ready(Lane.PROCESS)
-        if ready < 2 or (ready := ready - self._size()) <= 0:
-            return
+        ready = self._shared_out() if cost <= bound and count < most else 0
         while ready > 0 and count < most and cost <= bound:
             sent = self._dispatch(worker, min(ready, most - count), bound - cost)
             if not sent:
@@ -68,21 +80,50 @@ class Ahead:
             ready -= sent
             count += sent
             cost += sent * worker.last_cost
+        behind = cost - cost / count
+        self._collect(worker, is_ample=behind >= COLLECT_SECONDS and cost >= count * WORTH_SECONDS and not is_at_chunk)
         if count > 1 and self._timer is None:
-            self._timer = self._later(STUCK_SECONDS, self._unstrand)
+            self._timer = self._later(STUCK_SECONDS, self._look)
+
+    def _shared_out(self) -> int:
+        """Return how many of the waiting tasks one worker may be sent: towards its end the queue is shared out."""
+        ready = self._front.has_ready(Lane.PROCESS)
+        if ready < 2:
+            return 0
+        size = self._size()
+        return min(ready - size, ready // size)
+
+    def _collect(self, worker: Worker, *, is_ample: bool) -> None:
+        """Have answers of ``worker`` read every now and then, while it has ample work; else at once, one by one."""
+        if is_ample or worker in self._collecting:
+            listener = self._listeners.get(worker)
+            if listener is not None:
+                listener.collect(is_ample)
+            (self._collecting.add if is_ample else self._collecting.discard)(worker)
+
+    def _look(self) -> None:
+        """Read what was left to lie; take back what lies behind a task that takes unexpectedly long."""
+        self._timer = None
+        for worker in tuple(self._collecting):
+            listener = self._listeners.get(worker)
+            if listener is not None:
+                listener.read_collected()  # which sends it more, and decides anew
+            if worker.count() < 2:
+                self._collect(worker, is_ample=False)
+        self._unstrand()
+        if self._timer is None and (self._collecting or any([worker.count() > 1 for worker in self._workers()])):
+            self._timer = self._later(STUCK_SECONDS, self._look)
 
     def _unstrand(self) -> None:
         """Take back what lies behind a task that takes unexpectedly long, so that another worker may run it."""
-        self._timer = None
-        ahead = [worker for worker in self._workers() if worker.count() > 1]
-        for worker in ahead:
-            if worker.is_stuck(CHUNK_STUCK_SECONDS if worker.is_at_chunk() else STUCK_SECONDS):
+        for worker in self._workers():
+            if worker.count() > 1 and worker.is_stuck(CHUNK_STUCK_SECONDS if worker.is_at_chunk() else STUCK_SECONDS):
                 self._give_back_rest(worker)
                 self._pump()  # the others may all be idle by now
-        if ahead:
-            self._timer = self._later(STUCK_SECONDS, self._unstrand)
 
     def close(self) -> None:
         """Look no more."""
+        for worker in tuple(self._collecting):
+            self._collect(worker, is_ample=False)
         if self._timer is not None:
             self._timer.cancel()

@@ -41,6 +41,12 @@ class Listener(Protocol):
     def read_results_now(self, until: Callable[[], bool]) -> None:
         """Report what has arrived here already, ``until`` that is true."""
 
+    def collect(self, is_wanted: bool) -> None:
+        """Leave answers where they are until ``read_collected``, or no more; where that saves something."""
+
+    def read_collected(self) -> None:
+        """Report the answers that were left."""
+
     def stop(self) -> None:
         """Take every reader off the loop."""
 
@@ -78,6 +84,7 @@ class Pool:
         self._ahead = Ahead(
             front, settings.max_tasks_per_worker, dispatch=feeder.send_next, give_back_rest=give_back_rest,
             workers=lambda: self.workers, size=lambda: self.size, pump=self.pump, later=self.later,
+            listeners=self.watchers,
         )  # fmt: skip
         self._begins = BeginWatch(self.later, lambda: self.workers, on_standstill)
         self._starter = starter(settings, loop, self, claim_lock)

@@ -32,6 +32,7 @@ __all__ = ["Watcher"]
 _MESSAGE_BYTES = CONTROL_BYTES + 4096
 _MANY = 256  # reads in one turn, so that a worker that never stops talking does not hold the loop
 _FULL_SOCKET = 16  # reads that empty a full socket buffer (208 KiB by default, 64 KiB at a time), and some
+_SHORT_BYTES = 16 << 10  # read at once: answers that are left to lie take no more of the socket's buffer
 _LINGER = 0.5  # seconds that a worker may live after its stream or control socket ended
 
 
@@ -51,6 +52,8 @@ class Watcher:
         self._stall = StallWatch(
             loop, worker.reader, worker.child.pid, read=self._read_results, break_off=self._break_off
         )
+        self._is_collecting = False  #: answers lie in the kernel until somebody asks for them
+        self._read_bytes = 0  #: by the last read
         self.has_lost_control = False
         child = worker.child
         self._control = child.control
@@ -76,6 +79,7 @@ class Watcher:
         """Take every reader off the loop."""
         self._stall.stop()
         self._unreported.clear()
+        self._is_collecting = False
         if self._linger is not None:
             self._linger.cancel()
         while self._watched:
@@ -83,10 +87,31 @@ class Watcher:
 
     # -- results
 
+    def collect(self, is_wanted: bool) -> None:
+        """Let answers lie in the kernel, for ``read_collected`` to take many at once; or read each as it comes again.
+
+        Not where they are long: the worker would wait for room.
+        """
+        stream = self.worker.child.stream.fileno()
+        if is_wanted and self._read_bytes <= _SHORT_BYTES and not self.worker.reader.is_in_a_frame:
+            if stream in self._watched:
+                self._unwatch(stream)
+                self._is_collecting = True
+        elif self._is_collecting:
+            self._watch(stream, self._read_results)
+            self._is_collecting = False
+
+    def read_collected(self) -> None:
+        """Report the answers that lie in the kernel, if they are left there."""
+        if self._is_collecting:
+            self._read_results()
+
     def _read_results(self) -> None:
         reader = self.worker.reader
+        arrived = reader.arrived
         try:
             frames = reader.read()
+            self._read_bytes = reader.arrived - arrived
         except BlockingIOError:
             return
         except FrameError as error:
@@ -131,6 +156,7 @@ class Watcher:
 
     def _break_off(self, problem: str) -> None:
         """Believe nothing more of a worker that broke the protocol, and have it replaced."""
+        self._is_collecting = False
         self._unwatch(self.worker.child.stream.fileno())
         self._unwatch(self._control.fileno())
         if not self.worker.failure:
@@ -139,12 +165,14 @@ class Watcher:
     def read_results_now(self, until: Callable[[], bool]) -> None:
         """Report what lies in the kernel already, ``until`` that is true; a late timer asks before it strikes."""
         for _ in range(_FULL_SOCKET):
-            if until() or self.worker.child.stream.fileno() not in self._watched or self.worker.reader.is_at_end:
+            is_over = not self._is_collecting and self.worker.child.stream.fileno() not in self._watched
+            if until() or is_over or self.worker.reader.is_at_end:
                 return
             self._read_results()
 
     def _end_of_stream(self) -> None:
         """Expect its death; a task may also have closed the worker's descriptors, and then it is of no use."""
+        self._is_collecting = False
         self._unwatch(self.worker.child.stream.fileno())
         self._expect_death("it closed its result stream")
 

@@ -28,6 +28,7 @@ from .usage import UNKNOWN, MemoryUse, usage_of
 __all__ = ["OVER", "Worker"]
 
 OVER = (None, 0)  #: the attempt is no longer in the lane
+UNEXPECTED = 3.0  #: so many times its expected seconds a task may take, and is not stuck; the machine may be busy
 
 
 class Worker(ABC):
@@ -99,14 +100,15 @@ class Worker(ABC):
         return number if number and self.started(number) is None else 0
 
     def is_stuck(self, seconds: float) -> bool:
-        """Say whether the running task takes longer than that; its function then counts as slow."""
+        """Say whether the running task takes longer than that and than expected; its function then counts as slow."""
         number = next(iter(self._in_flight), 0)
         started = self.started(number) if number else None
         elapsed = time.monotonic() - started if started is not None else 0.0
-        if elapsed <= seconds:
+        function = self._functions.get(number)
+        if elapsed <= (seconds if function is None else max(seconds, UNEXPECTED * function.seconds)):
             return False
-        if number in self._functions:
-            self._functions[number].measure(elapsed)
+        if function is not None:
+            function.measure(elapsed)
         return True
 
     def has_begun_after(self, number: int) -> bool:
