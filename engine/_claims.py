@@ -7,6 +7,8 @@ Guarantees
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import inf
 from typing import Any
 
 from ._clock import Monotonic
@@ -85,6 +87,20 @@ class Claims(Telling):
             for following in claimed:
                 self.deadlines.watch(following)
         return claimed
+
+    def let_overtake(self, lane: Lane, attempts: Iterable[Attempt]) -> None:
+        """Have ``overtake`` of ``lane`` called, once, at the next submit more urgent than one of ``attempts``."""
+        with self.registry.lock:
+            self.registry.slots[lane].floor = min([each.task._call.priority for each in attempts], default=inf)
+
+    def is_overtaken(self, attempt: Attempt) -> bool:
+        """Say whether a task waits that is more urgent than ``attempt``."""
+        with self.registry.lock:
+            first = self.registry.ready[attempt.lane].first()
+            found = first is not None and first._call.priority > attempt.task._call.priority
+        if self.registry.dropped:
+            self.registry.let_go()
+        return found
 
     def has_ready(self, lane: Lane) -> int:
         """Count what waits for ``lane``; none parks it."""

@@ -16,6 +16,7 @@ import logging
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable
+from math import inf
 from typing import TYPE_CHECKING
 
 from . import _exit, _sigint
@@ -75,6 +76,7 @@ class Core:
             slots[lane.name].wake = lane.wake
         self.scheduler.admission.snapshot_function = self.processes.snapshot_function
         slots[Lane.THREAD].grow = self.threads.grow
+        slots[Lane.PROCESS].floor, slots[Lane.PROCESS].overtake = inf, self.processes.overtake
         self._sizes = {Lane.LOOP: settings.coroutines, Lane.THREAD: threads}
         live = self.registry.live
         self.watch = watch(self.loop, settings.name, lambda: bool(live), self.processes.encoder.doing)

@@ -5,6 +5,7 @@ and ``spawnable`` only say whom to wake when there is both room and work (design
 """
 
 from collections.abc import Callable
+from math import inf
 
 __all__ = ["Slots"]
 
@@ -13,7 +14,8 @@ class Slots:
     """The slots of one lane. ``limit`` None means that the lane bounds itself (one worker process per slot)."""
 
     __slots__ = (
-        "abandoned", "abandoned_lent", "grow", "lent", "limit", "parked", "parked_most", "spawnable", "taken", "wake",
+        "abandoned", "abandoned_lent", "floor", "grow", "lent", "limit", "overtake", "parked", "parked_most",
+        "spawnable", "taken", "wake",
     )  # fmt: skip
 
     def __init__(self, limit: int | None, *, takers: int = 1, spawnable: int = 0) -> None:
@@ -27,6 +29,10 @@ class Slots:
         #: Takers that could still be made: ``limit`` and those in other hands, less those made; below zero when slots
         #: came back for which takers had been made, so that lending again and again makes no more of them.
         self.spawnable = spawnable
+        #: The lowest priority that was claimed and may lie unbegun with a taker: a submit above it calls ``overtake``,
+        #: once. None: what is claimed begins.
+        self.floor: float | None = None
+        self.overtake: Callable[[], None] = _nobody
         self.wake: Callable[[], None] = _nobody
         self.grow: Callable[[], None] = _nobody
 
@@ -59,6 +65,20 @@ class Slots:
             self.spawnable -= 1
             return self.grow
         return None
+
+    def to_wake_for(self, priority: int) -> Callable[[], None] | None:
+        """Choose whom to wake for one more task of ``priority``: as ``to_wake``, or who lets it overtake others."""
+        if self.parked or self.spawnable > 0:
+            return self.to_wake()
+        if self.floor is not None and priority > self.floor:
+            self.floor = inf
+            return self.overtake
+        return None
+
+    def note_claim(self, priority: int) -> None:
+        """Note that a task of ``priority`` was claimed."""
+        if self.floor is not None and priority < self.floor:
+            self.floor = priority
 
     def lend(self, *, abandoned: bool = False) -> None:
         """Give a waiting attempt's slot to others."""

@@ -98,8 +98,7 @@ class Registry:
         self.waiting += 1
         self.counts[call.lane][TaskState.PENDING] += 1
         self.ready[call.lane].push(task, call.priority, first=first)
-        slots = self.slots[call.lane]
-        return slots.to_wake() if slots.parked or slots.spawnable > 0 else None
+        return self.slots[call.lane].to_wake_for(call.priority)
 
     def mend_locked(self, task: Task[Any]) -> list[Callable[[], None]]:
         """Put in order what a Ctrl-C in ``admit_locked`` broke off; return whom to wake, as one may have been missed.
@@ -125,7 +124,7 @@ class Registry:
         if task._attempts == 0:  # given back by a worker: it waits for its first start again
             self.waiting += 1
         self.ready[call.lane].push(task, call.priority, first=first)
-        return self.slots[call.lane].to_wake()
+        return self.slots[call.lane].to_wake_for(call.priority)
 
     def next_locked(self, lane: Lane) -> Task[Any] | None:
         """Return the next task of ``lane``, if there is a slot for it; None parks the taker."""
@@ -144,6 +143,7 @@ class Registry:
         slots, ready = self.slots[call.lane], self.ready[call.lane]
         tasks = ready.take_like(call, most)
         slots.taken += len(tasks)
+        slots.note_claim(call.priority)
         self.waiting -= sum([task._attempts == 0 for task in tasks])
         if not ready:
             slots.park()
@@ -153,7 +153,10 @@ class Registry:
         """Take the task of ``attempt``, which ``next_locked`` has just returned, and a slot of its lane."""
         task: Task[Any] = attempt.task
         self.ready[attempt.lane].take_first(task)
-        self.slots[attempt.lane].taken += 1
+        slots = self.slots[attempt.lane]
+        slots.taken += 1
+        if slots.floor is not None:
+            slots.note_claim(task._call.priority)
         if task._attempts == 0:
             self.waiting -= 1
         task._attempt = attempt

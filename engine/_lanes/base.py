@@ -10,7 +10,7 @@ and the caller takes it from there). ``Front.abandon`` is not a door: an abandon
 """
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -124,6 +124,15 @@ class Front(Protocol):
 
     def free(self) -> None:
         """Leave the section that an exception thrown into this taker's thread may have left it in."""
+
+    def let_overtake(self, lane: LaneName, attempts: Iterable[Attempt]) -> None:
+        """Have ``overtake`` of ``lane`` called, once, at the next submit that is more urgent than one of ``attempts``.
+
+        Also at the first one that is more urgent than what was claimed since.
+        """
+
+    def is_overtaken(self, attempt: Attempt) -> bool:
+        """Say whether a task waits that is more urgent than ``attempt``."""
 
     def has_ready(self, lane: LaneName) -> int:
         """Count the tasks that wait to be claimed by ``lane``; none parks it, as a claim does."""

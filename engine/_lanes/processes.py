@@ -99,6 +99,10 @@ class ProcessLane:
         """Look for work soon."""
         self._home.post(self._pool.pump)
 
+    def overtake(self) -> None:
+        """Let a task that is more urgent than what lies unbegun in workers go before it, soon."""
+        self._home.post(self._pool.overtake)
+
     def started(self, attempt: Attempt) -> float | None:
         """Return when ``attempt`` began, from its worker's start page, or from its answer while that is decoded."""
         worker, number = attempt.lane_data or OVER

@@ -4,7 +4,7 @@ import asyncio
 import collections
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,12 @@ class FakeFront:
 
     def free(self) -> None:
         raise AssertionError("expected the process lane to claim on the loop, where nothing is thrown")
+
+    def let_overtake(self, lane: Lane, attempts: Iterable[Attempt]) -> None:
+        """Do nothing: what is queued here has no priority."""
+
+    def is_overtaken(self, attempt: Attempt) -> bool:
+        return False
 
     def has_ready(self, lane: Lane) -> int:
         with self.lock:

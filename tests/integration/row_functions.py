@@ -125,3 +125,15 @@ def mark_falsely(runs: str, task: int, given: Any = None) -> int:
 
 HONEST: list[Any] = [quick, quick, quick, quick, quick_too, slow, rebuilt]
 HARMFUL = [die, lie_twice, lie_of_the_next, mark_falsely]
+
+
+def note(path: str, number: int) -> int:
+    """Write ``number`` on a line of its own, and return it."""
+    with open(path, "a") as file:
+        file.write(f"{number}\n")
+    return number
+
+
+def end_the_process(code: int) -> None:
+    """End the worker in the middle of the task."""
+    os._exit(code)

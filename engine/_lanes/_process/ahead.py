@@ -17,8 +17,10 @@ __all__ = ["PLENTY", "Ahead"]
 TINY_AHEAD = 64  #: tasks that a worker holds at once, the running one included, while all are measured as tiny
 PLENTY = TINY_AHEAD // 2  #: a worker that holds more than this is sent nothing yet, so that packets are full
 AHEAD_SECONDS = 0.005  #: the measured work that may lie in a worker
+LOOK_SECONDS = 0.002  #: between two looks, while anything lies behind anything
 STUCK_SECONDS = 0.002  #: what lies behind a task that takes longer than this, and than expected, is taken back
-COLLECT_SECONDS = 0.003  #: of work behind the running task: its answers may lie for STUCK_SECONDS, it has enough to do
+OVERTAKEN_SECONDS = 0.0005  #: of work that lies in a worker, at least, so that something more urgent is sent before it
+COLLECT_SECONDS = 0.003  #: of work behind the running task: its answers may lie for LOOK_SECONDS
 WORTH_SECONDS = 0.0001  #: of each task, at least: shorter ones come in rows by themselves
 CHUNKS_AHEAD_SECONDS = 0.003  #: the same two of chunks, which are made to take 2 ms
 CHUNK_STUCK_SECONDS = 0.005
@@ -49,6 +51,7 @@ class Ahead:
         pump: Callable[[], None],
         later: Callable[..., Any],
         listeners: Mapping[Worker, Collector],
+        refill: Callable[[Worker], None],
     ) -> None:
         self._front = front
         self._max_tasks = max_tasks
@@ -59,6 +62,7 @@ class Ahead:
         self._pump = pump
         self._later = later
         self._listeners = listeners
+        self._refill = refill
         self._collecting: set[Worker] = set()  #: whose answers are read by the timer
         self._timer: Any = None
 
@@ -83,7 +87,7 @@ class Ahead:
         behind = cost - cost / count
         self._collect(worker, is_ample=behind >= COLLECT_SECONDS and cost >= count * WORTH_SECONDS and not is_at_chunk)
         if count > 1 and self._timer is None:
-            self._timer = self._later(STUCK_SECONDS, self._look)
+            self._timer = self._later(LOOK_SECONDS, self._look)
 
     def _shared_out(self) -> int:
         """Return how many of the waiting tasks one worker may be sent: towards its end the queue is shared out."""
@@ -92,6 +96,18 @@ class Ahead:
             return 0
         size = self._size()
         return min(ready - size, ready // size)
+
+    def overtake(self) -> None:
+        """Take back what lies in workers and is less urgent than what waits, which they are sent instead.
+
+        First from who began its running task first. What is over sooner than it is taken back stays.
+        """
+        lasts = {worker: last for worker in self._workers() if (last := worker.last_unbegun()) is not None}
+        self._front.let_overtake(Lane.PROCESS, lasts.values())  # first: what is submitted from here on calls us again
+        for worker in sorted(lasts, key=_began):
+            if self._front.is_overtaken(lasts[worker]) and worker.cost_ahead() > OVERTAKEN_SECONDS:
+                self._give_back_rest(worker)
+                self._refill(worker)
 
     def _collect(self, worker: Worker, *, is_ample: bool) -> None:
         """Have answers of ``worker`` read every now and then, while it has ample work; else at once, one by one."""
@@ -111,8 +127,8 @@ class Ahead:
             if worker.count() < 2:
                 self._collect(worker, is_ample=False)
         self._unstrand()
-        if self._timer is None and (self._collecting or any([worker.count() > 1 for worker in self._workers()])):
-            self._timer = self._later(STUCK_SECONDS, self._look)
+        if self._timer is None and (self._collecting or any(worker.count() > 1 for worker in self._workers())):
+            self._timer = self._later(LOOK_SECONDS, self._look)
 
     def _unstrand(self) -> None:
         """Take back what lies behind a task that takes unexpectedly long, so that another worker may run it."""
@@ -127,3 +143,7 @@ class Ahead:
             self._collect(worker, is_ample=False)
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _began(worker: Worker) -> float:
+    return worker.started(worker.first()) or 0.0

@@ -84,7 +84,7 @@ class Pool:
         self._ahead = Ahead(
             front, settings.max_tasks_per_worker, dispatch=feeder.send_next, give_back_rest=give_back_rest,
             workers=lambda: self.workers, size=lambda: self.size, pump=self.pump, later=self.later,
-            listeners=self.watchers,
+            listeners=self.watchers, refill=self.refill,
         )  # fmt: skip
         self._begins = BeginWatch(self.later, lambda: self.workers, on_standstill)
         self._starter = starter(settings, loop, self, claim_lock)
@@ -162,6 +162,11 @@ class Pool:
             self.pump()  # its successor may be ready
         elif not self._is_complete():
             self._grow()
+
+    def overtake(self) -> None:
+        """Send what waits and is more urgent before what lies unbegun in workers."""
+        if not self._is_closed:
+            self._ahead.overtake()
 
     def _rest(self, worker: Worker) -> None:
         """Put a worker without a task where it belongs."""

@@ -171,6 +171,12 @@ class Worker(ABC):
         with self._lock:
             return list(self._in_flight.items())
 
+    def last_unbegun(self) -> Attempt | None:
+        """Return the last attempt in line, if the worker has not begun it and another is before it."""
+        with self._lock:
+            number = next(reversed(self._in_flight), 0)
+            return self._in_flight[number] if len(self._in_flight) > 1 and number > self.last_begun() else None
+
     def first(self) -> int:
         """Return the number of the first task in line, 0 for none."""
         return next(iter(self._in_flight), 0)

@@ -1,0 +1,132 @@
+"""What lies ahead in a worker: it is overtaken by what is more urgent, and its answers are read many at once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Engine, Priority, Task
+from engine._lanes._process import ahead
+from engine._lanes._process.native import NativeWorker
+from engine._lanes._process.watcher import Watcher
+from engine.errors import WorkerCrashed
+from tests.contracts import functions
+from tests.contracts.process_front import native_workers
+from tests.integration import row_functions
+from tests.support import eventually_async
+
+STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
+
+
+async def within(awaitable: Awaitable[Any]) -> Any:
+    return await asyncio.wait_for(awaitable, STUCK)
+
+
+def every_task_takes(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have the lane expect that of every task, and take none for stuck."""
+    monkeypatch.setattr(NativeWorker, "_cost", lambda worker, number, attempt: seconds)
+    monkeypatch.setattr(ahead, "STUCK_SECONDS", 600.0)
+
+
+async def fill_the_worker(
+    engine: Engine, folder: Path, count: int, *behind: Callable[[Any], Any]
+) -> tuple[NativeWorker, list[Task[Any]]]:
+    """Have the one worker run a task until ``go`` is there, with others behind it, of low priority: so many notes, and
+    ``behind``, each called with 3.
+    """
+    low = engine.options(priority=Priority.LOW)
+    runs = str(folder / "runs")
+    tasks: list[Task[Any]] = [low.submit(row_functions.same, 0), low.submit(functions.hold, str(folder), "held")]
+    tasks += [low.submit(row_functions.note, runs, number) for number in range(count)]
+    tasks += [low.submit(fn, 3) for fn in behind]
+    await eventually_async((folder / "held.begun").exists, STUCK)
+    (worker,) = native_workers(engine)
+    assert worker.count() > 2
+    return worker, tasks
+
+
+def is_in(worker: NativeWorker, task: Task[Any]) -> bool:
+    return any(attempt.task is task for _, attempt in worker.unanswered())
+
+
+def watcher_of(engine: Engine, worker: NativeWorker) -> Watcher:
+    watcher = engine._core.processes._pool.watchers[worker]
+    assert isinstance(watcher, Watcher)
+    return watcher
+
+
+async def test_what_is_more_urgent_goes_before_what_was_sent_ahead(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """E191: the worker has not begun what lies in it: it comes back, and runs in its turn, once."""
+    every_task_takes(monkeypatch, 0.001)
+    async with Engine(processes=1) as engine:
+        worker, tasks = await fill_the_worker(engine, tmp_path, 8)
+        runs = str(tmp_path / "runs")
+        normal = engine.submit(row_functions.note, runs, 10)
+        await eventually_async(lambda: is_in(worker, normal), STUCK)
+        high = engine.options(priority=Priority.HIGH)
+        urgent = [high.submit(row_functions.note, runs, number) for number in (20, 21)]
+        await eventually_async(lambda: is_in(worker, urgent[0]) and is_in(worker, urgent[1]), STUCK)
+        (tmp_path / "go").touch()
+        await within(asyncio.gather(*tasks, normal, *urgent))
+        assert [int(line) for line in Path(runs).read_text().split()] == [20, 21, 10, *range(8)]
+        assert {task.attempt for task in [*tasks, normal, *urgent]} == {1}
+
+
+async def test_what_is_over_sooner_than_it_is_taken_back_is_not_overtaken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """E191: some microseconds of work stay where they are."""
+    every_task_takes(monkeypatch, 1e-6)
+    async with Engine(processes=1) as engine:
+        worker, tasks = await fill_the_worker(engine, tmp_path, 8)
+        before = worker.unanswered()
+        urgent = engine.options(priority=Priority.HIGH).submit(row_functions.note, str(tmp_path / "runs"), 20)
+        engine._core.processes._pool.overtake()
+        assert worker.unanswered() == before
+        (tmp_path / "go").touch()
+        await within(asyncio.gather(*tasks, urgent))
+        assert sorted(int(line) for line in (tmp_path / "runs").read_text().split()) == [*range(8), 20]
+
+
+async def test_answers_that_were_left_to_lie_survive_their_worker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """E192: nobody has read them when it dies: they count all the same, and one task is charged."""
+    every_task_takes(monkeypatch, 0.001)
+    async with Engine(processes=1) as engine:
+        same = row_functions.same
+        worker, tasks = await fill_the_worker(engine, tmp_path, 3, row_functions.end_the_process, same, same, same)
+        last = tasks.pop(5)
+        assert is_in(worker, last)
+        watcher = watcher_of(engine, worker)
+        await eventually_async(lambda: watcher._is_collecting, STUCK)
+        monkeypatch.setattr(
+            Watcher, "read_collected", lambda watcher: None
+        )  # nothing is read any more but at its death
+        (tmp_path / "go").touch()
+        with pytest.raises(WorkerCrashed) as caught:
+            await within(last)
+        assert caught.value.task_id == last.id
+        assert await within(asyncio.gather(*tasks)) == [0, "held", 0, 1, 2, 3, 3, 3]
+        assert {task.attempt for task in [*tasks, last]} == {1}
+
+
+async def test_an_answer_is_read_though_all_behind_it_was_cancelled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """E192: there was ample work when it was left to lie; it is cancelled, and the running task is the last one."""
+    every_task_takes(monkeypatch, 0.001)
+    async with Engine(processes=1) as engine:
+        worker, tasks = await fill_the_worker(engine, tmp_path, 8)
+        watcher = watcher_of(engine, worker)
+        await eventually_async(lambda: watcher._is_collecting, STUCK)
+        for task in tasks[2:]:
+            task.cancel()
+        await eventually_async(lambda: not watcher._is_collecting, STUCK)
+        (tmp_path / "go").touch()
+        assert await within(tasks[1]) == "held"
+        assert not (tmp_path / "runs").exists()
