@@ -130,3 +130,29 @@ async def test_an_answer_is_read_though_all_behind_it_was_cancelled(
         (tmp_path / "go").touch()
         assert await within(tasks[1]) == "held"
         assert not (tmp_path / "runs").exists()
+
+
+async def test_ctrl_c_in_the_look_leaves_no_answer_unread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """E192: it breaks off the look that reads what was left: the next look comes all the same."""
+    every_task_takes(monkeypatch, 0.001)
+    true = Watcher.read_collected
+    raised: list[object] = []
+
+    def interrupted(watcher: Watcher) -> None:
+        monkeypatch.setattr(Watcher, "read_collected", true)
+        raise Interrupted
+
+    async with Engine(processes=1) as engine:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: raised.append(context.get("exception")))
+        worker, tasks = await fill_the_worker(engine, tmp_path, 8)
+        watcher = watcher_of(engine, worker)
+        await eventually_async(lambda: watcher._is_collecting, STUCK)
+        monkeypatch.setattr(Watcher, "read_collected", interrupted)
+        await eventually_async(lambda: bool(raised), STUCK)
+        (tmp_path / "go").touch()
+        assert await within(asyncio.gather(*tasks)) == [0, "held", *range(8)]
+        assert [type(error) for error in raised] == [Interrupted]
+
+
+class Interrupted(BaseException):
+    """Stands for a KeyboardInterrupt, which would end the loop of the test."""

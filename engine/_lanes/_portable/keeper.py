@@ -205,11 +205,12 @@ class Keeper:
         self._worker.take_answer()
         self._release()
 
-    def collect(self, is_wanted: bool) -> None:
-        """Do nothing: each answer is handed over by a thread, and waits for nobody."""
+    def collect(self, is_wanted: bool) -> bool:
+        """Leave nothing: each answer is handed over by a thread, and waits for nobody."""
+        return False
 
     def read_collected(self) -> None:
-        """Do nothing, as above."""
+        """Do nothing: none was left."""
 
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, None

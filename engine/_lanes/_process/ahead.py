@@ -2,7 +2,8 @@
 
 Guarantees
     Home loop only. What may lie behind a running task is bounded: ``TINY_AHEAD`` tasks, ``AHEAD_SECONDS`` of measured
-    work; and it is taken back when the task in front turns out slow.
+    work; and it is taken back when the task in front turns out slow, or something more urgent comes.
+    While the answers of a worker are left to lie, the timer runs that has them read.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from ..._states import Lane
 from ..base import Front
 from .worker import Worker
 
-__all__ = ["PLENTY", "Ahead"]
+__all__ = ["PLENTY", "Ahead", "Collector"]
 
 TINY_AHEAD = 64  #: tasks that a worker holds at once, the running one included, while all are measured as tiny
 PLENTY = TINY_AHEAD // 2  #: a worker that holds more than this is sent nothing yet, so that packets are full
@@ -29,8 +30,8 @@ CHUNK_STUCK_SECONDS = 0.005
 class Collector(Protocol):
     """Reads the answers of one worker."""
 
-    def collect(self, is_wanted: bool) -> None:
-        """Leave answers where they are until ``read_collected``, or no more."""
+    def collect(self, is_wanted: bool) -> bool:
+        """Leave answers where they are until ``read_collected``, or no more; return whether they are left."""
 
     def read_collected(self) -> None:
         """Report the answers that were left."""
@@ -69,7 +70,7 @@ class Ahead:
     def send(self, worker: Worker) -> None:
         """Send ``worker`` more than the task that it runs, if more wait than there are workers."""
         count = worker.count()
-        if count > PLENTY:
+        if not count or count > PLENTY:  # the former: another thread has just taken it back
             return
         cost = worker.cost_ahead()
         is_at_chunk = worker.is_at_chunk()
@@ -113,22 +114,25 @@ class Ahead:
         """Have answers of ``worker`` read every now and then, while it has ample work; else at once, one by one."""
         if is_ample or worker in self._collecting:
             listener = self._listeners.get(worker)
-            if listener is not None:
-                listener.collect(is_ample)
-            (self._collecting.add if is_ample else self._collecting.discard)(worker)
+            if listener is not None and listener.collect(is_ample):
+                self._collecting.add(worker)
+            else:
+                self._collecting.discard(worker)
 
     def _look(self) -> None:
         """Read what was left to lie; take back what lies behind a task that takes unexpectedly long."""
         self._timer = None
-        for worker in tuple(self._collecting):
-            listener = self._listeners.get(worker)
-            if listener is not None:
-                listener.read_collected()  # which sends it more, and decides anew
-            if worker.count() < 2:
-                self._collect(worker, is_ample=False)
-        self._unstrand()
-        if self._timer is None and (self._collecting or any(worker.count() > 1 for worker in self._workers())):
-            self._timer = self._later(LOOK_SECONDS, self._look)
+        try:
+            for worker in tuple(self._collecting):
+                listener = self._listeners.get(worker)
+                if listener is not None:
+                    listener.read_collected()  # which sends it more, and decides anew
+                if worker.count() < 2:
+                    self._collect(worker, is_ample=False)
+            self._unstrand()
+        finally:  # Ctrl-C may have come while the next task was pickled
+            if self._timer is None and (self._collecting or any(worker.count() > 1 for worker in self._workers())):
+                self._timer = self._later(LOOK_SECONDS, self._look)
 
     def _unstrand(self) -> None:
         """Take back what lies behind a task that takes unexpectedly long, so that another worker may run it."""

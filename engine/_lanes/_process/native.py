@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from ..._wire.frames import CANCEL, CHUNK, CONTROL, FLUSH, INLINE_BYTES, SETUP, STACKS, STREAM, TASK
+from ..._wire.frames import CANCEL, CHUNK, CONTROL, FLUSH, INLINE_BYTES, SETUP, STACKS, STREAM
 from ..base import Attempt
 from .child import Child, ExitStatus
 from .encoder import Encoded, bulk_frame, definition_frame, forget_frame, header
@@ -33,8 +33,6 @@ _SCRAP = memoryview(bytearray(1 << 17))  # what is taken out of sockets; nobody 
 _FENCE = threading.Lock()  # between our store to a page and our load from it; the worker has one of its own
 
 TASKS_IN_A_PACKET = 64
-
-_pack = TASK.pack
 
 
 class NativeWorker(Worker):
@@ -81,39 +79,21 @@ class NativeWorker(Worker):
         packets: list[bytes] = []
         bulks: list[tuple[int, list[Any]]] = []
         with self._lock:
-            number = self._last
             with self._claim_lock:
                 for attempt, encoded in row:
                     if attempt.lane_data is not None:
                         continue
                     number = self._last + 1
-                    function, flags, (payload, buffers, _) = encoded
-                    if function is None or buffers or len(payload) > INLINE_BYTES or attempt.timeout is not None:
-                        packet, bulk = header(attempt, encoded, number)
-                        if bulk:
-                            bulks.append((number, bulk))
-                    else:  # the same, written out: it is what most tasks are
-                        packet = (
-                            _pack(
-                                flags,
-                                0,
-                                attempt.number,
-                                number,
-                                attempt.task_id,
-                                function.number,
-                                len(payload),
-                                -1.0,
-                                0,
-                            )
-                            + payload
-                        )
+                    packet, bulk = header(attempt, encoded, number)
                     attempt.lane_data = (self, number)
                     self._last = number
                     self._in_flight[number] = attempt
                     attempt.worker = self.label
                     packets.append(packet)
-                    if function is not None and not flags & CHUNK:
-                        self._functions[number] = function
+                    if encoded.function is not None and not encoded.flags & CHUNK:
+                        self._functions[number] = encoded.function
+                    if bulk:
+                        bulks.append((number, bulk))
             if self._is_holding or self._backlog:
                 self._backlog.extend(packets)
             else:

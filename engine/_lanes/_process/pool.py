@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from ..._states import Lane
 from ...errors import EngineClosed, WorkerStartupError
 from ..base import Front
-from .ahead import PLENTY, Ahead
+from .ahead import PLENTY, Ahead, Collector
 from .begin import BeginWatch
 from .child import ExitStatus
 from .crash import Stderr
@@ -33,19 +33,13 @@ __all__ = ["Listener", "Pool"]
 SEND_AHEAD = 1  #: tasks that a worker holds at once, the running one included, whatever they cost
 
 
-class Listener(Protocol):
+class Listener(Collector, Protocol):
     """Listens to one worker from its start to its death."""
 
     stderr: Stderr
 
     def read_results_now(self, until: Callable[[], bool]) -> None:
         """Report what has arrived here already, ``until`` that is true."""
-
-    def collect(self, is_wanted: bool) -> None:
-        """Leave answers where they are until ``read_collected``, or no more; where that saves something."""
-
-    def read_collected(self) -> None:
-        """Report the answers that were left."""
 
     def stop(self) -> None:
         """Take every reader off the loop."""

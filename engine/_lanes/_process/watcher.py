@@ -11,6 +11,7 @@ Guarantees
 
 import asyncio
 import collections
+import contextlib
 import contextvars
 import os
 import socket
@@ -87,10 +88,10 @@ class Watcher:
 
     # -- results
 
-    def collect(self, is_wanted: bool) -> None:
+    def collect(self, is_wanted: bool) -> bool:
         """Let answers lie in the kernel, for ``read_collected`` to take many at once; or read each as it comes again.
 
-        Not where they are long: the worker would wait for room.
+        Return whether they are left to lie: not where they are long, for the worker would wait for room.
         """
         stream = self.worker.child.stream.fileno()
         if is_wanted and self._read_bytes <= _SHORT_BYTES and not self.worker.reader.is_in_a_frame:
@@ -98,8 +99,10 @@ class Watcher:
                 self._unwatch(stream)
                 self._is_collecting = True
         elif self._is_collecting:
-            self._watch(stream, self._read_results)
-            self._is_collecting = False
+            with contextlib.suppress(OSError):  # the kernel will not watch more, for now
+                self._watch(stream, self._read_results)
+                self._is_collecting = False
+        return self._is_collecting
 
     def read_collected(self) -> None:
         """Report the answers that lie in the kernel, if they are left there."""
