@@ -92,6 +92,22 @@ async def test_what_is_over_sooner_than_it_is_taken_back_is_not_overtaken(
         assert sorted(int(line) for line in (tmp_path / "runs").read_text().split()) == [*range(8), 20]
 
 
+@pytest.mark.parametrize(("is_hurried", "least", "most"), [(False, 17, 64), (True, 2, 16)])
+async def test_less_is_sent_ahead_for_a_while_once_something_more_urgent_has_come(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_hurried: bool, least: int, most: int
+) -> None:
+    """E191: more of it may come, and would wait behind what is over soon."""
+    every_task_takes(monkeypatch, 1e-6)
+    monkeypatch.setattr(ahead, "A_WHILE", 600.0)
+    async with Engine(processes=1) as engine:
+        if is_hurried:
+            engine._core.processes._pool.overtake()
+        worker, tasks = await fill_the_worker(engine, tmp_path, 100)
+        assert least <= worker.count() <= most
+        (tmp_path / "go").touch()
+        await within(asyncio.gather(*tasks))
+
+
 async def test_answers_that_were_left_to_lie_survive_their_worker(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ Guarantees
     While the answers of a worker are left to lie, the timer runs that has them read.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ __all__ = ["PLENTY", "Ahead", "Collector"]
 
 TINY_AHEAD = 64  #: tasks that a worker holds at once, the running one included, while all are measured as tiny
 PLENTY = TINY_AHEAD // 2  #: a worker that holds more than this is sent nothing yet, so that packets are full
+FEW_AHEAD = 16  #: in place of TINY_AHEAD for a while when something more urgent has come, as more of it may come
+A_WHILE = 0.1  #: seconds
 AHEAD_SECONDS = 0.005  #: the measured work that may lie in a worker
 LOOK_SECONDS = 0.002  #: between two looks, while anything lies behind anything
 STUCK_SECONDS = 0.002  #: what lies behind a task that takes longer than this, and than expected, is taken back
@@ -64,19 +67,21 @@ class Ahead:
         self._later = later
         self._listeners = listeners
         self._refill = refill
+        self._hurried_until = 0.0
         self._collecting: set[Worker] = set()  #: whose answers are read by the timer
         self._timer: Any = None
 
     def send(self, worker: Worker) -> None:
         """Send ``worker`` more than the task that it runs, if more wait than there are workers."""
         count = worker.count()
-        if not count or count > PLENTY:  # the former: another thread has just taken it back
+        tiny = TINY_AHEAD if time.monotonic() > self._hurried_until else FEW_AHEAD
+        if not count or count > tiny // 2:  # the former: another thread has just taken it back
             return
         cost = worker.cost_ahead()
         is_at_chunk = worker.is_at_chunk()
         bound = CHUNKS_AHEAD_SECONDS if is_at_chunk else AHEAD_SECONDS
         limit = self._max_tasks
-        most = TINY_AHEAD if limit is None else min(TINY_AHEAD, limit - worker.tasks_done)
+        most = tiny if limit is None else min(tiny, limit - worker.tasks_done)
         ready = self._shared_out() if cost <= bound and count < most else 0
         while ready > 0 and count < most and cost <= bound:
             sent = self._dispatch(worker, min(ready, most - count), bound - cost)
@@ -103,6 +108,7 @@ class Ahead:
 
         First from who began its running task first. What is over sooner than it is taken back stays.
         """
+        self._hurried_until = time.monotonic() + A_WHILE
         lasts = {worker: last for worker in self._workers() if (last := worker.last_unbegun()) is not None}
         self._front.let_overtake(Lane.PROCESS, lasts.values())  # first: what is submitted from here on calls us again
         for worker in sorted(lasts, key=_began):

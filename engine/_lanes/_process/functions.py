@@ -51,6 +51,14 @@ class Function:
         else:
             self.seconds += 0.1 * (seconds - self.seconds)
 
+    def measure_row(self, durations: list[float]) -> None:
+        """Note the durations of several runs: as ``measure`` for the longest, then for the others at their mean."""
+        self.measure(longest := max(durations))
+        others = len(durations) - 1
+        if others:
+            mean = (sum(durations) - longest) / others
+            self.seconds += (1 - 0.9**others) * (mean - self.seconds)
+
 
 def is_importable(fn: Any) -> bool:
     """Say whether another process finds this very object by its name."""

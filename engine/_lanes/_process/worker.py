@@ -138,7 +138,7 @@ class Worker(ABC):
         A chunk is not taken either: what ends one is no answer of a task.
         """
         taken: list[Attempt] = []
-        longest: dict[Function, float] = {}
+        durations: dict[Function, list[float]] = {}
         in_flight, functions = self._in_flight, self._functions
         with self._lock:
             begun = self.last_begun()
@@ -151,11 +151,11 @@ class Worker(ABC):
                 taken.append(attempt)
                 attempt.lane_data = OVER
                 function = functions.pop(number, None)
-                if function is not None and ended - started > longest.get(function, -1.0):
-                    longest[function] = ended - started
+                if function is not None:
+                    durations.setdefault(function, []).append(ended - started)
         self.is_heavy = False
-        for function, seconds in longest.items():
-            function.measure(seconds)
+        for function, each in durations.items():
+            function.measure_row(each)
         return taken
 
     def running_chunk(self, number: int) -> tuple[Attempt, Chunk] | None:
