@@ -115,13 +115,17 @@ class Outcomes(Telling):
             self.end_row([(each, Outcome(value, None, False, at, to, worker)) for each, value, at, to in row])
             return
         ended: list[Attempt] = []
+        news: list[tuple[Attempt, Outcome, float | None]] = []
         with registry.lock:
             for attempt, value, started, completed in row:
                 attempt.worker = worker
                 if not self._return_locked(attempt, value, completed, started):
                     if attempt.over:
                         continue
-                    self._end_locked(attempt, Outcome(value, None, False, started, completed, worker), None)
+                    outcome = Outcome(value, None, False, started, completed, worker)
+                    self._end_locked(attempt, outcome, None)
+                    if attempt.ending is not None and attempt.ending[0] is not None:
+                        news.append((attempt, outcome, attempt.ending[0]))
                 ended.append(attempt)
             quiet = registry.quiet_locked() if registry.quiet_waiters else None
         for attempt in ended:
@@ -130,6 +134,8 @@ class Outcomes(Telling):
             else:
                 self._conclude(attempt, None)
         self.tell(None, None, None, quiet)
+        for each in news:  # last, as in end_row
+            self._log_end(*each)
 
     def _return_locked(self, attempt: Attempt, value: Any, at: float, started: float | None = None) -> bool:
         """Complete the task of ``attempt`` with ``value``; False where there is more to decide than that.

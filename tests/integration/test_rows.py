@@ -289,3 +289,59 @@ async def test_a_stop_that_comes_in_the_middle_of_rows_ends_each_task_once(
     assert (report.completed, report.failed, report.cancelled) == (301 - cancelled, 0, cancelled)
     assert how != "wait" or not cancelled
     assert max(rows) > 8
+
+
+async def test_ctrl_c_where_the_function_of_a_row_is_pickled_anew_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rows: list[int]
+) -> None:
+    """E209: another thread's closures made it forgotten, and Ctrl-C is raised where it is pickled: all go back."""
+    async with Engine(processes=1) as engine:
+        held = await hold_the_worker(engine, tmp_path, row_functions.same)
+        feeder = engine._core.processes._feeder
+        claim_like = feeder._front.claim_like
+        raised: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: raised.append(context.get("exception")))
+        functions_of = feeder._functions
+        get = functions_of.get
+
+        def interrupt(*args: Any, **kwargs: Any) -> Any:
+            monkeypatch.setattr(functions_of, "get", get)
+            raise Interrupted
+
+        def claim_and_forget(*args: Any) -> Any:
+            claimed = claim_like(*args)
+            monkeypatch.setattr(feeder._front, "claim_like", claim_like)
+            monkeypatch.setattr(functions_of, "get", interrupt)
+            return claimed
+
+        monkeypatch.setattr(feeder._front, "claim_like", claim_and_forget)
+        tasks = [engine.submit(row_functions.same, n) for n in range(9)]
+        (tmp_path / "go").touch()
+        assert await within(held) == "held"
+        assert await within(asyncio.gather(*tasks)) == list(range(9))
+        assert [task.attempt for task in tasks] == [1] * 9
+        assert [type(error) for error in raised] == [Interrupted]
+
+
+async def test_a_late_value_in_a_row_is_logged_where_its_task_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E209: nobody else will ever hear why; the row around it ends as ever."""
+    caplog.set_level(logging.INFO, "engine")
+    async with Engine(processes=1) as engine:
+        held = await hold_the_worker(engine, tmp_path)
+        view = engine.options(retry=Retry(base_delay=0), timeout=60)
+        tasks = [view.submit(row_functions.same, n) for n in range(3)]
+        scheduler = engine._core.scheduler
+        first = scheduler.claim(Lane.PROCESS)
+        assert first is not None
+        row = [first, *scheduler.claim_like(first, 5)]
+        first.expired = True
+        at = time.monotonic()
+        scheduler.return_row([(each, each.args[0], at, at) for each in row], "process-1")
+        assert [record.getMessage() for record in caplog.records if "attempt 1 failed" in record.getMessage()]
+        (tmp_path / "go").touch()
+        assert await within(held) == "held"
+        assert await within(asyncio.gather(*tasks)) == [0, 1, 2]
+        assert [task.attempt for task in tasks] == [2, 1, 1]

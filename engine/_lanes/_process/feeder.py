@@ -87,7 +87,7 @@ class Feeder:
         ready: list[tuple[Attempt, Encoded]] = []
         at = 0
         try:
-            ready += self.encoder.encode_row(attempts)
+            ready += self._encode_row(attempts)
             for at, attempt in enumerate(attempts[len(ready) :], len(ready)):
                 try:
                     encoded = self.encoder.encode(attempt)
@@ -107,6 +107,15 @@ class Feeder:
         finally:
             sent = worker.send_row(ready)
         return sent
+
+    def _encode_row(self, attempts: list[Attempt]) -> list[tuple[Attempt, Encoded]]:
+        """Pickle the first ones of ``attempts`` together, as far as they are made for it."""
+        try:
+            return self.encoder.encode_row(attempts)
+        except BaseException:  # Ctrl-C: their function may have been forgotten since the first was sent
+            self._give_back_row(attempts)
+            self._home.post(self._pump)
+            raise
 
     def _give_back_row(self, attempts: list[Attempt]) -> None:
         for attempt in reversed(attempts):
