@@ -7,6 +7,7 @@ Guarantees
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from math import inf
 from typing import Any
@@ -93,14 +94,16 @@ class Claims(Telling):
         with self.registry.lock:
             self.registry.slots[lane].floor = min([each.task._call.priority for each in attempts], default=inf)
 
-    def is_overtaken(self, attempt: Attempt) -> bool:
-        """Say whether a task waits that is more urgent than ``attempt``."""
+    def is_overtaken(self, line: list[Attempt]) -> bool:
+        """Say whether a task waits, or stands in ``line``, that is more urgent than one before it."""
         with self.registry.lock:
-            first = self.registry.ready[attempt.lane].first()
-            found = first is not None and first._call.priority > attempt.task._call.priority
+            priorities = [attempt.task._call.priority for attempt in line]
+            first = self.registry.ready[line[0].lane].first()
+            if first is not None:
+                priorities.append(first._call.priority)
         if self.registry.dropped:
             self.registry.let_go()
-        return found
+        return any(before < after for before, after in itertools.pairwise(priorities))
 
     def has_ready(self, lane: Lane) -> int:
         """Count what waits for ``lane``; none parks it."""

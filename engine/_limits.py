@@ -68,12 +68,10 @@ class Slots:
 
     def to_wake_for(self, priority: int) -> Callable[[], None] | None:
         """Choose whom to wake for one more task of ``priority``: as ``to_wake``, or who lets it overtake others."""
-        if self.parked or self.spawnable > 0:
-            return self.to_wake()
-        if self.floor is not None and priority > self.floor:
+        if self.floor is not None and priority > self.floor:  # first: nobody who is woken may be free
             self.floor = inf
             return self.overtake
-        return None
+        return self.to_wake() if self.parked or self.spawnable > 0 else None
 
     def note_claim(self, priority: int) -> None:
         """Note that a task of ``priority`` was claimed."""

@@ -131,8 +131,8 @@ class Front(Protocol):
         Also at the first one that is more urgent than what was claimed since.
         """
 
-    def is_overtaken(self, attempt: Attempt) -> bool:
-        """Say whether a task waits that is more urgent than ``attempt``."""
+    def is_overtaken(self, line: list[Attempt]) -> bool:
+        """Say whether a task waits, or stands in ``line``, that is more urgent than one before it."""
 
     def has_ready(self, lane: LaneName) -> int:
         """Count the tasks that wait to be claimed by ``lane``; none parks it, as a claim does."""

@@ -67,7 +67,7 @@ class FakeFront:
     def let_overtake(self, lane: Lane, attempts: Iterable[Attempt]) -> None:
         """Do nothing: what is queued here has no priority."""
 
-    def is_overtaken(self, attempt: Attempt) -> bool:
+    def is_overtaken(self, line: list[Attempt]) -> bool:
         return False
 
     def has_ready(self, lane: Lane) -> int:

@@ -11,6 +11,7 @@ from engine import Engine, Priority, Task
 from engine._lanes._process import ahead
 from engine._lanes._process.native import NativeWorker
 from engine._lanes._process.watcher import Watcher
+from engine._states import Lane
 from engine.errors import WorkerCrashed
 from tests.contracts import functions
 from tests.contracts.process_front import native_workers
@@ -172,3 +173,69 @@ async def test_ctrl_c_in_the_look_leaves_no_answer_unread(monkeypatch: pytest.Mo
 
 class Interrupted(BaseException):
     """Stands for a KeyboardInterrupt, which would end the loop of the test."""
+
+
+async def test_what_is_more_urgent_does_not_stay_behind_what_it_was_sent_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """E206: an answer that was read in the same turn had the worker fed, before anybody looked what is overtaken."""
+    every_task_takes(monkeypatch, 0.001)
+    async with Engine(processes=1) as engine:
+        worker, tasks = await fill_the_worker(engine, tmp_path, 8)
+        runs = str(tmp_path / "runs")
+        monkeypatch.setattr(ahead, "AHEAD_SECONDS", 1.0)
+        urgent = engine.options(priority=Priority.HIGH).submit(row_functions.note, runs, 20)
+        engine._core.processes._pool.refill(worker)  # before the overtaking, which is posted
+        assert [attempt.task for _, attempt in worker.unanswered()].index(urgent) > 1
+        await eventually_async(lambda: [each.task for _, each in worker.unanswered()].index(urgent) == 1, STUCK)
+        (tmp_path / "go").touch()
+        await within(asyncio.gather(*tasks, urgent))
+        assert [int(line) for line in Path(runs).read_text().split()] == [20, *range(8)]
+
+
+async def test_what_is_more_urgent_goes_first_though_nothing_else_waits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """E207: the queue was empty, so the submit wakes the lane; but no worker is free, and one holds unbegun tasks."""
+    every_task_takes(monkeypatch, 0.001)
+    async with Engine(processes=1) as engine:
+        worker, tasks = await fill_the_worker(engine, tmp_path, 3)
+        runs = str(tmp_path / "runs")
+        waiting = [task for task in tasks[1:] if not is_in(worker, task)]
+        for task in waiting:
+            task.cancel()
+        engine._core.processes._pool.refill(worker)  # as an answer does: it finds nothing, and the lane is parked
+        assert engine._core.registry.slots[Lane.PROCESS].parked
+        urgent = engine.options(priority=Priority.HIGH).submit(row_functions.note, runs, 20)
+        await eventually_async(lambda: is_in(worker, urgent), STUCK)
+        (tmp_path / "go").touch()
+        rest = [task for task in tasks if task not in waiting]
+        await within(asyncio.gather(*rest, urgent))
+        order = [int(line) for line in Path(runs).read_text().split()]
+        assert (order[0], len(order)) == (20, len(rest) - 1)
+
+
+async def test_answers_of_a_worker_that_had_run_out_of_work_are_read_as_they_come(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """E208: its tasks take less than was expected, so what was ample work is done before anybody looks."""
+    every_task_takes(monkeypatch, 0.001)
+    wanted: list[bool] = []
+    async with Engine(processes=1) as engine:
+        worker, tasks = await fill_the_worker(engine, tmp_path, 30)
+        watcher = watcher_of(engine, worker)
+        await eventually_async(lambda: watcher._is_collecting, STUCK)
+        collect = Watcher.collect
+
+        def note(watcher: Watcher, is_wanted: bool) -> bool:
+            wanted.append(is_wanted)
+            return collect(watcher, is_wanted)
+
+        monkeypatch.setattr(Watcher, "collect", note)
+        monkeypatch.setattr(ahead, "WATCHED_SECONDS", 600.0)
+        with monkeypatch.context() as late:
+            late.setattr(Watcher, "read_collected", lambda watcher: None)
+            (tmp_path / "go").touch()
+            await eventually_async(lambda: wanted or not worker.unbegun_behind(), STUCK)
+        await within(asyncio.gather(*tasks))
+        assert wanted == [False]

@@ -6,6 +6,7 @@ Guarantees
     While the answers of a worker are left to lie, the timer runs that has them read.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ LOOK_SECONDS = 0.002  #: between two looks, while anything lies behind anything
 STUCK_SECONDS = 0.002  #: what lies behind a task that takes longer than this, and than expected, is taken back
 OVERTAKEN_SECONDS = 0.0005  #: of work that lies in a worker, at least, so that something more urgent is sent before it
 COLLECT_SECONDS = 0.003  #: of work behind the running task: its answers may lie for LOOK_SECONDS
+WATCHED_SECONDS = 0.25  #: in which each answer is read as it comes, of a worker that had run out of work meanwhile
 WORTH_SECONDS = 0.0001  #: of each task, at least: shorter ones come in rows by themselves
 CHUNKS_AHEAD_SECONDS = 0.003  #: the same two of chunks, which are made to take 2 ms
 CHUNK_STUCK_SECONDS = 0.005
@@ -91,7 +93,8 @@ class Ahead:
             count += sent
             cost += sent * worker.last_cost
         behind = cost - cost / count
-        self._collect(worker, is_ample=behind >= COLLECT_SECONDS and cost >= count * WORTH_SECONDS and not is_at_chunk)
+        is_ample = behind >= COLLECT_SECONDS and cost >= count * WORTH_SECONDS and not is_at_chunk
+        self._collect(worker, is_ample=is_ample and worker.watched_until < time.monotonic())
         if count > 1 and self._timer is None:
             self._timer = self._later(LOOK_SECONDS, self._look)
 
@@ -109,10 +112,11 @@ class Ahead:
         First from who began its running task first. What is over sooner than it is taken back stays.
         """
         self._hurried_until = time.monotonic() + A_WHILE
-        lasts = {worker: last for worker in self._workers() if (last := worker.last_unbegun()) is not None}
-        self._front.let_overtake(Lane.PROCESS, lasts.values())  # first: what is submitted from here on calls us again
-        for worker in sorted(lasts, key=_began):
-            if self._front.is_overtaken(lasts[worker]) and worker.cost_ahead() > OVERTAKEN_SECONDS:
+        lines = {worker: line for worker in self._workers() if (line := worker.unbegun_behind())}
+        behind = itertools.chain.from_iterable(lines.values())
+        self._front.let_overtake(Lane.PROCESS, behind)  # first: what is submitted from here on calls us again
+        for worker in sorted(lines, key=_began):
+            if self._front.is_overtaken(lines[worker]) and worker.cost_ahead() > OVERTAKEN_SECONDS:
                 self._give_back_rest(worker)
                 self._refill(worker)
 
@@ -130,15 +134,21 @@ class Ahead:
         self._timer = None
         try:
             for worker in tuple(self._collecting):
-                listener = self._listeners.get(worker)
-                if listener is not None:
-                    listener.read_collected()  # which sends it more, and decides anew
-                if worker.count() < 2:
-                    self._collect(worker, is_ample=False)
+                self._read(worker)
             self._unstrand()
         finally:  # Ctrl-C may have come while the next task was pickled
             if self._timer is None and (self._collecting or any(worker.count() > 1 for worker in self._workers())):
                 self._timer = self._later(LOOK_SECONDS, self._look)
+
+    def _read(self, worker: Worker) -> None:
+        """Read what was left to lie; where it had begun all it was sent, no answer is left to lie for a while."""
+        if not worker.unbegun_behind():
+            worker.watched_until = time.monotonic() + WATCHED_SECONDS
+        listener = self._listeners.get(worker)
+        if listener is not None:
+            listener.read_collected()  # which sends it more, and decides anew
+        if worker.count() < 2 or worker.watched_until > time.monotonic():
+            self._collect(worker, is_ample=False)
 
     def _unstrand(self) -> None:
         """Take back what lies behind a task that takes unexpectedly long, so that another worker may run it."""

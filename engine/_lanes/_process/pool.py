@@ -158,7 +158,8 @@ class Pool:
             self._grow()
 
     def overtake(self) -> None:
-        """Send what waits and is more urgent before what lies unbegun in workers."""
+        """Send what waits and is more urgent: to who is free, else before what lies unbegun in workers."""
+        self.pump()
         if not self._is_closed:
             self._ahead.overtake()
 

@@ -41,6 +41,7 @@ class Worker(ABC):
         self.was_starting = self.was_busy = self.was_retiring = False  #: its state when it died
         self.tasks_done = 0
         self.idle_since = 0.0
+        self.watched_until = -math.inf  #: monotonic; till then its answers are read as they come
         self.is_unwanted = False  #: replace it when its task is over
         self.is_poisoned = False  #: an interrupt was raised in it
         self.has_stood_still = False  #: it was sent a task and did not begin it
@@ -171,11 +172,12 @@ class Worker(ABC):
         with self._lock:
             return list(self._in_flight.items())
 
-    def last_unbegun(self) -> Attempt | None:
-        """Return the last attempt in line, if the worker has not begun it and another is before it."""
+    def unbegun_behind(self) -> list[Attempt]:
+        """Return what the worker has not begun, oldest first, if anything is before it."""
         with self._lock:
-            number = next(reversed(self._in_flight), 0)
-            return self._in_flight[number] if len(self._in_flight) > 1 and number > self.last_begun() else None
+            begun = self.last_begun()
+            line = [attempt for number, attempt in self._in_flight.items() if number > begun]
+            return line if len(self._in_flight) > 1 else []
 
     def first(self) -> int:
         """Return the number of the first task in line, 0 for none."""
