@@ -21,7 +21,7 @@ class LaneSnapshot:
     """One lane's share of a Snapshot; counts are of tasks, terminal ones since the start."""
 
     pending: int
-    running: int
+    running: int  #: in the process lane up to 2 ms longer, until the answer is read
     completed: int
     failed: int
     cancelled: int
