@@ -137,3 +137,10 @@ def note(path: str, number: int) -> int:
 def end_the_process(code: int) -> None:
     """End the worker in the middle of the task."""
     os._exit(code)
+
+
+def sleep_at(number: int, sleeper: int) -> int:
+    """Return ``number``; the ``sleeper`` sleeps before it does."""
+    if number == sleeper:
+        time.sleep(60)
+    return number

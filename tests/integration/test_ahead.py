@@ -149,6 +149,16 @@ async def test_an_answer_is_read_though_all_behind_it_was_cancelled(
         assert not (tmp_path / "runs").exists()
 
 
+async def test_a_worker_whose_last_task_was_taken_back_is_sent_nothing_ahead() -> None:
+    """E192: another thread takes it back between two steps of ours."""
+    async with Engine(processes=1) as engine:
+        await within(engine.submit(row_functions.same, 1))
+        (worker,) = native_workers(engine)
+        assert worker.count() == 0
+        engine._core.processes._pool._ahead.send(worker)
+        assert worker.count() == 0
+
+
 async def test_ctrl_c_in_the_look_leaves_no_answer_unread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """E192: it breaks off the look that reads what was left: the next look comes all the same."""
     every_task_takes(monkeypatch, 0.001)

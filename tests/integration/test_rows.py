@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from engine import Engine, Retry, Task
+from engine._lanes._process.encoder import Encoder
 from engine._lanes._process.feeder import Feeder
 from engine._lanes._process.functions import Function
-from engine._lanes.base import Outcome
+from engine._lanes.base import Attempt, Outcome
 from engine._states import Lane
+from engine.errors import TaskTimeout
 from tests.contracts import functions
 from tests.contracts.process_front import native_workers
 from tests.integration import row_functions
@@ -132,6 +134,43 @@ async def test_a_function_that_is_forgotten_in_the_middle_of_its_row_is_sent_ane
 
 async def take_all(results: Any) -> list[Any]:
     return [value async for value in results]
+
+
+async def test_what_is_recalled_between_its_pickling_and_its_send_never_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rows: list[int]
+) -> None:
+    """E194: the row is sent without it."""
+    runs = str(tmp_path / "runs")
+    true = Encoder.encode_row
+
+    def cancel_two(encoder: Encoder, attempts: list[Attempt]) -> Any:
+        row = true(encoder, attempts)
+        for attempt in attempts:
+            if attempt.args[1] in (3, 5):
+                assert attempt.task.cancel()
+        return row
+
+    async with Engine(processes=1) as engine:
+        held = await hold_the_worker(engine, tmp_path, row_functions.same)
+        monkeypatch.setattr(Encoder, "encode_row", cancel_two)
+        tasks = [engine.submit(row_functions.note, runs, n) for n in range(9)]
+        (tmp_path / "go").touch()
+        assert await within(held) == "held"
+        found = await within(asyncio.gather(*tasks, return_exceptions=True))
+        assert [n for n, each in enumerate(found) if isinstance(each, asyncio.CancelledError)] == [3, 5]
+        assert [int(line) for line in Path(runs).read_text().split()] == [0, 1, 2, 4, 6, 7, 8]
+        assert max(rows) > 1
+
+
+async def test_each_of_a_row_has_its_timeout(rows: list[int]) -> None:
+    """E194: also one that was claimed behind the first."""
+    async with Engine(processes=1) as engine:
+        view = engine.options(timeout=0.5, grace=0)
+        assert await within(view.submit(row_functions.sleep_at, 0, 99)) == 0
+        tasks = [view.submit(row_functions.sleep_at, n, 3) for n in range(9)]
+        found = await within(asyncio.gather(*tasks, return_exceptions=True))
+        assert [each if n != 3 else type(each) for n, each in enumerate(found)] == [0, 1, 2, TaskTimeout, *range(4, 9)]
+        assert max(rows) > 3
 
 
 async def test_a_filter_that_raises_costs_no_other_of_its_row(tmp_path: Path) -> None:
