@@ -305,7 +305,8 @@ def _call(front: Front, attempt: Attempt) -> tuple[Any, Outcome | None]:
 def _describe(worker: _Worker) -> WorkerInfo:
     attempt = worker.attempt
     if attempt is None:
-        return WorkerInfo(worker.name, LaneName.THREAD, None, "idle", None, None, worker.done, None, None)
+        state = "idle" if worker.has_begun else "starting"
+        return WorkerInfo(worker.name, LaneName.THREAD, None, state, None, None, worker.done, None, None)
     state = "abandoned" if attempt.abandoned else "busy"
     return WorkerInfo(
         worker.name, LaneName.THREAD, None, state, attempt.task_id, attempt.full_name, worker.done, None, None

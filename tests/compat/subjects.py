@@ -78,7 +78,7 @@ class ThreadExecutor(futures.ThreadExecutor):
     @property
     def _threads(self) -> set[threading.Thread]:  # type: ignore[override]  # an attribute there
         workers = _workers_once(self, Lane.THREAD, lambda wanted: wanted)
-        return _threads_named(self, [each.name for each in workers])
+        return _threads_named(self, [each.name for each in workers if each.state != "starting"])  # they are joined
 
 
 def _workers_once(executor: Any, lane: Lane, enough: Callable[[int], int]) -> list[WorkerInfo]:

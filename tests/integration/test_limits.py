@@ -349,6 +349,19 @@ async def test_a_thread_that_begins_after_it_was_given_up_ends_at_once(monkeypat
     assert patched.are_over()
 
 
+async def test_a_thread_that_has_not_begun_is_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """E195: it was said to be idle, though nobody could join it yet."""
+    patched = Patched(monkeypatch, threading.Thread.start)
+    patched.go_on.clear()
+    async with Engine(threads=1, default_lane="thread") as engine:
+        task = engine.submit(abs, -1)
+        assert [worker.state for worker in engine.snapshot().workers] == ["starting"]
+        patched.go_on.set()
+        assert await asyncio.wait_for(task, STUCK) == 1
+        await eventually_async(lambda: [each.state for each in engine.snapshot().workers] == ["idle"], STUCK)
+    assert patched.are_over()
+
+
 async def test_a_thread_that_was_not_started_for_another_reason_is_started_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
