@@ -22,6 +22,7 @@ PLENTY = TINY_AHEAD // 2  #: a worker that holds more than this is sent nothing 
 FEW_AHEAD = 16  #: in place of TINY_AHEAD for a while when something more urgent has come, as more of it may come
 A_WHILE = 0.1  #: seconds
 AHEAD_SECONDS = 0.005  #: the measured work that may lie in a worker
+SHORT_SECONDS = 0.0015  #: the same of tasks that take longer than this: more of them would not be shared out evenly
 LOOK_SECONDS = 0.002  #: between two looks, while anything lies behind anything
 STUCK_SECONDS = 0.002  #: what lies behind a task that takes longer than this, and than expected, is taken back
 OVERTAKEN_SECONDS = 0.0005  #: of work that lies in a worker, at least, so that something more urgent is sent before it
@@ -81,7 +82,9 @@ class Ahead:
             return
         cost = worker.cost_ahead()
         is_at_chunk = worker.is_at_chunk()
-        bound = CHUNKS_AHEAD_SECONDS if is_at_chunk else AHEAD_SECONDS
+        bound = AHEAD_SECONDS if cost <= count * SHORT_SECONDS else SHORT_SECONDS
+        if is_at_chunk:
+            bound = CHUNKS_AHEAD_SECONDS
         limit = self._max_tasks
         most = tiny if limit is None else min(tiny, limit - worker.tasks_done)
         ready = self._shared_out() if cost <= bound and count < most else 0
