@@ -37,6 +37,7 @@ __all__ = [
     "is_by_value",
     "lift",
     "lift_call",
+    "pack_scalars",
     "readable",
 ]  # fmt: skip
 
@@ -227,6 +228,14 @@ def are_scalars(row: tuple[Any, ...]) -> bool:
     return True
 
 
+def pack_scalars(obj: Any, row: tuple[Any, ...]) -> Packed | None:
+    """Pack ``obj``, which is or holds ``row``, if that is a few numbers and short strings; else return None."""
+    if not are_scalars(row):
+        return None
+    payload = pickle.dumps(obj, 5)
+    return _packed((payload, _NO_BUFFERS, True)) if len(payload) <= RAW_BYTES else None  # an integer may be longer
+
+
 class Packer:
     """Packs objects with picklers that are made once and used again; ``most`` and ``between`` are BoundedWriter's."""
 
@@ -246,10 +255,9 @@ class Packer:
             return PACKED_NONE
         if obj is _EMPTY:
             return PACKED_EMPTY
-        if are_scalars(obj if type(obj) is tuple else (obj,)):
-            payload = pickle.dumps(obj, 5)
-            if len(payload) <= RAW_BYTES:  # an integer may be longer
-                return _packed((payload, _NO_BUFFERS, True))
+        packed = pack_scalars(obj, obj if type(obj) is tuple else (obj,))
+        if packed is not None:
+            return packed
         pickler = self._idle.pop() if self._idle else _QuickPickler(self._most, self._between)
         pickler.plain = True
         pickler.buffers = []

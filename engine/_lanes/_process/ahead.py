@@ -29,7 +29,7 @@ OVERTAKEN_SECONDS = 0.0005  #: of work that lies in a worker, at least, so that 
 COLLECT_SECONDS = 0.003  #: of work behind the running task: its answers may lie for LOOK_SECONDS
 WATCHED_SECONDS = 0.25  #: in which each answer is read as it comes, of a worker that had run out of work meanwhile
 WORTH_SECONDS = 0.0001  #: of each task, at least: shorter ones come in rows by themselves
-CHUNKS_AHEAD_SECONDS = 0.003  #: the same two of chunks, which are made to take 2 ms
+CHUNKS_AHEAD_SECONDS = 0.003  #: AHEAD_SECONDS and STUCK_SECONDS of chunks, which are made to take 2 ms
 CHUNK_STUCK_SECONDS = 0.005
 
 

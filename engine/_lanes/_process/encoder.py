@@ -1,7 +1,6 @@
 """An attempt as a packet: header, arguments, and what does not fit on the stream."""
 
 import functools
-import pickle
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +8,7 @@ from ... import _lineage
 from ..._records import function_name, named
 from ..._sigint import came_by_signal
 from ..._wire.frames import ARGS_ONLY, BULK, CHUNK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
-from ..._wire.pickling import RAW_BYTES, Packed, Packer, TooLong, are_scalars, dumps_by_value, lift, lift_call, readable
+from ..._wire.pickling import Packed, Packer, TooLong, dumps_by_value, lift, lift_call, pack_scalars, readable
 from ...errors import PayloadTooLarge, PickleError, ShareError
 from .._errors import not_shared
 from ..base import Attempt, Outcome
@@ -41,8 +40,6 @@ class Encoded(NamedTuple):
 
 
 _encoded: Callable[[tuple[Any, ...]], Encoded] = functools.partial(tuple.__new__, Encoded)  # a third of the call's time
-_packed: Callable[[tuple[Any, ...]], Packed] = functools.partial(tuple.__new__, Packed)  # as above
-_NO_BUFFERS: list[tuple[int, memoryview]] = []
 
 
 class Encoder:
@@ -97,18 +94,12 @@ class Encoder:
             return row
         for attempt in attempts:
             args = attempt.args
-            if (
-                attempt.fn is not fn
-                or attempt.kwargs
-                or attempt.context
-                or type(args) is Chunk
-                or not are_scalars(args)
-            ):
+            if attempt.fn is not fn or attempt.kwargs or attempt.context or type(args) is Chunk:
                 break
-            payload = pickle.dumps(args, 5)
-            if len(payload) > RAW_BYTES:  # an integer may be long
+            packed = pack_scalars(args, args)
+            if packed is None:
                 break
-            row.append((attempt, _encoded((function, ARGS_ONLY, _packed((payload, _NO_BUFFERS, True))))))
+            row.append((attempt, _encoded((function, ARGS_ONLY, packed))))
         return row
 
     def _pickle(self, attempt: Attempt) -> Encoded | None:
