@@ -1,17 +1,24 @@
 """What tests of stores of jobs share: a job, a holder, and short ways to ask."""
 
 import contextlib
+import os
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import apsw
 
 from engine.jobs._book import Book
 from engine.jobs._moment import Moment
 from engine.jobs._records import Claim, Claimed, Filter, NewHolder, NewJob
 from engine.jobs._sqlite import boot as _boot
 from engine.jobs._sqlite.store import SQLiteStore
+from tests.support import eventually
 
-__all__ = ["JOB", "PATIENCE", "claim_all", "enqueue", "holder", "ids_in", "opened"]
+__all__ = ["JOB", "PATIENCE", "claim_all", "enqueue", "hold_still", "holder", "ids_in", "opened"]
 
 PATIENCE = 20.0
 JOB = NewJob(queue="q", name="job", args="{}")
@@ -49,3 +56,30 @@ def opened(path: Path, **options: Any) -> Iterator[SQLiteStore]:
         yield store
     finally:
         store.close()
+
+
+def hold_still(process: subprocess.Popen[Any], path: Path) -> None:
+    """Stop a child of ours that shares the file ``path``, where it does not write.
+
+    A commit is seen before its lock is given back: who stops a process for what it has committed may stop it with the
+    lock of the file in its hands, and nobody writes until it goes on.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        eventually(lambda: os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG))
+        if not is_locked(path):
+            return
+        process.send_signal(signal.SIGCONT)
+        assert time.monotonic() < end, f"{path} is locked each time"
+        time.sleep(0.01)
+
+
+def is_locked(path: Path) -> bool:
+    """Say whether somebody is writing to the file ``path`` at this moment."""
+    with contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE; ROLLBACK")
+        except apsw.BusyError:
+            return True
+        return False

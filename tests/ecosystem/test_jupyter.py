@@ -99,6 +99,8 @@ with Engine(processes=1) as engine:
         engine.submit(time.sleep, 0.2).result()
     except asyncio.InvalidStateError as error:
         print(inside.result(), await task, error)
+    while not called:  # a task that is done already is awaited without a turn of this loop, which calls what was added
+        await asyncio.sleep(0)
 print(called == [task])
 """)
     assert cell.error == ""

@@ -18,7 +18,7 @@ from engine.jobs._records import Rescued
 from engine.jobs._sqlite.store import SQLiteStore
 from engine.jobs.errors import StoreError
 from tests.integration.exits import environment
-from tests.job_stores import JOB, PATIENCE, claim_all, enqueue, holder, ids_in, opened
+from tests.job_stores import JOB, PATIENCE, claim_all, enqueue, hold_still, holder, ids_in, opened
 from tests.support import eventually
 
 STUCK = 60.0
@@ -205,7 +205,7 @@ def test_a_holder_that_is_stopped_past_its_lease_loses_it_and_is_told(tmp_path: 
             assert program.stdout is not None
             assert program.stdout.readline() == f"holds {job_id}\n"
             store.hold(holder(), lambda: None).result(PATIENCE)
-            program.send_signal(signal.SIGSTOP)
+            hold_still(program, tmp_path / "jobs.db")
             eventually(lambda: rescued)
             program.send_signal(signal.SIGCONT)
             assert [job.id for job in rescued] == [job_id]

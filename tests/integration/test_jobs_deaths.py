@@ -1,5 +1,6 @@
 """Engines of jobs that are killed or stopped, in processes of their own, over one file."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
@@ -13,6 +14,7 @@ from engine import Engine, TaskState
 from engine.jobs._records import Filter
 from tests.integration.job_engines import Child, children_of, make_jobs
 from tests.integration.job_support import Bench
+from tests.job_stores import hold_still
 from tests.support import eventually_async
 
 COMPLETED, FAILED = TaskState.COMPLETED, TaskState.FAILED
@@ -62,7 +64,7 @@ async def test_a_stale_worker_does_not_finish_a_job_that_another_has_taken(
     stale = await start()
     (job,) = await bench.enqueue(name_of(bench, "wait_for_file"), args={"path": str(go)})
     await bench.running(job)
-    stale.send(signal.SIGSTOP)
+    await asyncio.to_thread(hold_still, stale.process, tmp_path / "jobs.db")
     async with Engine(processes=1, threads=1) as engine:
         async with bench.jobs.worker(engine):
             (info,) = await bench.ended(job)
