@@ -129,10 +129,7 @@ class Outcomes(Telling):
                 ended.append(attempt)
             quiet = registry.quiet_locked() if registry.quiet_waiters else None
         for attempt in ended:
-            if attempt.ending == _UNHEARD and attempt.wake is None and attempt.task._timer is None:
-                self.leave(attempt)
-            else:
-                self._conclude(attempt, None)
+            self._conclude(attempt, None)
         self.tell(None, None, None, quiet)
         for each in news:  # last, as in end_row
             self._log_end(*each)
@@ -229,6 +226,8 @@ class Outcomes(Telling):
     def _conclude(self, attempt: Attempt, quiet: list[Callable[[], object]] | None) -> None:
         """Do outside the lock what the end of ``attempt`` asks for; what was done of it is not done again."""
         self.leave(attempt)
+        if attempt.ending == _UNHEARD and attempt.wake is quiet is None and attempt.task._timer is None:
+            return
         retry_in, waiters = attempt.ending or (None, None)
         if retry_in is not None:
             self.deadlines.retry_after(attempt.task, retry_in)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Registry"]
 
+#: For what every task does: a name of the module is read in a third of the time that a member of an enum takes.
+_PENDING, _RUNNING, _COMPLETED = TaskState.PENDING, TaskState.RUNNING, TaskState.COMPLETED
+
 
 class Registry:
     """The one owner of shared engine state."""
@@ -63,10 +66,12 @@ class Registry:
         To be released in a ``finally``. What another thread throws in between, so that it is not, finds ``free``.
         """
         lock = self.lock
+        if lock.acquire(False):
+            return lock
         for _ in range(_MOST_TRIES):
+            time.sleep(0)
             if lock.acquire(False):
                 return lock
-            time.sleep(0)
         lock.acquire()
         return lock
 
@@ -96,7 +101,7 @@ class Registry:
         call = task._call
         self.live[task.id] = task
         self.waiting += 1
-        self.counts[call.lane][TaskState.PENDING] += 1
+        self.counts[call.lane][_PENDING] += 1
         self.ready[call.lane].push(task, call.priority, first=first)
         return self.slots[call.lane].to_wake_for(call.priority)
 
@@ -229,7 +234,12 @@ class Registry:
 
     def start_locked(self, task: Task[Any], attempt: Attempt, at: float) -> None:
         """Record that ``attempt`` of a PENDING ``task`` started at monotonic ``at``."""
-        self.move_locked(task, TaskState.RUNNING)
+        if task._state is not _PENDING:
+            check_move(task._state, _RUNNING)
+        counts = self.counts[task._call.lane]
+        counts[_PENDING] -= 1
+        counts[_RUNNING] += 1
+        task._state = _RUNNING
         task._attempts = attempt.number
         created = task._created
         task._started = at if at > created else ordered_after(at, created)
@@ -237,16 +247,16 @@ class Registry:
 
     def complete_locked(self, task: Task[Any], attempt: Attempt, value: Any, at: float) -> list[Waiter]:
         """Record that ``attempt`` of a RUNNING ``task`` returned ``value``: as ``settle_locked``, at half the cost."""
-        if task._state is not TaskState.RUNNING:
-            check_move(task._state, TaskState.COMPLETED)
+        if task._state is not _RUNNING:
+            check_move(task._state, _COMPLETED)
         task._result = value
         started: Any = task._started
         task._completed = at if at > started else ordered_after(at, started)
         task._worker = attempt.worker
         counts = self.counts[task._call.lane]
-        counts[TaskState.RUNNING] -= 1
-        counts[TaskState.COMPLETED] += 1
-        task._state = TaskState.COMPLETED
+        counts[_RUNNING] -= 1
+        counts[_COMPLETED] += 1
+        task._state = _COMPLETED
         return self._close_locked(task, None)
 
     def settle_locked(
