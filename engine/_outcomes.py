@@ -226,7 +226,7 @@ class Outcomes(Telling):
     def _conclude(self, attempt: Attempt, quiet: list[Callable[[], object]] | None) -> None:
         """Do outside the lock what the end of ``attempt`` asks for; what was done of it is not done again."""
         self.leave(attempt)
-        if attempt.ending == _UNHEARD and attempt.wake is quiet is None and attempt.task._timer is None:
+        if attempt.ending == _UNHEARD and attempt.wake is None and quiet is None and attempt.task._timer is None:
             return
         retry_in, waiters = attempt.ending or (None, None)
         if retry_in is not None:

@@ -11,13 +11,20 @@ from typing import Any
 from engine.testing.leaks import Leftovers, children
 from engine.testing.waiting import eventually, eventually_async
 
-__all__ = ["REPOSITORY", "Leftovers", "Sequencer", "children", "eventually", "eventually_async", "run_async_test"]
+__all__ = [
+    "REPOSITORY", "Interrupted", "Leftovers", "Sequencer", "children", "eventually", "eventually_async",
+    "run_async_test",
+]  # fmt: skip
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 ASYNC_TEST_TIMEOUT = 60.0  #: seconds; below pytest's own watchdog (faulthandler_timeout), which ends the whole run
 TASK_PATIENCE = 1.0  #: seconds that a cancelled asyncio task has to unwind before it counts as left behind
 LEAK_PATIENCE = 5.0  #: seconds that threads, processes and descriptors have to go away after a test
+
+
+class Interrupted(BaseException):
+    """Stands for a KeyboardInterrupt, which would end the loop of the test."""
 
 
 # -- ordering threads -------------------------------------------------------------------------------------------------

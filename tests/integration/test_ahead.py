@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, Priority, Task
-from engine._lanes._process import ahead
+from engine._lanes._process import ahead, collecting, overtaking
 from engine._lanes._process.native import NativeWorker
 from engine._lanes._process.watcher import Watcher
 from engine._states import Lane
@@ -16,7 +16,7 @@ from engine.errors import WorkerCrashed
 from tests.contracts import functions
 from tests.contracts.process_front import native_workers
 from tests.integration import row_functions
-from tests.support import eventually_async
+from tests.support import Interrupted, eventually_async
 
 STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
 
@@ -99,7 +99,7 @@ async def test_less_is_sent_ahead_for_a_while_once_something_more_urgent_has_com
 ) -> None:
     """E191: more of it may come, and would wait behind what is over soon."""
     every_task_takes(monkeypatch, 1e-6)
-    monkeypatch.setattr(ahead, "A_WHILE", 600.0)
+    monkeypatch.setattr(overtaking, "HURRY_SECONDS", 600.0)
     async with Engine(processes=1) as engine:
         if is_hurried:
             engine._core.processes._pool.overtake()
@@ -181,10 +181,6 @@ async def test_ctrl_c_in_the_look_leaves_no_answer_unread(monkeypatch: pytest.Mo
         assert [type(error) for error in raised] == [Interrupted]
 
 
-class Interrupted(BaseException):
-    """Stands for a KeyboardInterrupt, which would end the loop of the test."""
-
-
 async def test_what_is_more_urgent_does_not_stay_behind_what_it_was_sent_with(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -242,7 +238,7 @@ async def test_answers_of_a_worker_that_had_run_out_of_work_are_read_as_they_com
             return collect(watcher, is_wanted)
 
         monkeypatch.setattr(Watcher, "collect", note)
-        monkeypatch.setattr(ahead, "WATCHED_SECONDS", 600.0)
+        monkeypatch.setattr(collecting, "WATCHED_SECONDS", 600.0)
         with monkeypatch.context() as late:
             late.setattr(Watcher, "read_collected", lambda watcher: None)
             (tmp_path / "go").touch()

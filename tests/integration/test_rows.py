@@ -20,7 +20,7 @@ from engine.errors import TaskTimeout
 from tests.contracts import functions
 from tests.contracts.process_front import native_workers
 from tests.integration import row_functions
-from tests.support import eventually_async
+from tests.support import Interrupted, eventually_async
 
 STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
 
@@ -94,10 +94,6 @@ async def test_ctrl_c_where_a_long_one_of_a_row_is_pickled_loses_nothing(
         assert [value if n != 4 else value[-1] for n, value in enumerate(values)] == list(range(9))
         assert [task.attempt for task in tasks] == [1] * 9
         assert (feeder._long_count, [type(error) for error in raised]) == (0, [Interrupted])
-
-
-class Interrupted(BaseException):
-    """Stands for a KeyboardInterrupt, which would end the loop of the test."""
 
 
 async def test_a_function_that_is_forgotten_in_the_middle_of_its_row_is_sent_anew(

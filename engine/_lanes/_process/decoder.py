@@ -17,7 +17,6 @@ from typing import Any
 
 from ..._wire.frames import CANCELLED, NOT_DECODED, NOT_ENCODED, PICKLES, PLAIN, VALUE, VALUES
 from ..._wire.harmless import load_harmless
-from ..._wire.pickling import PACKED_NONE
 from ..base import Attempt, Outcome
 from ..chunk import Chunk, Item
 from .decoder_threads import DecoderThreads, Job
@@ -29,6 +28,7 @@ from .settings import Counters
 __all__ = ["Decoder"]
 
 _TOO_MANY = "it answered more items than it was sent"
+_THERE: Any = object()  #: in place of a value that is rebuilt on a thread
 LOOP_BYTES = 256 << 10  #: longer pickles hold the loop too long
 
 
@@ -60,22 +60,20 @@ class Decoder:
 
         Return what is wrong with the answer itself, empty if nothing is.
         """
-        kind = frame.kind
+        kind, outcome = frame.kind, _outcome(frame, worker)
         if kind == VALUE:
-            here = self.value_here(frame, worker)
-            if here is None:
-                self._settle_value_there(attempt, _outcome(frame, worker), frame)
+            outcome.value = _value_here(frame)
+            if outcome.value is _THERE:
+                self._settle_value_there(attempt, outcome, frame)
             else:
-                self._end(attempt, here)
+                self._end(attempt, outcome)
             return ""
-        outcome = _outcome(frame, worker)
         if kind == VALUES and type(attempt) is not Item:
             self._settle_chunk(attempt, outcome, frame)  # type: ignore[arg-type]  # not narrowed by exact type
             return ""
-        if kind == CANCELLED:
-            outcome.cancelled = True
-        else:
+        if kind != CANCELLED:
             return self._settle_error(attempt, outcome, frame)
+        outcome.cancelled = True
         self._end(attempt, outcome)
         return ""
 
@@ -83,26 +81,12 @@ class Decoder:
         """Report what attempts returned: together, but for those whose value is rebuilt on a thread."""
         returned: list[tuple[Attempt, Any, float, float]] = []
         for attempt, frame in row:
-            _, _, _, started, ended, payload, buffers = frame
-            if buffers is None and len(payload) <= LOOP_BYTES:
-                try:
-                    returned.append((attempt, load_harmless(payload), started, ended))
-                    continue
-                except Exception:  # a thread finds out why
-                    outcome = None
-            else:
-                outcome = self.value_here(frame, worker)
-            if outcome is not None:
-                returned.append((attempt, outcome.value, started, ended))
-            else:
+            value = _value_here(frame)
+            if value is _THERE:
                 self._settle_value_there(attempt, _outcome(frame, worker), frame)
+            else:
+                returned.append((attempt, value, frame.started, frame.ended))
         self._return_row(returned, worker)
-
-    def value_here(self, frame: Frame, worker: str) -> Outcome | None:
-        """Return the value that ``frame`` carries as an Outcome; None if it is not known to be short and harmless."""
-        outcome = _outcome(frame, worker)
-        is_here = frame.payload == PACKED_NONE.payload or self._settle_here(outcome, frame)
-        return outcome if is_here else None
 
     # -- chunks (design/0011)
 
@@ -164,21 +148,6 @@ class Decoder:
 
     # -- values
 
-    def _settle_here(self, outcome: Outcome, frame: Frame) -> bool:
-        """Rebuild what is short and harmless. False: it is neither, or it fails, and a thread finds out why."""
-        payload, buffers = frame.payload, frame.buffers
-        if not frame.flags & PLAIN or type(payload) is Pieces or len(payload) > LOOP_BYTES:
-            return False
-        if buffers is not None:
-            if any(type(buffer) is Pieces and buffer.size > LOOP_BYTES for buffer in buffers):
-                return False
-            buffers = _joined(buffers)
-        try:
-            outcome.value = load_harmless(payload, buffers or ())
-        except Exception:
-            return False
-        return True
-
     def _settle_value_there(self, attempt: Attempt | Item, outcome: Outcome, frame: Frame) -> None:
         payload, buffers = frame.payload, frame.buffers
         size = payload.size if type(payload) is Pieces else len(payload)
@@ -228,6 +197,21 @@ class Decoder:
             return _failed(outcome, report.error())
 
         self._threads.do(Job(attempt, len(pickled), outcome.started_at, work, give_up))
+
+
+def _value_here(frame: Frame) -> Any:
+    """Rebuild a value that is short and harmless; ``_THERE`` if it is neither, or fails: a thread finds out why."""
+    payload, buffers = frame.payload, frame.buffers
+    if not frame.flags & PLAIN or type(payload) is Pieces or len(payload) > LOOP_BYTES:
+        return _THERE
+    if buffers:
+        if any(type(buffer) is Pieces and buffer.size > LOOP_BYTES for buffer in buffers):
+            return _THERE
+        buffers = _joined(buffers)
+    try:
+        return load_harmless(payload, buffers or ())
+    except Exception:
+        return _THERE
 
 
 def _outcome(frame: Frame, worker: str) -> Outcome:

@@ -17,12 +17,14 @@ from typing import Any, Protocol
 from ..._states import Lane
 from ...errors import EngineClosed, WorkerStartupError
 from ..base import Front
-from .ahead import PLENTY, Ahead, Collector
+from .ahead import PLENTY, Ahead
 from .begin import BeginWatch
 from .child import ExitStatus
+from .collecting import Collecting, Collector
 from .crash import Stderr
 from .feeder import Feeder
 from .hearing import Events
+from .overtaking import Overtaking
 from .settings import Counters, ProcessSettings, usable_cpus
 from .starter import EARLY_SECONDS, Starter
 from .watcher import Watcher
@@ -75,12 +77,13 @@ class Pool:
         self._dispatch = feeder.send_next
         self._events = events
         self._lock = threading.RLock()  # the collector may call us from inside (design/0002)
+        self._overtaking = Overtaking(front, self._all, give_back_rest=give_back_rest, refill=self.refill)
         self._ahead = Ahead(
-            front, settings.max_tasks_per_worker, dispatch=feeder.send_next, give_back_rest=give_back_rest,
-            workers=lambda: self.workers, size=lambda: self.size, pump=self.pump, later=self.later,
-            listeners=self.watchers, refill=self.refill,
+            front, settings.max_tasks_per_worker, self._overtaking, Collecting(self.watchers),
+            dispatch=feeder.send_next, give_back_rest=give_back_rest, workers=self._all, size=lambda: self.size,
+            pump=self.pump, later=self.later,
         )  # fmt: skip
-        self._begins = BeginWatch(self.later, lambda: self.workers, on_standstill)
+        self._begins = BeginWatch(self.later, self._all, on_standstill)
         self._starter = starter(settings, loop, self, claim_lock)
         self._listen = listen
         self._idle: list[Worker] = []  #: the most recently used last
@@ -99,6 +102,9 @@ class Pool:
         if self._size is None:
             self._size = usable_cpus()
         return self._size
+
+    def _all(self) -> tuple[Worker, ...]:
+        return self.workers
 
     def _is_complete(self) -> bool:
         """Say whether there are as many workers as there may be."""
@@ -161,7 +167,7 @@ class Pool:
         """Send what waits and is more urgent: to who is free, else before what lies unbegun in workers."""
         self.pump()
         if not self._is_closed:
-            self._ahead.overtake()
+            self._overtaking.overtake()
 
     def _rest(self, worker: Worker) -> None:
         """Put a worker without a task where it belongs."""

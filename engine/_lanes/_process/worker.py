@@ -41,7 +41,6 @@ class Worker(ABC):
         self.was_starting = self.was_busy = self.was_retiring = False  #: its state when it died
         self.tasks_done = 0
         self.idle_since = 0.0
-        self.watched_until = -math.inf  #: monotonic; till then its answers are read as they come
         self.is_unwanted = False  #: replace it when its task is over
         self.is_poisoned = False  #: an interrupt was raised in it
         self.has_stood_still = False  #: it was sent a task and did not begin it
