@@ -17,7 +17,7 @@ from .. import _checks, _current, _shared
 from .._lanes._errors import arrived
 from .._lanes._process.settings import Counters
 from .._lanes.base import Attempt, Front, Outcome, WorkerInfo
-from .._lanes.running import RunningTask, Unopened, opened
+from .._lanes.running import RunningTask, RunsHere, Unopened, opened
 from .._settings import EngineSettings
 from .._sigint import came_by_signal
 from .._states import Lane
@@ -37,7 +37,7 @@ class _NotSent(Exception):
         self.outcome = Outcome(error=error, retryable=False)
 
 
-class InlineLane:
+class InlineLane(RunsHere):
     """A lane that runs nothing by itself: ``run`` does, when the engine says so."""
 
     takes_chunks = False  #: each item of a map is a task
@@ -146,18 +146,6 @@ class InlineLane:
 
     def grow(self) -> None:
         """Do nothing, as above."""
-
-    def started(self, attempt: Attempt) -> float | None:
-        """Return when the function was entered."""
-        return attempt.started_at
-
-    def recall(self, attempt: Attempt) -> bool:
-        """Say whether ``attempt`` has not begun."""
-        return attempt.started_at is None
-
-    def has_answered(self, attempt: Attempt) -> bool:
-        """Say whether ``attempt`` is over."""
-        return attempt.over
 
     def interrupt(self, attempt: Attempt) -> None:
         """Let ``checkpoint`` raise in the function; nothing can be abandoned that runs on the caller's stack."""

@@ -25,7 +25,7 @@ from .._states import Lane as LaneName
 from ..errors import EngineClosed, TaskCancelled
 from ._errors import arrived
 from .base import Attempt, Front, Outcome, WorkerInfo
-from .running import RunningTask, Unopened, give_up_later, in_parent, opened, title_of
+from .running import RunningTask, RunsHere, Unopened, give_up_later, in_parent, opened, title_of
 
 __all__ = ["LoopLane", "silence", "task_of"]
 
@@ -34,7 +34,7 @@ _TURN_SECONDS = 0.001  #: for which coroutines are handed out at a time: those t
 _LOOK_EVERY = 0.25  #: seconds between two looks at the other loops that run coroutines of ours
 
 
-class LoopLane:
+class LoopLane(RunsHere):
     """Starts coroutines as asyncio tasks, as many at once as the engine's ``coroutines`` allows."""
 
     name = LaneName.LOOP
@@ -169,18 +169,6 @@ class LoopLane:
         self._front.end(attempt, outcome)
 
     # -- the contract -------------------------------------------------------------------------------------------
-
-    def started(self, attempt: Attempt) -> float | None:
-        """Return when the coroutine started; the front knows it at once."""
-        return attempt.started_at
-
-    def recall(self, attempt: Attempt) -> bool:
-        """Say whether ``attempt`` has not begun: begin asks the front, which forbids it from now on."""
-        return attempt.started_at is None
-
-    def has_answered(self, attempt: Attempt) -> bool:
-        """Say whether ``attempt`` is over: its end is reported at once."""
-        return attempt.over
 
     def interrupt(self, attempt: Attempt) -> None:
         """Cancel the coroutine on its loop; give up on it after its grace."""

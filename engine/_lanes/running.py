@@ -1,4 +1,4 @@
-"""What attempts of the loop and thread lanes share: what ``current_task()`` answers, a title, and giving up on one."""
+"""What lanes that run attempts in this process share: how one is, what ``current_task()`` answers, giving up on one."""
 
 import os
 import sys
@@ -13,7 +13,23 @@ from ..errors import ShareError
 from ._errors import arrived, not_shared
 from .base import Attempt, Front, Outcome
 
-__all__ = ["RunningTask", "Unopened", "give_up_later", "in_parent", "opened", "title_of"]
+__all__ = ["RunningTask", "RunsHere", "Unopened", "give_up_later", "in_parent", "opened", "title_of"]
+
+
+class RunsHere:
+    """The answers of a lane that tells the front at once when an attempt begins, and when it is over."""
+
+    def started(self, attempt: Attempt) -> float | None:
+        """Return when ``attempt`` began."""
+        return attempt.started_at
+
+    def recall(self, attempt: Attempt) -> bool:
+        """Say whether ``attempt`` has not begun; the front, which is asked for each begin, forbids it from now on."""
+        return attempt.started_at is None
+
+    def has_answered(self, attempt: Attempt) -> bool:
+        """Say whether ``attempt`` is over."""
+        return attempt.over
 
 
 class RunningTask:

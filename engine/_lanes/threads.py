@@ -36,7 +36,7 @@ from .._states import Lane as LaneName
 from ..errors import TaskCancelled, WorkerStartupError
 from ._errors import arrived
 from .base import Attempt, Front, Outcome, WorkerInfo
-from .running import RunningTask, Unopened, give_up_later, in_parent, opened, title_of
+from .running import RunningTask, RunsHere, Unopened, give_up_later, in_parent, opened, title_of
 
 __all__ = ["ThreadLane"]
 
@@ -63,7 +63,7 @@ class _Worker:
         self.has_begun = False  #: that thread is there
 
 
-class ThreadLane:
+class ThreadLane(RunsHere):
     """Runs plain functions in daemon threads, started on demand and kept until the engine stops."""
 
     name = LaneName.THREAD
@@ -215,18 +215,6 @@ class ThreadLane:
         )  # an error's traceback reaches this frame: it must not hold the task that holds the error
 
     # -- the contract -------------------------------------------------------------------------------------------
-
-    def started(self, attempt: Attempt) -> float | None:
-        """Return when the function was entered; the front knows it at once."""
-        return attempt.started_at
-
-    def recall(self, attempt: Attempt) -> bool:
-        """Say whether ``attempt`` has not begun; it does as it is claimed."""
-        return attempt.started_at is None
-
-    def has_answered(self, attempt: Attempt) -> bool:
-        """Say whether ``attempt`` is over: its end is reported at once."""
-        return attempt.over
 
     def interrupt(self, attempt: Attempt) -> None:
         """Let ``checkpoint`` raise in the function; abandon it after its grace."""
