@@ -41,16 +41,19 @@ $ {command}
 ```
 
 In each of {rounds} rounds the engine and its competitors take turns, in another order each round and each in a fresh
-process, so that a machine that is busy for a while is busy for all. The figures are medians over the rounds. A ratio
-says how many times as good as the competitor the engine is: as many tasks per second, or as short a time. Below 1 the
-competitor is ahead. Everybody has {workers} workers.
+process, so that a machine that is busy for a while is busy for all. The figures are medians over the rounds; a
+competitor that took more than {slow:g} seconds for a turn took one turn of that figure. A ratio says how many times as
+good as the competitor the engine is: as many tasks per second, or as short a time. Below 1 the competitor is ahead.
+Everybody has {workers} workers.
 """
 
 
 def page(readings: Sequence[Reading], facts: Mapping[str, Any]) -> str:
     """Return the whole page."""
     size = facts["size"]
-    parts = [_HEAD.format(command=facts["command"], rounds=facts["rounds"], workers=size["workers"])]
+    parts = [
+        _HEAD.format(command=facts["command"], rounds=facts["rounds"], slow=facts["slow"], workers=size["workers"])
+    ]
     parts.extend(_doubts(facts))
     if facts["chart"]:
         parts.append(f"![Ratios of all figures]({facts['chart']})\n")

@@ -1,17 +1,19 @@
 """How fast is it beside the other libraries, on the same work in the same run?
 
-    python -m stress versus [--rounds N] [--only FIGURE ...] [--peers PEER ...] [--quick] [--check]
-                            [--json FILE] [--chart FILE.png] [--write FILE.md]
+    python -m stress versus [--rounds N] [--only FIGURE ...] [--skip FIGURE ...] [--peers PEER ...] [--quick] [--check]
+                            [--slow SECONDS] [--patience SECONDS] [--json FILE] [--chart FILE.png] [--write FILE.md]
 
 Expected: for each figure the ratios to every competitor (``pip install .[versus]`` brings them; one that is missing is
 a row that says so) and each promise with its verdict, then one line of JSON. In each round everybody takes a turn, in
-an order that rotates, in a process of its own and for at most ``--patience`` seconds; the figures are medians.
+an order that rotates, in a process of its own and for at most ``--patience`` seconds; the figures are medians. A
+competitor that took more than ``--slow`` seconds for its turn takes one turn of that figure, as the ratio is clear.
 ``--check`` ends with 1 if a promise is missed; on a machine that does other work, that says little. Ctrl-C ends it with
-what was measured so far. ``--write docs/PERFORMANCE.md`` makes the page.
+what was measured so far. ``--write docs/PERFORMANCE.md`` makes the page. FIGURE may be a pattern, such as 'jobs-*'.
 """
 
 import argparse
 import contextlib
+import fnmatch
 import json
 import os
 import platform
@@ -19,6 +21,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -45,10 +48,9 @@ def order(competitors: Sequence[str], turn: int) -> list[str]:
     return [*competitors[at:], *competitors[:at]]
 
 
-def measure(
-    reading: Reading, rounds: int, chosen: Sequence[str], patience: float, is_over: Callable[[], bool]
-) -> Iterator[str]:
+def measure(reading: Reading, options: argparse.Namespace, is_over: Callable[[], bool]) -> Iterator[str]:
     """Take all turns of one figure, and yield who is next before each."""
+    rounds, chosen = options.rounds, options.peers
     figure = reading.figure
     competitors = [figure.ours, *[peer for peer in figure.peers if peer in chosen]]
     for peer in figure.peers:
@@ -62,9 +64,10 @@ def measure(
         for peer in order(competitors, number):
             if peer not in out:
                 yield f"{figure.name}: round {number + 1} of {rounds}, {peer}"
-                turn = take_turn(figure.name, peer, asdict(reading.size), patience, is_over)
+                begun = time.monotonic()
+                turn = take_turn(figure.name, peer, asdict(reading.size), options.patience, is_over)
                 reading.note(peer, turn)
-                if turn.is_final:
+                if turn.is_final or (peer != figure.ours and time.monotonic() - begun > options.slow):
                     out.add(peer)
 
 
@@ -98,7 +101,7 @@ def run(chosen: Sequence[Figure], options: argparse.Namespace, size: Size) -> tu
     try:
         for index, figure in enumerate(chosen):
             readings.append(Reading(figure, size))
-            for text in measure(readings[-1], options.rounds, options.peers, options.patience, ctrl_c.is_set):
+            for text in measure(readings[-1], options, ctrl_c.is_set):
                 progress.show(text, index / len(chosen))
                 if ctrl_c.is_set():
                     raise KeyboardInterrupt
@@ -122,6 +125,7 @@ def facts_of(options: argparse.Namespace, arguments: Sequence[str], size: Size) 
     return {
         "command": shlex.join(["python", "-m", "stress", "versus", *arguments]),
         "rounds": options.rounds,
+        "slow": options.slow,
         "size": asdict(size),
         "machine": {"processor": _processor(), **machine(), "system": platform.system()},
         "versions": versions,
@@ -147,11 +151,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Return the options; end with 2 at one that is wrong."""
     parser = argparse.ArgumentParser(prog="python -m stress versus", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", nargs="+", metavar="FIGURE", default=[], help="only these figures")
+    parser.add_argument("--skip", nargs="+", metavar="FIGURE", default=[], help="not these figures")
     parser.add_argument("--peers", nargs="+", metavar="PEER", default=[], help="only these competitors")
     parser.add_argument("--rounds", type=int, help="turns of each (default: 5, with --quick 1)")
     parser.add_argument("--tasks", type=int, help="tasks in a flood (default: 20000, with --quick 1000)")
     parser.add_argument("--megabytes", type=float, help="of a large array (default: 100, with --quick 10)")
     parser.add_argument("--patience", type=float, default=120, help="seconds for one turn (default: 120)")
+    parser.add_argument("--slow", type=float, default=30, help="seconds beyond which one turn is enough (default: 30)")
     parser.add_argument("--quick", action="store_true", help="a small run, which says only that everything works")
     parser.add_argument("--check", action="store_true", help="end with 1 if a promise is missed")
     parser.add_argument("--json", metavar="FILE", help="write the JSON there too")
@@ -167,8 +173,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             setattr(options, name, quick if options.quick else full)
         if getattr(options, name) <= 0:
             parser.error(f"expected --{name} to be positive, got {getattr(options, name)}")
-    if unknown := set(options.only) - figures().keys():
-        parser.error(f"expected --only to be names among {', '.join(figures())}, got {', '.join(sorted(unknown))}")
+    for name in ("only", "skip"):
+        if nothing := [pattern for pattern in getattr(options, name) if not fnmatch.filter(figures(), pattern)]:
+            known = ", ".join(figures())
+            parser.error(f"expected --{name} to be names or patterns of {known}, got {', '.join(sorted(nothing))}")
     if unknown := set(options.peers) - PEERS.keys():
         parser.error(f"expected --peers to be names among {', '.join(PEERS)}, got {', '.join(sorted(unknown))}")
     for name in ("json", "chart", "write"):  # before the minutes of measuring
@@ -181,13 +189,21 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
+def _is_among(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def main(arguments: list[str]) -> int:
     """Run the script; return 1 if ``--check`` was given and a promise is missed, 130 after Ctrl-C."""
     options = parse(arguments)
     size = Size(tasks=options.tasks, megabytes=options.megabytes)
     facts = facts_of(options, arguments, size)
     print(f"machine {json.dumps(facts['machine'])}\nversions {json.dumps(facts['versions'])}\nseed none\n", flush=True)
-    chosen = [figure for name, figure in figures().items() if not options.only or name in options.only]
+    chosen = [
+        figure
+        for name, figure in figures().items()
+        if _is_among(name, options.only or ["*"]) and not _is_among(name, options.skip)
+    ]
     readings, is_interrupted = run(chosen, options, size)
     if is_interrupted:
         print("\n".join(line for reading in readings[-1:] for line in terminal_lines(reading)))

@@ -25,7 +25,8 @@ SMALL = ("--rounds", "1", "--tasks", "50", "--megabytes", "1")
 def test_the_engine_and_the_standard_executors_are_measured_beside_each_other(tmp_path: Path) -> None:
     page, record = tmp_path / "page.md", tmp_path / "record.json"
     run = run_stress(
-        "versus", *SMALL, "--only", "flood-process", "array-in", "urgent-p99", "--peers", "cf-fork", "cf-spawn", "loky",
+        "versus", *SMALL, "--only", "flood-process", "array-*", "urgent-p99", "--skip", "array-[so]*",
+        "--peers", "cf-fork", "cf-spawn", "loky",
         "--write", str(page), "--json", str(record),
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
@@ -131,7 +132,8 @@ def test_ctrl_c_ends_it_with_what_was_measured_so_far() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--only", "speed"], "expected --only to be names among flood-process"),
+        (["--only", "speed"], "expected --only to be names or patterns of flood-process"),
+        (["--skip", "jobs"], "expected --skip to be names or patterns of flood-process"),
         (["--peers", "celery"], "expected --peers to be names among engine"),
         (["--rounds", "0"], "expected --rounds to be positive, got 0"),
         (["--json", "/nowhere/x.json"], "expected --json to be a file in a directory that is there"),

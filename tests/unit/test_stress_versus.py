@@ -2,12 +2,13 @@
 
 import pytest
 
+from stress import versus
 from stress._peers import PEERS
 from stress._readings import NOT_INSTALLED, Reading, number
 from stress._report import PEERS_IN_WORDS, page
 from stress._turn import Turn
 from stress._workloads import Figure, Goal, Size, figures
-from stress.versus import order
+from stress.versus import measure, order, parse
 from tests.support import REPOSITORY
 
 
@@ -67,6 +68,18 @@ def test_everybody_is_first_once() -> None:
     assert all(sorted(turn) == ["a", "b", "c"] for turn in turns)
 
 
+@pytest.mark.parametrize(("slow", "turns"), [("60", 3), ("-1", 1)])
+def test_a_competitor_that_is_slow_takes_one_turn_and_the_engine_all_of_them(
+    monkeypatch: pytest.MonkeyPatch, slow: str, turns: int
+) -> None:
+    monkeypatch.setattr(versus, "is_installed", lambda peer: True)
+    monkeypatch.setattr(versus, "take_turn", lambda *_: Turn(value=1.0))
+    found = Reading(Figure("f", "f", "ms", _never, ("loky", "dask"), ()), Size())
+    said = list(measure(found, parse(["--rounds", "3", "--slow", slow]), lambda: False))
+    assert {peer: len(values) for peer, values in found.values.items()} == {"engine": 3, "loky": turns, "dask": turns}
+    assert len(said) == 3 + 2 * turns
+
+
 @pytest.mark.parametrize(("value", "text"), [(None, "-"), (0.01234, "0.0123"), (12.345, "12.3"), (12345.6, "12,346")])
 def test_numbers_have_the_digits_that_count(value: float | None, text: str) -> None:
     assert number(value) == text
@@ -84,7 +97,7 @@ def test_the_page_says_why_a_competitor_has_no_value() -> None:
     found = reading(Goal(2, ("loky", "dask")), engine=[10], loky=[30])
     found.note("dask", Turn(reason="gave up after 3 s"))
     facts = {
-        "command": "c", "rounds": 1, "size": {"workers": 2, "tasks": 50, "megabytes": 100}, "versions": {},
+        "command": "c", "rounds": 1, "slow": 30, "size": {"workers": 2, "tasks": 50, "megabytes": 100}, "versions": {},
         "machine": {"cpus": 2, "load": 1.5}, "chart": None,
     }  # fmt: skip
     text = page([found], facts)
