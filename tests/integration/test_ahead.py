@@ -109,6 +109,51 @@ async def test_less_is_sent_ahead_for_a_while_once_something_more_urgent_has_com
         await within(asyncio.gather(*tasks))
 
 
+@pytest.mark.parametrize(("seconds", "waiting", "count"), [(0.005, 9, 2), (0.005, 2, 2), (0.005, 1, 1), (0.02, 9, 1)])
+async def test_one_task_of_some_milliseconds_lies_behind_another_while_many_wait(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: float, waiting: int, count: int
+) -> None:
+    """E210: a worker that is done has its next one there; not where others could have it, nor behind a long one."""
+    every_task_takes(monkeypatch, seconds)
+    async with Engine(processes=1) as engine:
+        await within(engine.submit(row_functions.same, 0))
+        held = engine.submit(functions.hold, str(tmp_path), "held")
+        tasks = [engine.submit(row_functions.same, number) for number in range(waiting)]
+        await eventually_async((tmp_path / "held.begun").exists, STUCK)
+        (worker,) = native_workers(engine)
+        engine._core.processes._pool.refill(worker)  # as an answer does
+        assert worker.count() == count
+        assert not watcher_of(engine, worker)._is_collecting
+        (tmp_path / "go").touch()
+        assert await within(asyncio.gather(held, *tasks)) == ["held", *range(waiting)]
+        assert {task.attempt for task in [held, *tasks]} == {1}
+
+
+async def test_a_task_behind_one_of_some_milliseconds_is_taken_back_if_that_takes_long(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """E210: another worker runs it, though the one in front never ends."""
+    monkeypatch.setattr(NativeWorker, "_cost", lambda worker, number, attempt: 0.005)
+    before, first, second = [tmp_path / name for name in ("before", "first", "second")]
+    for folder in (before, first, second):
+        folder.mkdir()
+    (before / "go").touch()
+    async with Engine(processes=2) as engine:
+        await within(asyncio.gather(*[engine.submit(functions.hold, str(before), name) for name in "abcd"]))
+        held = [engine.submit(functions.hold, str(folder), "held") for folder in (first, second)]
+        await eventually_async(lambda: (first / "held.begun").exists() and (second / "held.begun").exists(), STUCK)
+        tasks = [engine.submit(row_functions.same, number) for number in range(40)]
+        (worker,) = [each for each in native_workers(engine) if is_in(each, held[0])]
+        engine._core.processes._pool.refill(worker)
+        assert worker.count() == 2
+        (second / "go").touch()
+        assert await within(asyncio.gather(held[1], *tasks)) == ["held", *range(40)]
+        assert not held[0].done()
+        (first / "go").touch()
+        assert await within(held[0]) == "held"
+        assert {task.attempt for task in [*held, *tasks]} == {1}
+
+
 async def test_answers_that_were_left_to_lie_survive_their_worker(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

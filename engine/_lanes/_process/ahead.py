@@ -2,10 +2,11 @@
 
 Guarantees
     Home loop only. What may lie behind a running task is bounded: ``TINY_AHEAD`` tasks, ``AHEAD_SECONDS`` of measured
-    work; and it is taken back when the task in front turns out slow.
+    work, or one task of up to ``ONE_SECONDS``; and it is taken back when the task in front turns out slow.
     While the answers of a worker are left to lie, the timer runs that has them read.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,10 +23,12 @@ PLENTY = TINY_AHEAD // 2  #: a worker that holds more than this is sent nothing 
 FEW_AHEAD = 16  #: in place of TINY_AHEAD for a while when something more urgent has come
 AHEAD_SECONDS = 0.005  #: the measured work that may lie in a worker
 SHORT_SECONDS = 0.0015  #: the same of tasks that take longer than this: more of them would not be shared out evenly
+ONE_SECONDS = 0.01  #: one task may lie behind one that takes up to this, while many wait: then none waits for it alone
+MANY = 2  #: so many times as many as there are workers
 STUCK_SECONDS = 0.002  #: what lies behind a task that takes longer than this, and than expected, is taken back
 CHUNKS_AHEAD_SECONDS = 0.003  #: AHEAD_SECONDS and STUCK_SECONDS of chunks, which are made to take 2 ms
 CHUNK_STUCK_SECONDS = 0.005
-LOOK_SECONDS = 0.002  #: between two looks, while anything lies behind anything
+LOOK_SECONDS = 0.002  #: between two looks, while anything lies behind anything; more where one task takes more
 
 
 class Ahead:
@@ -56,6 +59,7 @@ class Ahead:
         self._pump = pump
         self._later = later
         self._timer: Any = None
+        self._due = 0.0  #: when the timer strikes
 
     def send(self, worker: Worker) -> None:
         """Send ``worker`` more than the task that it runs, if more wait than there are workers."""
@@ -69,17 +73,21 @@ class Ahead:
             bound = CHUNKS_AHEAD_SECONDS
         limit = self._max_tasks
         most = tiny if limit is None else min(tiny, limit - worker.tasks_done)
-        ready = self._shared_out() if cost <= bound and count < most else 0
-        while ready > 0 and count < most and cost <= bound:
-            sent = self._dispatch(worker, min(ready, most - count), bound - cost)
-            if not sent:
-                break
-            ready -= sent
-            count += sent
-            cost += sent * worker.last_cost
+        if cost <= bound and count < most:
+            ready = self._shared_out()
+            while ready > 0 and count < most and cost <= bound:
+                sent = self._dispatch(worker, min(ready, most - count), bound - cost)
+                if not sent:
+                    break
+                ready -= sent
+                count += sent
+                cost += sent * worker.last_cost
+        elif count == 1 < most and cost <= ONE_SECONDS and self._many_wait() and self._dispatch(worker, 1, 0.0):
+            count += 1
+            cost += worker.last_cost
         self._collecting.decide(worker, count, cost)
-        if count > 1 and self._timer is None:
-            self._timer = self._later(LOOK_SECONDS, self._look)
+        if count > 1:
+            self._look_in(_pause(cost, count))
 
     def _shared_out(self) -> int:
         """Return how many of the waiting tasks one worker may be sent: towards its end the queue is shared out."""
@@ -89,6 +97,19 @@ class Ahead:
         size = self._size()
         return min(ready - size, ready // size)
 
+    def _many_wait(self) -> bool:
+        return self._front.has_ready(Lane.PROCESS) >= MANY * self._size()
+
+    def _look_in(self, seconds: float) -> None:
+        """Look within so many seconds."""
+        due = time.monotonic() + seconds
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._later(seconds, self._look)
+
     def _look(self) -> None:
         """Read what was left to lie; take back what lies behind a task that takes unexpectedly long."""
         self._timer = None
@@ -96,8 +117,12 @@ class Ahead:
             self._collecting.read()
             self._unstrand()
         finally:  # Ctrl-C may have come while the next task was pickled
-            if self._timer is None and (self._collecting or any(worker.count() > 1 for worker in self._workers())):
-                self._timer = self._later(LOOK_SECONDS, self._look)
+            for worker in self._workers():
+                count = worker.count()
+                if count > 1:
+                    self._look_in(_pause(worker.cost_ahead(), count))
+            if self._collecting:
+                self._look_in(LOOK_SECONDS)
 
     def _unstrand(self) -> None:
         """Take back what lies behind a task that takes unexpectedly long, so that another worker may run it."""
@@ -111,3 +136,8 @@ class Ahead:
         self._collecting.close()
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _pause(cost: float, count: int) -> float:
+    """Return the seconds until the next look at a worker that holds ``count`` tasks of ``cost`` seconds together."""
+    return max(LOOK_SECONDS, min(cost / count, ONE_SECONDS))

@@ -44,7 +44,7 @@ class Collecting:
     def decide(self, worker: Worker, count: int, cost: float) -> None:
         """Leave the answers of ``worker`` to lie if its ``count`` tasks, of ``cost`` seconds, are ample work."""
         behind = cost - cost / count
-        is_ample = behind >= AMPLE_SECONDS and cost >= count * WORTH_SECONDS and not worker.is_at_chunk()
+        is_ample = count > 2 and behind >= AMPLE_SECONDS and cost >= count * WORTH_SECONDS and not worker.is_at_chunk()
         self._collect(worker, is_ample=is_ample and not self._is_watched(worker))
 
     def read(self) -> None:
