@@ -87,7 +87,7 @@ class Ahead:
             cost += worker.last_cost
         self._collecting.decide(worker, count, cost)
         if count > 1:
-            self._look_in(_pause(cost, count))
+            self._look_in(_pause(worker))
 
     def _shared_out(self) -> int:
         """Return how many of the waiting tasks one worker may be sent: towards its end the queue is shared out."""
@@ -102,13 +102,12 @@ class Ahead:
 
     def _look_in(self, seconds: float) -> None:
         """Look within so many seconds."""
-        due = time.monotonic() + seconds
-        if self._timer is not None:
-            if self._due <= due:
-                return
-            self._timer.cancel()
-        self._due = due
-        self._timer = self._later(seconds, self._look)
+        before, due = self._timer, time.monotonic() + seconds
+        if before is None or due < self._due:
+            self._timer = self._later(seconds, self._look)
+            self._due = due
+            if before is not None:
+                before.cancel()
 
     def _look(self) -> None:
         """Read what was left to lie; take back what lies behind a task that takes unexpectedly long."""
@@ -118,9 +117,8 @@ class Ahead:
             self._unstrand()
         finally:  # Ctrl-C may have come while the next task was pickled
             for worker in self._workers():
-                count = worker.count()
-                if count > 1:
-                    self._look_in(_pause(worker.cost_ahead(), count))
+                if worker.count() > 1:
+                    self._look_in(_pause(worker))
             if self._collecting:
                 self._look_in(LOOK_SECONDS)
 
@@ -138,6 +136,7 @@ class Ahead:
             self._timer.cancel()
 
 
-def _pause(cost: float, count: int) -> float:
-    """Return the seconds until the next look at a worker that holds ``count`` tasks of ``cost`` seconds together."""
-    return max(LOOK_SECONDS, min(cost / count, ONE_SECONDS))
+def _pause(worker: Worker) -> float:
+    """Return the seconds until the next look at a worker that has something behind the task that it runs."""
+    each = worker.cost_ahead() / 2 if worker.count() == 2 else 0.0
+    return each if LOOK_SECONDS < each <= ONE_SECONDS else LOOK_SECONDS
