@@ -60,7 +60,7 @@ def measure(reading: Reading, options: argparse.Namespace, is_over: Callable[[],
         reading.note(peer, Turn(reason=NOT_INSTALLED))
         competitors.remove(peer)
     out: set[str] = set()
-    for number in range(rounds):
+    for number in range(rounds if competitors else 0):
         for peer in order(competitors, number):
             if peer not in out:
                 yield f"{figure.name}: round {number + 1} of {rounds}, {peer}"

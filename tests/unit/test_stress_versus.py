@@ -1,5 +1,8 @@
 """How readings of a comparison are judged and written; and that the page in docs is of the script's making."""
 
+import subprocess
+import sys
+
 import pytest
 
 from stress import versus
@@ -91,6 +94,20 @@ def test_every_figure_names_known_competitors_and_a_title_with_its_size() -> Non
         assert {peer for goal in figure.goals for peer in goal.against} <= set(figure.peers), name
         assert "{" not in figure.words(Size())
     assert PEERS_IN_WORDS.keys() == PEERS.keys()
+
+
+def test_a_figure_whose_competitors_are_all_missing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versus, "is_installed", lambda peer: False)
+    found = Reading(Figure("f", "f", "ms", _never, ("loky", "dask"), ()), Size())
+    assert list(measure(found, parse([]), lambda: False)) == []
+    assert found.reasons == dict.fromkeys(["engine", "loky", "dask"], NOT_INSTALLED)
+
+
+def test_without_the_extra_for_jobs_the_rest_is_compared() -> None:
+    code = "import sys; sys.modules['apsw'] = None; from stress._workloads import figures; print(*figures())"
+    run = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == list(figures())
 
 
 def test_the_page_says_why_a_competitor_has_no_value() -> None:
