@@ -8,6 +8,7 @@ Nothing is judged. ``--write`` puts the rows in place of those between the two m
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import statistics
@@ -122,6 +123,7 @@ def stall(make: Callable[[float], Any], *, is_result: bool) -> Callable[[int, fl
         async with Engine(processes=1) as engine:
             await engine.warm_up()
             await engine.run(nothing, 1)
+            gc.collect()  # what another measurement has left would be collected in the middle of this one
             longest, last = 0.0, time.perf_counter()
             task = engine.submit(fn, argument)
             while not task.done():
