@@ -234,7 +234,7 @@ class Registry:
 
     def start_locked(self, task: Task[Any], attempt: Attempt, at: float) -> None:
         """Record that ``attempt`` of a PENDING ``task`` started at monotonic ``at``."""
-        if task._state is not _PENDING:
+        if task._state is not _PENDING:  # as move_locked does, without its table: every task comes through here
             check_move(task._state, _RUNNING)
         counts = self.counts[task._call.lane]
         counts[_PENDING] -= 1

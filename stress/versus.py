@@ -174,9 +174,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         if getattr(options, name) <= 0:
             parser.error(f"expected --{name} to be positive, got {getattr(options, name)}")
     for name in ("only", "skip"):
-        if nothing := [pattern for pattern in getattr(options, name) if not fnmatch.filter(figures(), pattern)]:
+        if nothing := [pattern for pattern in getattr(options, name) if not _matching([pattern])]:
             known = ", ".join(figures())
             parser.error(f"expected --{name} to be names or patterns of {known}, got {', '.join(sorted(nothing))}")
+    options.figures = _matching(options.only or ["*"]) - _matching(options.skip)
+    if not options.figures:
+        parser.error("expected --only and --skip to leave a figure, got none; skip fewer")
     if unknown := set(options.peers) - PEERS.keys():
         parser.error(f"expected --peers to be names among {', '.join(PEERS)}, got {', '.join(sorted(unknown))}")
     for name in ("json", "chart", "write"):  # before the minutes of measuring
@@ -189,8 +192,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def _is_among(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+def _matching(patterns: Sequence[str]) -> set[str]:
+    return {name for pattern in patterns for name in fnmatch.filter(figures(), pattern)}
 
 
 def main(arguments: list[str]) -> int:
@@ -199,11 +202,7 @@ def main(arguments: list[str]) -> int:
     size = Size(tasks=options.tasks, megabytes=options.megabytes)
     facts = facts_of(options, arguments, size)
     print(f"machine {json.dumps(facts['machine'])}\nversions {json.dumps(facts['versions'])}\nseed none\n", flush=True)
-    chosen = [
-        figure
-        for name, figure in figures().items()
-        if _is_among(name, options.only or ["*"]) and not _is_among(name, options.skip)
-    ]
+    chosen = [figure for name, figure in figures().items() if name in options.figures]
     readings, is_interrupted = run(chosen, options, size)
     if is_interrupted:
         print("\n".join(line for reading in readings[-1:] for line in terminal_lines(reading)))

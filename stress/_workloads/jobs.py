@@ -84,10 +84,10 @@ async def claim_p99_ratio(peer: Peer, size: Size) -> float:
 
 
 async def _finish_jobs(path: str, count: int) -> None:
-    async with jobs_in(path) as jobs:
-        await jobs.enqueue_many(jobs.tasks["now"], [{}] * count)
     import apsw  # here: who has not the extra that brings it compares the rest
 
+    async with jobs_in(path) as jobs:
+        await jobs.enqueue_many(jobs.tasks["now"], [{}] * count)
     connection = apsw.Connection(path)
     connection.execute(_MARK_DONE)
     connection.close()

@@ -134,6 +134,7 @@ def test_ctrl_c_ends_it_with_what_was_measured_so_far() -> None:
     [
         (["--only", "speed"], "expected --only to be names or patterns of flood-process"),
         (["--skip", "jobs"], "expected --skip to be names or patterns of flood-process"),
+        (["--only", "trip-*", "--skip", "trip*"], "expected --only and --skip to leave a figure, got none"),
         (["--peers", "celery"], "expected --peers to be names among engine"),
         (["--rounds", "0"], "expected --rounds to be positive, got 0"),
         (["--json", "/nowhere/x.json"], "expected --json to be a file in a directory that is there"),

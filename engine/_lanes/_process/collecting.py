@@ -16,6 +16,7 @@ from .worker import Worker
 __all__ = ["Collecting", "Collector"]
 
 AMPLE_SECONDS = 0.003  #: of work behind the running task: it is not done before the answers are read
+AMPLE_TASKS = 3  #: that it holds, at least: with two of some milliseconds the look comes seldom
 WORTH_SECONDS = 0.0001  #: of each task, at least: shorter ones come in rows by themselves
 WATCHED_SECONDS = 0.25  #: in which each answer is read as it comes, of a worker that had run out of work meanwhile
 
@@ -44,8 +45,9 @@ class Collecting:
     def decide(self, worker: Worker, count: int, cost: float) -> None:
         """Leave the answers of ``worker`` to lie if its ``count`` tasks, of ``cost`` seconds, are ample work."""
         behind = cost - cost / count
-        is_ample = count > 2 and behind >= AMPLE_SECONDS and cost >= count * WORTH_SECONDS and not worker.is_at_chunk()
-        self._collect(worker, is_ample=is_ample and not self._is_watched(worker))
+        is_ample = count >= AMPLE_TASKS and behind >= AMPLE_SECONDS and cost >= count * WORTH_SECONDS
+        is_ample = is_ample and not worker.is_at_chunk() and not self._is_watched(worker)
+        self._collect(worker, is_ample=is_ample)
 
     def read(self) -> None:
         """Have all read that was left to lie."""
