@@ -56,7 +56,8 @@ async def hang_at_first() -> int:
 
 
 async def wait_for_file(path: str) -> int:
-    """End once the file is there; an earlier run's successor at once."""
+    """Say that it has begun, and end once the file is there; an earlier run's successor at once."""
+    Path(path + ".begun").touch()
     while _token() == 1 and not Path(path).exists():
         await asyncio.sleep(0.005)
     return _token()

@@ -60,10 +60,10 @@ async def test_a_stale_worker_does_not_finish_a_job_that_another_has_taken(
     bench: Bench, start: Start, tmp_path: Path
 ) -> None:
     """J1: stopped for longer than its lease, then continued; its result is refused and counted, and it goes on."""
-    go = tmp_path / "go"
+    go, begun = tmp_path / "go", tmp_path / "go.begun"
     stale = await start()
     (job,) = await bench.enqueue(name_of(bench, "wait_for_file"), args={"path": str(go)})
-    await bench.running(job)
+    await eventually_async(begun.exists)  # the row says so earlier: what is claimed when its lease is lost never begins
     await asyncio.to_thread(hold_still, stale.process, tmp_path / "jobs.db")
     async with Engine(processes=1, threads=1) as engine:
         async with bench.jobs.worker(engine):

@@ -16,6 +16,7 @@ from engine.jobs._memory.store import MemoryStore
 from engine.jobs._records import Cancelled
 from engine.jobs._sqlite.store import SQLiteStore
 from engine.jobs._store import Store
+from engine.jobs._worker.feeder import Feeder
 from tests.integration import job_functions
 from tests.integration.job_support import Bench
 from tests.support import eventually_async
@@ -286,6 +287,34 @@ async def test_a_running_job_is_cancelled_from_outside(bench: Bench, lane: str, 
         (info,) = await bench.ended(job)
         assert info.state is CANCELLED
         assert await bench.cancel(job) is Cancelled.TOO_LATE
+    assert worker.statistics().cancelled == 1
+
+
+@EVERY_STORE
+async def test_a_cancel_that_comes_before_the_worker_has_taken_the_job_is_heard(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """J13: the claim is committed, and the worker, which runs nothing else, does not know it yet."""
+    claimed, go = asyncio.Event(), asyncio.Event()
+    claim_from = Feeder._write
+
+    async def claim_late(feeder: Feeder, claim: Any) -> Any:
+        answer = await claim_from(feeder, claim)
+        if answer is not None and answer[0].jobs:
+            claimed.set()
+            await go.wait()
+        return answer
+
+    monkeypatch.setattr(Feeder, "_write", claim_late)
+    task = bench.jobs.task(job_functions.wait_for_ever)
+    async with small_engine() as engine, bench.jobs.worker(engine) as worker:
+        (job,) = await bench.enqueue(task)
+        await claimed.wait()
+        assert await bench.cancel(job) is Cancelled.ASKED
+        await asyncio.sleep(0.3)  # the worker hears of it, and finds no such run
+        go.set()
+        (info,) = await bench.ended(job)
+    assert info.state is CANCELLED
     assert worker.statistics().cancelled == 1
 
 

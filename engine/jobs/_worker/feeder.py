@@ -66,6 +66,7 @@ class Feeder:
         self._is_alone = False  #: a suspect runs
         self._is_closing = False
         self.claims = 0  #: how many there were
+        self.is_claiming = False  #: a claim is under way, or answered and what it brought not yet taken
 
     # -- news
 
@@ -126,7 +127,9 @@ class Feeder:
                 if (early := self._not_before - self._loop.time()) > 0:
                     self._wake_in(early)
                 else:
+                    self.is_claiming = True
                     await self._look()
+                    self.is_claiming = False
                 await self._news.wait()
         finally:
             if self._timer is not None:

@@ -2,7 +2,8 @@
 
 Guarantees
     ``tell`` may be called on any thread, the rest belongs to the home loop. The store is asked only after news, and
-    while something runs; its flag is cleared before the look, as the feeder's.
+    while something runs; its flag is cleared before the look, as the feeder's. News that comes while a claim is under
+    way may be of a job that nobody here knows yet: there is another look then (design/0014, 15).
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ _logger = logging.getLogger("engine.jobs")
 
 
 class Watcher:
-    """Looks after the runs of ``runner``, which ``holder()`` holds in ``store``."""
+    """Looks after the runs of ``runner``, which ``holder()`` holds in ``store``; ``is_claiming()``: more may come."""
 
-    def __init__(self, store: Store, runner: Runner, holder: Callable[[], int | None]) -> None:
+    def __init__(
+        self, store: Store, runner: Runner, holder: Callable[[], int | None], is_claiming: Callable[[], bool]
+    ) -> None:
         self._store = store
         self._runner = runner
         self._holder = holder
+        self._is_claiming = is_claiming
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._is_told = False
@@ -75,6 +79,8 @@ class Watcher:
             pass
         self._news.clear()
         self._is_told = False
+        if self._is_claiming():
+            self._news.set()
 
     async def _stop_cancelled(self) -> None:
         holder = self._holder()

@@ -110,7 +110,7 @@ class Worker:
             store, self._rooms, holder=self._holder, lane_of=self._runner.lanes,
             is_held_up=lambda: self._recorder.unrecorded >= _UNRECORDED_MOST, take=self._take,
         )  # fmt: skip
-        self._watcher = Watcher(store, self._runner, self._holder)
+        self._watcher = Watcher(store, self._runner, self._holder, lambda: self._feeder.is_claiming)
         self._holding = Holding(
             store, self.name, self._jobs.lease,
             on_lost=lambda: self._runner.stop_all(Stop.LOST), on_held=self._feeder.look,
