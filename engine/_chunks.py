@@ -254,8 +254,10 @@ class Chunks:
                 pass
 
     def progressed(self) -> None:
-        """Wake the readers; they look what there is."""
+        """Wake the readers if there is something to take, or to do; they look what."""
         with self.lock:
+            if not (self.is_ready() or self.is_done() or (not self.exhausted and self._room() > 0)):
+                return
             wakers, self._wakers = self._wakers, []
         for waker in wakers:
             waker()

@@ -3,6 +3,7 @@
 An attempt whose ``args`` are a Chunk runs the function on each of its items, in order. The lane reports the answers
 here as they come, and the end of the attempt to the front, as of any other. What a chunk will not run, it offers to its
 owner: items behind one that takes long, behind a crash, or in a chunk that nobody can tell which item broke.
+A chunk that was made of one item is a task to its worker.
 
 Guarantees
     Shared: every field.  Guarded by: ``lock``, the owner's, held for a few list operations; the owner is called
@@ -70,6 +71,11 @@ class Chunk:
         self.held: Callable[[], None] | None = None  #: the end of the attempt, until these are decoded
         self.seconds = 0.0  #: what all its items took together
         self.sent_bytes = self.received_bytes = 0
+
+    @property
+    def is_single(self) -> bool:
+        """Say whether it travels as a task: one call, and one answer, which is the item's and the end."""
+        return len(self.items) == 1
 
     # -- answers
 

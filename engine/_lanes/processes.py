@@ -191,8 +191,9 @@ class ProcessLane:
         if attempt is None:
             self.on_nonsense(worker, f"it answered number {frame.number}, which was not its turn")
             return
-        if type(attempt.args) is Chunk and frame.kind not in _ENDS_OF_CHUNKS:
-            attempt.args.begun = worker.items_begun(frame.number)
+        chunk = attempt.args if type(attempt.args) is Chunk else None
+        if chunk is not None and not chunk.is_single and frame.kind not in _ENDS_OF_CHUNKS:
+            chunk.begun = worker.items_begun(frame.number)
             self._front.end(attempt, Outcome(error=decode_error(attempt, RuntimeError("a chunk has no such end"))))
             self.on_nonsense(worker, f"it answered a chunk with kind {frame.kind}")
             return
@@ -203,7 +204,10 @@ class ProcessLane:
             if frame.flags & RETIRE or not self._pool.is_well_fed(worker):
                 self._feed(worker, frame)
         finally:  # Ctrl-C may have come while the next task was pickled
-            problem = self._decoder.settle(attempt, frame, worker.label)
+            if chunk is not None and chunk.is_single:
+                problem = self._decoder.settle_single(attempt, chunk, frame, worker.label)
+            else:
+                problem = self._decoder.settle(attempt, frame, worker.label)
         if problem:
             self.on_nonsense(worker, problem)
 
@@ -226,8 +230,8 @@ class ProcessLane:
     def _on_items(self, worker: Worker, frame: Frame) -> str:
         """Items of a chunk were answered, or it is over; return what is wrong with that."""
         running = worker.running_chunk(frame.number)
-        if running is None:
-            return "it answered items, and was not at a chunk"
+        if running is None or running[1].is_single:
+            return "it answered items, and was not at a chunk of several"
         attempt, chunk = running
         chunk.begun = worker.items_begun(frame.number)
         if frame.flags & PART:
@@ -321,7 +325,7 @@ class ProcessLane:
                 continue
             outcome = Outcome(started_at=worker.started(number), completed_at=time.monotonic(), worker=worker.label)
             if type(attempt.args) is Chunk:
-                attempt.args.begun = worker.items_begun(number)
+                attempt.args.begun = 1 if attempt.args.is_single else worker.items_begun(number)
             is_blamed = True
             if number in worker.doomed:
                 outcome.cancelled = True

@@ -134,6 +134,16 @@ class Decoder:
             ready.append(value)
         chunk.put(ready, size * len(ready))
 
+    def settle_single(self, attempt: Attempt, chunk: Chunk, frame: Frame, worker: str) -> str:
+        """Report how the item of a single ``chunk`` ended, and the chunk with it; return what is wrong with that."""
+        if frame.kind == CANCELLED:  # it was asked for, or the item has raised it: either way the chunk is no more
+            return self.settle(attempt, frame, worker)
+        chunk.begun = 1
+        item = chunk.next_item(attempt, _frame_bytes(frame))
+        problem = "" if item is None else self.settle(item, frame, worker)
+        self._settle_chunk(attempt, _outcome(frame, worker), frame)
+        return problem
+
     def _settle_chunk(self, attempt: Attempt, outcome: Outcome, frame: Frame) -> None:
         """Report the end of a chunk, once all that it answered is decoded."""
         chunk: Chunk = attempt.args

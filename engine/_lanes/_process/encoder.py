@@ -109,16 +109,14 @@ class Encoder:
         function = self._functions.get(fn, attempt.name)
         if function is not None and function.error is not None:
             raise _pickle_error("function", attempt, function.error, function.culprit)
-        chunk = attempt.args
-        args, kwargs = (chunk, {}) if type(chunk) is Chunk else lift_call(chunk, attempt.kwargs)
+        args = attempt.args
         self._packing = attempt
         try:
-            if type(chunk) is Chunk:
-                return self._pickle_items(attempt, chunk, function)
-            if function is not None and not kwargs and not attempt.context and attempt.name == function.name:
-                return _encoded((function, ARGS_ONLY, self._packer.pack(args)))
-            given = fn if function is None else None
-            return Encoded(function, 0, self._packer.pack((args, kwargs, attempt.name, attempt.context, given)))
+            if type(args) is Chunk:
+                encoded = self._pickle_items(attempt, args, function)
+                args.sent_bytes = encoded.packed.size_bytes
+                return encoded
+            return self._pickle_call(attempt, args, function)
         except TooLong:
             raise
         except PayloadTooLarge as error:
@@ -132,14 +130,21 @@ class Encoder:
         finally:
             self._packing = None
 
+    def _pickle_call(self, attempt: Attempt, args: tuple[Any, ...], function: Function | None) -> Encoded:
+        args, kwargs = lift_call(args, attempt.kwargs)
+        if function is not None and not kwargs and not attempt.context and attempt.name == function.name:
+            return _encoded((function, ARGS_ONLY, self._packer.pack(args)))
+        given = attempt.fn if function is None else None
+        return Encoded(function, 0, self._packer.pack((args, kwargs, attempt.name, attempt.context, given)))
+
     def _pickle_items(self, attempt: Attempt, chunk: Chunk, function: Function | None) -> Encoded:
         items = chunk.items
+        if chunk.is_single:
+            return self._pickle_call(attempt, items[0] if chunk.is_rows else (items[0],), function)
         if len(items) <= _FEW:
             items = [lift_call(item, {})[0] if chunk.is_rows else lift(item) for item in items]
         given = attempt.fn if function is None else None
-        packed = self._packer.pack((items, chunk.is_rows, attempt.name, attempt.context, given))
-        chunk.sent_bytes = len(packed.payload) + sum([buffer.nbytes for _, buffer in packed.buffers])
-        return Encoded(function, CHUNK, packed)
+        return Encoded(function, CHUNK, self._packer.pack((items, chunk.is_rows, attempt.name, attempt.context, given)))
 
 
 def too_large(what: str, where: str, attempt: Attempt | Item, error: PayloadTooLarge) -> PayloadTooLarge:

@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 from ..._mailbox import Mailbox
 from ..._states import Lane
+from ..._wire.frames import CHUNK
 from ..._wire.pickling import TooLong
 from ...errors import PickleError
 from ..base import Attempt, Front, Outcome
-from ..chunk import Chunk
 from .encoder import Encoded, Encoder
 from .functions import Functions
 from .long_packer import LOOP_BYTES, LongPacker, Packing
@@ -73,7 +73,7 @@ class Feeder:
             if worker.send(*following):
                 if self._on_sent is not None:
                     self._on_sent()
-                if type(following[0].args) is Chunk:
+                if following[1].flags & CHUNK:
                     self._on_chunk()
                 more = most - 1
                 if more and worker.last_cost > 0:
