@@ -80,7 +80,7 @@ class Chunks:
     def fill(self) -> bool:
         """Submit chunks until the window is full; True: the engine has no room for more."""
         registry = self._core.registry
-        while not self.exhausted:
+        while self._has_more():
             room = self._room()
             if room <= 0:
                 return False
@@ -107,6 +107,10 @@ class Chunks:
             if self._is_slow and self.is_ready():
                 return False  # what there is comes first
         return False
+
+    def _has_more(self) -> bool:
+        """Say whether there are items to submit; some may be kept though the source has failed behind them."""
+        return bool(self._kept) or not self.exhausted
 
     def _room(self) -> int:
         """Return how many items may be read; none while they would make less than a chunk and others are on the way."""
@@ -207,7 +211,7 @@ class Chunks:
     def is_done(self) -> bool:
         """Say whether everything that was read was taken, and nothing more comes."""
         with self.lock:
-            return self._is_closed or (self.exhausted and not self._in_hand)
+            return self._is_closed or not (self._has_more() or self._in_hand)
 
     def is_empty(self) -> bool:
         """Say whether nothing that was submitted is still to be taken."""
@@ -256,7 +260,7 @@ class Chunks:
     def progressed(self) -> None:
         """Wake the readers if there is something to take, or to do; they look what."""
         with self.lock:
-            if not (self.is_ready() or self.is_done() or (not self.exhausted and self._room() > 0)):
+            if not (self.is_ready() or self.is_done() or (self._has_more() and self._room() > 0)):
                 return
             wakers, self._wakers = self._wakers, []
         for waker in wakers:

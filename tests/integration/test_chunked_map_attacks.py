@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine import BlockingEngine, Engine, PickleError, TaskState, WorkerCrashed
+from engine import BlockingEngine, Engine, EngineFull, PickleError, TaskState, WorkerCrashed, _chunks
+from engine._chunk_size import ChunkSize
 from engine._lanes import processes
+from tests.integration import chunk_functions as functions
 from tests.support import eventually, eventually_async
 
 STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
@@ -272,3 +275,96 @@ def test_what_a_chunk_leaves_that_is_cancelled_meanwhile_is_cancelled_with_it() 
         values = thread.submit(list, results).result(STUCK)
         assert len(values) == 21_000
         assert {type(values[item]) for item in cut} == {asyncio.CancelledError}
+
+
+@pytest.fixture
+def hundreds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have chunks of 200 items from the first on."""
+
+    def of_hundreds(size: ChunkSize, most: int = 200) -> None:
+        size._most = size.items = min(most, 200)
+        size.item_seconds = 1e-5
+
+    monkeypatch.setattr(ChunkSize, "__init__", of_hundreds)
+    monkeypatch.setattr(ChunkSize, "learn", lambda size, chunk: None)
+
+
+def giving_up_when_full(engine: Any, opened: threading.Event) -> Iterator[int]:
+    """Give five items, have the engine full of what waits for ``opened``, and fail."""
+    yield from range(5)
+    for _ in range(100):
+        try:
+            engine.options(lane="thread").submit(opened.wait, STUCK)
+        except EngineFull:
+            break
+    raise KeyError("source")
+
+
+def test_what_a_source_gave_before_it_failed_waits_for_room(hundreds: None) -> None:
+    """E211: the engine becomes full while a source is read, which fails then: what it gave comes first all the same."""
+    opened, found = threading.Event(), list[int]()
+    with BlockingEngine(processes=1, threads=1, max_pending=2) as engine, ThreadPoolExecutor(1) as thread:
+        results: Any = engine.map(same, giving_up_when_full(engine, opened))
+        try:
+            read = thread.submit(found.extend, results)
+            eventually(lambda: read.done() or bool(results._chunks._kept), STUCK)
+        finally:
+            opened.set()
+        with pytest.raises(KeyError, match="source"):
+            read.result(STUCK)
+    assert found == list(range(5))
+
+
+async def test_what_a_source_gave_before_it_failed_waits_for_room_on_the_loop(hundreds: None) -> None:
+    """E211: as above, of a reader that is a coroutine."""
+    opened, found = threading.Event(), list[int]()
+    async with Engine(processes=1, threads=1, max_pending=2) as engine:
+        results: Any = engine.map(same, giving_up_when_full(engine, opened))
+
+        async def read() -> None:
+            async for number in results:
+                found.append(number)
+
+        reader = asyncio.ensure_future(read())
+        try:
+            await eventually_async(lambda: reader.done() or bool(results._chunks._kept), STUCK)
+        finally:
+            opened.set()
+        with pytest.raises(KeyError, match="source"):
+            await asyncio.wait_for(reader, STUCK)
+    assert found == list(range(5))
+
+
+@pytest.mark.parametrize("is_behind_task", [False, True])
+async def test_a_chunk_that_is_sent_along_with_others_is_divided_where_an_item_takes_long(
+    hundreds: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_behind_task: bool
+) -> None:
+    """E212: a chunk travels in one row with an item by itself, or with a task of its function: it is looked at as well.
+
+    What it has finished comes while a long item goes on.
+    """
+    runs, opened = str(tmp_path / "runs"), tmp_path / "opened"
+    call, rest = functions.note_or_wait, (repeat(53), repeat(str(opened)))
+
+    def source() -> Iterator[int]:
+        yield from range(2)  # which come slowly, and so travel each by itself
+        monkeypatch.setattr(_chunks, "READ_SECONDS", STUCK)
+        yield from range(2, 300)
+
+    monkeypatch.setattr(_chunks, "READ_SECONDS", STUCK if is_behind_task else -1.0)
+
+    async with Engine(processes=1) as engine, asyncio.timeout(STUCK):
+        for _ in range(20):  # so that it is known to be quick
+            await engine.run(call, str(tmp_path / "before"), 0, 1, "")
+        first = engine.submit(functools.partial(call, runs, -1, -1, str(tmp_path / "first")))
+        await eventually_async(lambda: functions.noted(tmp_path) == [-1], STUCK)
+        tasks = [engine.submit(call, runs, number, -1, "") for number in (-3, -2) if is_behind_task]
+        results = engine.map(call, repeat(runs), source(), *rest)
+        reading = asyncio.ensure_future(anext(results))
+        await eventually_async(lambda: len(engine.tasks(state="pending")) >= 3, STUCK)
+        (tmp_path / "first").touch()
+        found = [await reading] + [await anext(results) for _ in range(52)]
+        opened.touch()
+        found += [number async for number in results]
+        assert found == list(range(300))
+        await asyncio.gather(first, *tasks)

@@ -85,7 +85,7 @@ class Feeder:
         """Send up to ``most`` attempts of the call of ``first``; return how many were."""
         attempts = self._front.claim_like(first, most)
         ready: list[tuple[Attempt, Encoded]] = []
-        at = 0
+        at = chunks = 0
         try:
             ready += self._encode_row(attempts)
             for at, attempt in enumerate(attempts[len(ready) :], len(ready)):
@@ -104,8 +104,11 @@ class Feeder:
                 else:
                     if encoded is not None:
                         ready.append((attempt, encoded))
+                        chunks |= encoded.flags & CHUNK
         finally:
             sent = worker.send_row(ready)
+            if chunks:  # of a map, behind a task of its function or an item that travels by itself
+                self._on_chunk()
         return sent
 
     def _encode_row(self, attempts: list[Attempt]) -> list[tuple[Attempt, Encoded]]:
