@@ -114,6 +114,12 @@ class Shared(Generic[T], Anything):  # type: ignore[misc]  # a base that is Any,
             return attach, (os.getpid(), store, self._identity, self._layout)
         return load, (pickle.PickleBuffer(store), self._layout)
 
+    if not TYPE_CHECKING:  # a checker takes it for a T, and would ask nothing any more
+
+        def __getattr__(self, name: str) -> Any:
+            hint = "" if name.startswith("_") else f"; use .value.{name} here, and give it to tasks as it is"
+            raise AttributeError(f"expected an attribute of a Shared, got {name!r}{hint}", name=name, obj=self)
+
     def __repr__(self) -> str:
         return f"<Shared {self._kind}, {'closed' if self.closed else f'{self.size_bytes:,} bytes'}>"
 

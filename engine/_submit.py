@@ -196,9 +196,10 @@ class Submitter:
         Several iterables go side by side, as with the built-in ``map``. They may be infinite or asynchronous; at most
         ``window`` items are read ahead of the results you have taken (default: four per slot, at least 32, and of
         quick process calls as many as take some milliseconds). There is no chunk size to choose: quick calls travel
-        many at a time by themselves, as one task, and each has its own result or error all the same; not so with a
-        timeout, a retry, ``max_tasks_per_worker`` or an asynchronous source, where each item is a task. A plain
-        iterator is read on the event loop: one that blocks belongs in an async iterable.
+        many at a time by themselves, as one task, and each has its own result or error all the same, but for a crash:
+        what had ended in the last 5 ms and was not answered fails with the item that killed the worker. With a
+        timeout, a retry, ``max_tasks_per_worker`` or an asynchronous source, each item is a task. A plain iterator is
+        read on the event loop: one that blocks belongs in an async iterable.
 
         ``ordered=False`` gives results as they come. The first failure is raised and cancels the rest, unless
         ``return_exceptions`` gives it as a result. ``break`` cancels what is in the window. Several coroutines of one

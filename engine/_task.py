@@ -340,7 +340,7 @@ class Task(Generic[T_co]):
         if asyncio._get_running_loop() is not None:
             raise asyncio.InvalidStateError(
                 f"expected task {self.id} ({self.name}) to be done, got {self.state.value};"
-                " use await on a thread that runs a loop"
+                " use await task: a thread that runs a loop cannot wait in result()"
             )
         self._scheduler.waiters.refuse_itself(self)
         done = Latch()

@@ -24,6 +24,8 @@ def main(arguments: list[str]) -> int:
         print("\n".join(f"{name:10} {question}" for name, question in known.items()))
         return 0
     if not arguments or arguments[0] not in known:
+        if arguments:
+            print(f"expected NAME to be one of the scripts, got {arguments[0]!r}", file=sys.stderr)
         print(f"{USAGE}\nscripts: {', '.join(known)}", file=sys.stderr)
         return 2
     code: int = importlib.import_module(f"stress.{arguments[0]}").main(arguments[1:])

@@ -29,7 +29,7 @@ PEERS_IN_WORDS = {
     "dask": "`distributed.LocalCluster`, one thread in each worker",
 }
 
-_VERDICTS = {True: "kept", False: "**missed**", None: "not seen"}
+_VERDICTS = {True: "kept", False: "**missed**", None: "not measured"}
 _HEAD = """# Performance
 
 <!-- made by {command}; do not edit -->
@@ -44,7 +44,8 @@ In each of {rounds} rounds the engine and its competitors take turns, in another
 process, so that a machine that is busy for a while is busy for all. The figures are medians over the rounds; a
 competitor that took more than {slow:g} seconds for a turn took one turn of that figure. A ratio says how many times as
 good as the competitor the engine is: as many tasks per second, or as short a time. Below 1 the competitor is ahead.
-Everybody has {workers} workers.
+Everybody has {workers} workers. `pip install '.[versus]'` brings the competitors; a full run takes three quarters of an
+hour.
 """
 
 
@@ -134,12 +135,14 @@ def _machine(facts: Mapping[str, Any]) -> str:
 def terminal_lines(reading: Reading) -> list[str]:
     """Return the lines of one figure for the terminal: the ratio comes first."""
     figure = reading.figure
-    lines = [f"{figure.name}: {reading.title}"]
+    rounds = max([len(values) for values in reading.values.values()], default=0)
+    better = "more" if figure.is_rate else "less"
+    lines = [f"{figure.name}: {reading.title}; medians of {rounds}, {better} is better"]
     for peer in reading.shown:
         value = reading.median(peer)
         ratio = f"{number(reading.ratios[peer])} x" if peer in reading.ratios else ""
         said = reading.reasons.get(peer, "not measured") if value is None else f"{number(value):>12} {figure.unit}"
         lines.append(f"{ratio:>10}  {peer:14}{said}")
-    words = {True: "kept", False: "MISSED", None: "not seen"}
+    words = {True: "kept", False: "MISSED", None: "not known"}
     lines += [f"{words[kept]:>10}  {target}" for target, kept in reading.verdicts]
     return lines

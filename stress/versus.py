@@ -149,9 +149,13 @@ def _processor() -> str:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Return the options; end with 2 at one that is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m stress versus", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", nargs="+", metavar="FIGURE", default=[], help="only these figures")
-    parser.add_argument("--skip", nargs="+", metavar="FIGURE", default=[], help="not these figures")
+    parser = argparse.ArgumentParser(
+        prog="python -m stress versus", description=(__doc__ or "").split("\n")[0],
+        epilog=f"FIGURE: {', '.join(figures())}; or a pattern, such as 'map-*'. PEER: {', '.join(PEERS)}. A"
+        " figure takes half a minute to two, all of them three quarters of an hour.",
+    )  # fmt: skip
+    parser.add_argument("--only", nargs="+", metavar="FIGURE", default=[], help="only these figures, or patterns")
+    parser.add_argument("--skip", nargs="+", metavar="FIGURE", default=[], help="not these figures, or patterns")
     parser.add_argument("--peers", nargs="+", metavar="PEER", default=[], help="only these competitors")
     parser.add_argument("--rounds", type=int, help="turns of each (default: 5, with --quick 1)")
     parser.add_argument("--tasks", type=int, help="tasks in a flood (default: 20000, with --quick 1000)")
@@ -160,7 +164,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--slow", type=float, default=30, help="seconds beyond which one turn is enough (default: 30)")
     parser.add_argument("--quick", action="store_true", help="a small run, which says only that everything works")
     parser.add_argument("--check", action="store_true", help="end with 1 if a promise is missed")
-    parser.add_argument("--json", metavar="FILE", help="write the JSON there too")
+    parser.add_argument("--json", metavar="FILE", help="write the last line there too: all that was measured")
     parser.add_argument("--chart", metavar="FILE", help="draw the ratios as a PNG (matplotlib)")
     parser.add_argument("--write", metavar="FILE", help="write the page (Markdown)")
     options = parser.parse_args(arguments)
@@ -201,7 +205,8 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     size = Size(tasks=options.tasks, megabytes=options.megabytes)
     facts = facts_of(options, arguments, size)
-    print(f"machine {json.dumps(facts['machine'])}\nversions {json.dumps(facts['versions'])}\nseed none\n", flush=True)
+    print(f"machine {json.dumps(facts['machine'])}\nversions {json.dumps(facts['versions'])}", flush=True)
+    print("ratio: how many times as good as the competitor the engine is\n", flush=True)
     chosen = [figure for name, figure in figures().items() if name in options.figures]
     readings, is_interrupted = run(chosen, options, size)
     if is_interrupted:

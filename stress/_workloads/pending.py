@@ -90,7 +90,8 @@ FIGURES = (
     ),
     Figure(
         "pending-gc-off",
-        "A task among {many:,}, every second one cancelled, against one among {few:,}; cyclic collector off",
+        "The time of one task (submit, cancel every second one, run the rest) where {many:,} are pending, in place of"
+        " {few:,}; the cyclic collector is off",
         "x",
         scaling(collected=False),
         (),

@@ -131,6 +131,7 @@ FIGURES = (
            workload(read_and_measure, sources, ready), PROCESSES),
     Figure("real-json", "Parse JSON files and add up", "ms", workload(sums_by_shop, json_files, ready), PROCESSES),
     Figure("real-filter", "Filter 24 arrays with NumPy, half of each comes back", "ms",
-           workload(middle, arrays, ready_with_numpy), (*PROCESSES, "cf-thread")),
-    Figure("real-hash", "Hash 24 blobs", "ms", workload(digest, blobs, ready), (*PROCESSES, "cf-thread")),
+           workload(middle, arrays, ready_with_numpy), (*PROCESSES, "cf-thread", "engine-thread")),
+    Figure("real-hash", "Hash 24 blobs", "ms", workload(digest, blobs, ready),
+           (*PROCESSES, "cf-thread", "engine-thread")),
 )  # fmt: skip

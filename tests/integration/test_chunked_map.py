@@ -234,6 +234,8 @@ async def test_a_crash_costs_what_may_have_run_and_nothing_else(
     crashed = [each for each in found if isinstance(each, WorkerCrashed)]
     assert crashed
     assert all(each.may_have_run for each in crashed)
+    together = f": {len(crashed)} items of a map, which fail together"
+    assert all((together in str(each)) is (len(crashed) > 1) for each in crashed)
     ran = noted(tmp_path)
     assert sorted(ran) == list(range(1000)), "an item ran twice, or never"
     values = [each for each in found if not isinstance(each, WorkerCrashed)]

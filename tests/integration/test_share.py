@@ -195,6 +195,9 @@ async def test_it_says_what_it_is_and_the_snapshot_counts_it(store: str) -> None
         first, second = engine.share(array()), engine.share("text")
         assert BIG < first.size_bytes < BIG + 4096
         assert repr(first) == f"<Shared ndarray, {first.size_bytes:,} bytes>"
+        with pytest.raises(AttributeError, match=r"got 'sum'; use \.value\.sum here"):
+            first.sum()
+        assert not hasattr(first, "__array__")  # or NumPy would take it for one
         snapshot = engine.snapshot()
         assert (snapshot.shared, snapshot.shared_bytes) == (2, first.size_bytes + second.size_bytes)
         assert f"shared objects 2, {snapshot.shared_bytes} bytes" in str(snapshot)

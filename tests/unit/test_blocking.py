@@ -239,7 +239,7 @@ async def test_it_works_inside_a_running_loops_thread() -> None:
         with pytest.raises(ValueError, match="on purpose"):
             engine.run(fail)
         unfinished = engine.submit(until_cancelled)
-        with pytest.raises(asyncio.InvalidStateError, match="use await on a thread that runs a loop"):
+        with pytest.raises(asyncio.InvalidStateError, match="use await task: a thread that runs a loop"):
             unfinished.result(10)
         assert unfinished.cancel()
         awaited = engine.submit(abs, -6)

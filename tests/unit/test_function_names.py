@@ -230,6 +230,17 @@ def test_a_global_that_cannot_travel_is_named() -> None:
         engine.run(namespace["uses_lock"])
 
 
+def test_a_function_that_uses_its_engine_is_told_what_to_do_once() -> None:
+    namespace = cells()
+    exec("def uses_engine():\n    return ENGINE.run(abs, -1)", namespace)
+    with Engine(processes=1) as engine:
+        namespace["ENGINE"] = engine
+        with pytest.raises(PickleError) as caught:
+            engine.run(namespace["uses_engine"])
+    assert "got its global 'ENGINE': PickleError: expected picklable arguments, got a" in str(caught.value)
+    assert str(caught.value).endswith("return what is to be done next, or use lane='thread'")
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [

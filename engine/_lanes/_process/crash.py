@@ -7,6 +7,7 @@ from typing import Any
 from ..._records import function_name, named
 from ...errors import RemoteTraceback, WorkerCrashed, WorkerMemoryExceeded, WorkerStartupError
 from ..base import Attempt
+from ..chunk import Chunk
 from .child import ExitStatus
 from .usage import MemoryUse
 from .worker import Worker
@@ -78,6 +79,12 @@ def _how(status: ExitStatus) -> str:
 def crash_error(attempt: Attempt, worker: Worker, status: ExitStatus, stderr: str) -> WorkerCrashed:
     """Build the error of the task that a worker died under."""
     what = f"{worker.label} {_how(status)} while it ran task {attempt.task_id} ({attempt.name})"
+    chunk = attempt.args
+    if type(chunk) is Chunk and (lost := min(chunk.begun, chunk.size) - chunk.answered) > 1:
+        what += (
+            f": {lost} items of a map, which fail together, since the first {lost - 1} had ended and were not answered"
+            " yet; with options(timeout=...) each item is a task, and fails alone"
+        )
     if worker.failure:
         what = f"{worker.label} was replaced while it ran task {attempt.task_id} ({attempt.name}): {worker.failure}"
     error = WorkerCrashed(

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ... import _lineage
+from ... import _checks, _lineage
 from ..._records import function_name, named
 from ..._sigint import came_by_signal
 from ..._wire.frames import ARGS_ONLY, BULK, CHUNK, DEFINE, FORGET, IN_BULK, INLINE_BYTES, SEGMENT, STREAM, TASK
@@ -159,15 +159,21 @@ def too_large(what: str, where: str, attempt: Attempt | Item, error: PayloadTooL
 
 def _pickle_error(what: str, attempt: Attempt, error: BaseException, culprit: str = "") -> PickleError:
     text = _told(error)
-    remedy = "send plain data and open files, locks and connections inside the function"
-    if isinstance(error, RecursionError):
-        remedy = "send less deeply nested data"
+    remedy = "; send plain data and open files, locks and connections inside the function, or use the thread lane"
+    if _checks.is_a(error, PickleError):  # an engine, which says itself what to do instead
+        text = f"its global {culprit!r}: {text}" if culprit else text
+        remedy = ""
+    elif _checks.is_a(error, RecursionError):
+        remedy = "; send less deeply nested data, or use the thread lane"
     elif culprit:
         text += f", which its global {culprit!r} is or holds"
-        remedy = f"create {culprit} inside the function, or define both in a module, where functions travel by name"
+        remedy = (
+            f"; create {culprit} inside the function, or define both in a module, where functions travel by name, or"
+            " use the thread lane"
+        )
     result = PickleError(
-        f"expected the {what} of task {attempt.task_id} ({attempt.name}){_called(attempt)} to be picklable, got {text};"
-        f" {remedy}, or use the thread lane",
+        f"expected the {what} of task {attempt.task_id} ({attempt.name}){_called(attempt)} to be picklable, got"
+        f" {text}{remedy}",
         what=what, where="parent", task_id=attempt.task_id,
     )  # fmt: skip
     result.__cause__ = error
