@@ -154,6 +154,32 @@ async def test_a_task_behind_one_of_some_milliseconds_is_taken_back_if_that_take
         assert {task.attempt for task in [*held, *tasks]} == {1}
 
 
+async def test_a_task_is_taken_back_from_behind_one_whose_function_is_found_to_take_long_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """E213: another run of that function ends after ten minutes: so long may the one in front not keep what is behind.
+
+    Where many become slow at once, each that was found to be stuck made the next one wait three times as long.
+    """
+    monkeypatch.setattr(NativeWorker, "_cost", lambda worker, number, attempt: 0.005)
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    async with Engine(processes=2) as engine:
+        held = [engine.submit(functions.hold, str(folder), "held") for folder in (first, second)]
+        await eventually_async(lambda: (first / "held.begun").exists() and (second / "held.begun").exists(), STUCK)
+        tasks = [engine.submit(row_functions.same, number) for number in range(40)]
+        (worker,) = [each for each in native_workers(engine) if is_in(each, held[0])]
+        engine._core.processes._pool.refill(worker)
+        assert worker.count() == 2
+        worker._functions[worker.first()].measure(600.0)
+        (second / "go").touch()
+        assert await within(asyncio.gather(held[1], *tasks)) == ["held", *range(40)]
+        assert not held[0].done()
+        (first / "go").touch()
+        assert await within(held[0]) == "held"
+
+
 async def test_answers_that_were_left_to_lie_survive_their_worker(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

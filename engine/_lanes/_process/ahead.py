@@ -125,7 +125,8 @@ class Ahead:
     def _unstrand(self) -> None:
         """Take back what lies behind a task that takes unexpectedly long, so that another worker may run it."""
         for worker in self._workers():
-            if worker.count() > 1 and worker.is_stuck(CHUNK_STUCK_SECONDS if worker.is_at_chunk() else STUCK_SECONDS):
+            seconds = CHUNK_STUCK_SECONDS if worker.is_at_chunk() else STUCK_SECONDS
+            if worker.count() > 1 and worker.is_stuck(seconds, ONE_SECONDS):  # nothing is sent behind longer ones
                 self._give_back_rest(worker)
                 self._pump()  # the others may all be idle by now
 

@@ -99,13 +99,17 @@ class Worker(ABC):
         number = next(iter(self._in_flight), 0)
         return number if number and self.started(number) is None else 0
 
-    def is_stuck(self, seconds: float) -> bool:
-        """Say whether the running task takes longer than that and than expected; its function then counts as slow."""
+    def is_stuck(self, seconds: float, most: float) -> bool:
+        """Say whether the running task takes longer than that and than expected; its function then counts as slow.
+
+        ``most``: what was expected of it at most; of its function, that may have become much more since it was sent.
+        """
         number = next(iter(self._in_flight), 0)
         started = self.started(number) if number else None
         elapsed = time.monotonic() - started if started is not None else 0.0
         function = self._functions.get(number)
-        if elapsed <= (seconds if function is None else max(seconds, UNEXPECTED * function.seconds)):
+        expected = 0.0 if function is None else min(function.seconds, most)
+        if elapsed <= max(seconds, UNEXPECTED * expected):
             return False
         if function is not None:
             function.measure(elapsed)
