@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, overload
 
 from ._latch import Latch
 from ._options import NOT_SAID, NotSaid, merge_options
@@ -82,7 +82,7 @@ class BlockingCalls:
     ) -> BlockingMap[Any]: ...  # fmt: skip
     def map(
         self, fn: Callable[..., Any], /, *iterables: Iterable[Any] | AsyncIterable[Any],
-        ordered: bool = True, window: int | None = None, return_exceptions: bool = False,
+        ordered: bool = True, window: int | None = None, return_exceptions: bool = False, **others: Any,
     ) -> BlockingMap[Any]:  # fmt: skip
         """Call ``fn`` on each item and iterate over the results, as ``Engine.map`` does, with a plain ``for``.
 
@@ -93,7 +93,10 @@ class BlockingCalls:
         from ._blocking_chunked_map import BlockingChunkedMap
         from ._blocking_task_map import BlockingTaskMap
         from ._chunked_map import chunks_of_map
+        from ._map import refuse_others
 
+        if others:
+            refuse_others(others)
         chunks = chunks_of_map(
             self._inner._core, self._inner._call(fn), iterables, ordered=ordered, window=window,
             return_exceptions=return_exceptions, cancelled=concurrent.futures.CancelledError,
@@ -106,11 +109,11 @@ class BlockingCalls:
         self, *, lane: Lane | str | NotSaid | None = NOT_SAID, timeout: float | NotSaid | None = NOT_SAID,
         total_timeout: float | NotSaid | None = NOT_SAID, retry: Retry | NotSaid | None = NOT_SAID,
         priority: int | NotSaid | None = NOT_SAID, grace: float | NotSaid | None = NOT_SAID,
-        name: str | NotSaid | None = NOT_SAID,
+        name: str | NotSaid | None = NOT_SAID, **others: Never,
     ) -> BlockingCalls:  # fmt: skip
         """Return the same engine with these options for what is submitted through it, as ``Engine.options`` does."""
         given = {"lane": lane, "timeout": timeout, "total_timeout": total_timeout, "retry": retry,
-                 "priority": priority, "grace": grace, "name": name}  # fmt: skip
+                 "priority": priority, "grace": grace, "name": name, **others}  # fmt: skip
         return BlockingCalls(self._inner._view(merge_options(self._inner._options, given)))
 
     def share(self, obj: T) -> Shared[T]:

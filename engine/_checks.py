@@ -6,11 +6,12 @@ called here, nor later.
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
-    "flag", "instance", "integer", "is_a", "member", "number", "positive_int", "real", "seconds", "shown", "size_bytes",
-    "string", "text", "unawaited", "wrong",
+    "flag", "instance", "integer", "is_a", "member", "no_such", "number", "positive_int", "real", "seconds", "shown",
+    "size_bytes", "string", "text", "unawaited", "wrong",
 ]  # fmt: skip
 
 
@@ -129,6 +130,13 @@ def text(name: str, value: Any, *, most: int) -> str:
     if exact is None or not 0 < len(exact) <= most:
         raise wrong(name, f"a string of 1 to {most} characters", value)
     return exact
+
+
+def no_such(options: str, known: Iterable[str], name: str, remedy: str = "") -> TypeError:
+    """Build the error for the keyword ``name``, which is not among ``known``."""
+    return TypeError(
+        f"expected {options} to be among {', '.join(sorted(known))}, got {name!r}{remedy and '; '}{remedy}"
+    )
 
 
 def unawaited(coroutine: Any) -> TypeError:

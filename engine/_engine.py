@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Never
 
 from . import _checks, _exit, _sigint
 from ._latch import Latch
@@ -84,7 +84,11 @@ class Engine(Submitter):
         grace: float = 0.5,
         history: int = 10_000,
         name: str = "engine",
+        **others: Never,
     ) -> None:
+        for other in others:
+            remedy = "use processes=..., threads=..." if other == "max_workers" else ""
+            raise _checks.no_such("the options of Engine", EngineSettings._fields, other, remedy)
         self._settings = EngineSettings(
             processes=processes, threads=threads, coroutines=coroutines, max_pending=max_pending,
             default_lane=default_lane, initializer=initializer, initargs=initargs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, overload
 
 from ._options import NOT_SAID, NotSaid
 from ._states import Lane
@@ -41,12 +41,12 @@ class GroupCalls:
         self, *, lane: Lane | str | NotSaid | None = NOT_SAID, timeout: float | NotSaid | None = NOT_SAID,
         total_timeout: float | NotSaid | None = NOT_SAID, retry: Retry | NotSaid | None = NOT_SAID,
         priority: int | NotSaid | None = NOT_SAID, grace: float | NotSaid | None = NOT_SAID,
-        name: str | NotSaid | None = NOT_SAID,
+        name: str | NotSaid | None = NOT_SAID, **others: Never,
     ) -> GroupCalls:  # fmt: skip
         """Return the same group with these options for what is submitted through it; see ``Engine.options``."""
         engine = self._engine.options(
             lane=lane, timeout=timeout, total_timeout=total_timeout, retry=retry, priority=priority, grace=grace,
-            name=name,
+            name=name, **others,
         )  # fmt: skip
         return GroupView(self, engine)
 

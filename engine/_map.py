@@ -7,13 +7,15 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _checks
+from ._options import TaskOptions
 
-__all__ = ["MapResults", "checked_window", "default_window", "is_asynchronous", "row_source"]
+__all__ = ["MapResults", "checked_window", "default_window", "is_asynchronous", "refuse_others", "row_source"]
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
 _END = object()
+_OPTIONS = ("ordered", "return_exceptions", "window")
 
 
 def default_window(slots: int) -> int:
@@ -26,6 +28,21 @@ def checked_window(window: int | None, slots: int) -> int:
     return default_window(slots) if window is None else _checks.positive_int("window", window)
 
 
+def refuse_others(others: Iterable[str]) -> None:
+    """Refuse keywords that map does not have, some of which others have.
+
+    Raises:
+        TypeError: there is one.
+    """
+    for name in others:
+        remedy = ""
+        if name in TaskOptions._fields:
+            remedy = f"use engine.options({name}=...).map(...)"
+        elif name in ("chunksize", "chunk_size"):
+            remedy = "leave it out: quick calls travel many at a time by themselves"
+        raise _checks.no_such("the options of map", _OPTIONS, name, remedy)
+
+
 def is_asynchronous(iterables: tuple[Any, ...]) -> bool:
     """Say whether one of the iterables is asynchronous; asks none of them for an iterator.
 
@@ -36,7 +53,9 @@ def is_asynchronous(iterables: tuple[Any, ...]) -> bool:
         raise TypeError("expected map to get at least one iterable, got none")
     for iterable in iterables:
         if not any(hasattr(iterable, method) for method in ("__aiter__", "__iter__", "__getitem__")):
-            raise TypeError(f"expected map to get iterables, got {_checks.shown(iterable)}")
+            raise TypeError(
+                f"expected map to get iterables, got {_checks.shown(iterable)}; use submit or run for one call"
+            )
     return any(isinstance(iterable, AsyncIterable) for iterable in iterables)
 
 

@@ -63,7 +63,7 @@ def merge_options(base: TaskOptions, given: dict[str, Any]) -> TaskOptions:
     """
     for name in given:
         if name not in TaskOptions._fields:
-            raise TypeError(f"expected options to be among {', '.join(sorted(TaskOptions._fields))}, got {name!r}")
+            raise _checks.no_such("options", TaskOptions._fields, name)
     said = {name: value for name, value in given.items() if value is not NOT_SAID}
     return base._replace(**{name: None if value is None else _CHECKS[name](value) for name, value in said.items()})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from types import BuiltinFunctionType, FunctionType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, overload
 
 from ._options import NOT_SAID, NotSaid, TaskOptions, decorated_options, merge_options, over, said_by, value_of
 from ._records import Call
@@ -189,7 +189,7 @@ class Submitter:
     ) -> MapResults[Any]: ...  # fmt: skip
     def map(
         self, fn: Callable[..., Any], /, *iterables: Iterable[Any] | AsyncIterable[Any],
-        ordered: bool = True, window: int | None = None, return_exceptions: bool = False,
+        ordered: bool = True, window: int | None = None, return_exceptions: bool = False, **others: Any,
     ) -> MapResults[Any]:  # fmt: skip
         """Call ``fn`` on each item and iterate over the results: ``async for r in engine.map(fn, items)``.
 
@@ -206,8 +206,11 @@ class Submitter:
         loop may read one map: each result goes to one of them.
         """
         from ._chunked_map import ChunkedMap, chunks_of_map
+        from ._map import refuse_others
         from ._task_map import TaskMap
 
+        if others:
+            refuse_others(others)
         chunks = chunks_of_map(
             self._core, self._call(fn), iterables, ordered=ordered, window=window,
             return_exceptions=return_exceptions, cancelled=asyncio.CancelledError,
@@ -220,7 +223,7 @@ class Submitter:
         self, *, lane: Lane | str | NotSaid | None = NOT_SAID, timeout: float | NotSaid | None = NOT_SAID,
         total_timeout: float | NotSaid | None = NOT_SAID, retry: Retry | NotSaid | None = NOT_SAID,
         priority: int | NotSaid | None = NOT_SAID, grace: float | NotSaid | None = NOT_SAID,
-        name: str | NotSaid | None = NOT_SAID,
+        name: str | NotSaid | None = NOT_SAID, **others: Never,
     ) -> Submitter:  # fmt: skip
         """Return the same engine with these options for what is submitted through it.
 
@@ -240,7 +243,7 @@ class Submitter:
             ValueError: a value is out of range.
         """
         given = {"lane": lane, "timeout": timeout, "total_timeout": total_timeout, "retry": retry,
-                 "priority": priority, "grace": grace, "name": name}  # fmt: skip
+                 "priority": priority, "grace": grace, "name": name, **others}  # fmt: skip
         return self._view(merge_options(self._options, given))
 
     def share(self, obj: T) -> Shared[T]:

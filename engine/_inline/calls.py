@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Never, cast
 
 from .._blocking_calls import BlockingCalls
 from .._blocking_group import BlockingTaskGroup
@@ -46,12 +46,12 @@ class InlineCalls(BlockingCalls):
         self, *, lane: Lane | str | NotSaid | None = NOT_SAID, timeout: float | NotSaid | None = NOT_SAID,
         total_timeout: float | NotSaid | None = NOT_SAID, retry: Retry | NotSaid | None = NOT_SAID,
         priority: int | NotSaid | None = NOT_SAID, grace: float | NotSaid | None = NOT_SAID,
-        name: str | NotSaid | None = NOT_SAID,
+        name: str | NotSaid | None = NOT_SAID, **others: Never,
     ) -> BlockingCalls:  # fmt: skip
         """Return the same engine with these options for what is submitted through it, as ``Engine.options`` does."""
         view = super().options(
             lane=lane, timeout=timeout, total_timeout=total_timeout, retry=retry, priority=priority, grace=grace,
-            name=name,
+            name=name, **others,
         )  # fmt: skip
         return InlineCalls(view._inner)
 

@@ -1,11 +1,12 @@
 """How a task is to run: checked where it enters, the engine's view over the decorator's."""
 
+import asyncio
 import math
 from typing import Any
 
 import pytest
 
-from engine import Lane, Priority, Retry
+from engine import BlockingEngine, Engine, Lane, Priority, Retry
 from engine._options import (
     DEFAULT,
     NOT_SAID,
@@ -16,6 +17,7 @@ from engine._options import (
     over,
     value_of,
 )
+from engine.testing import InlineEngine
 
 BAD: list[tuple[str, object]] = [
     *(("lane", value) for value in ("gpu", "", 5, True, "THREAD")),
@@ -102,3 +104,33 @@ def test_an_attribute_of_that_name_by_somebody_else_is_not_taken_for_ours() -> N
 
     function.__engine_options__ = {"timeout": 5}  # type: ignore[attr-defined]  # somebody else's attribute
     assert decorated_options(function) is DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer"),
+    [
+        (
+            lambda _: Engine(max_workers=2),  # type: ignore[arg-type]  # which it refuses, too
+            r"options of Engine .*, got 'max_workers'; use processes=..., threads=...$",
+        ),
+        (lambda _: BlockingEngine(procesess=2), r"options of Engine .*processes.*, got 'procesess'$"),
+        (lambda engine: engine.options(timout=1), r"expected options to be among grace, .*, got 'timout'$"),
+        (lambda engine: engine.group().options(timout=1), r"expected options to be among grace, .*, got 'timout'$"),
+        (lambda engine: engine.map(abs, [1], timeout=1), r"got 'timeout'; use engine.options\(timeout=...\).map"),
+        (lambda engine: engine.map(abs, [1], chunksize=1), r"got 'chunksize'; leave it out: quick calls travel many"),
+        (lambda engine: engine.map(abs, [1], workers=1), r"ordered, return_exceptions, window, got 'workers'$"),
+        (lambda engine: engine.map(abs, 5), r"got 5; use submit or run for one call$"),
+    ],
+)
+def test_a_keyword_that_others_have_is_refused_with_what_to_do(ask: Any, answer: str) -> None:
+    with InlineEngine() as inline, pytest.raises(TypeError, match=answer):
+        ask(inline)
+    with BlockingEngine(processes=1) as blocking, pytest.raises(TypeError, match=answer):
+        ask(blocking)
+    with pytest.raises(TypeError, match=answer):
+        asyncio.run(_asked(ask))
+
+
+async def _asked(ask: Any) -> None:
+    async with Engine(processes=1) as engine:
+        ask(engine)

@@ -144,7 +144,7 @@ def test_what_is_wrong_is_said(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines_random(
         [
             "*expected settings by name, got (3,); say @pytest.mark.engine(processes=1)",
-            "*unexpected keyword argument 'process'*",
+            "*options of Engine *, got 'process'*",
             "*the test left behind:*",
             "*thread <Thread(forgotten, started*",
         ]
