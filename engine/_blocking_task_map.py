@@ -53,7 +53,7 @@ class BlockingTaskMap(BlockingMap[T]):
         self._finished: queue.SimpleQueue[Task[Any]] = queue.SimpleQueue()
         self._kept: deque[tuple[Any, ...]] = deque()
         self._exhausted = False
-        self._refused: EngineClosed | None = None  #: the engine stops: what was submitted is given, then this is raised
+        self._refused: Exception | None = None  #: the engine stops, or the source failed: raised behind what was read
 
     def _next(self) -> T:
         try:
@@ -92,7 +92,11 @@ class BlockingTaskMap(BlockingMap[T]):
         while not self._exhausted and len(self._tasks) < self._window:
             if self._tasks and self._core.registry.is_full():
                 return
-            row = self._kept.popleft() if self._kept else next(self._rows, None)
+            try:
+                row = self._kept.popleft() if self._kept else next(self._rows, None)
+            except Exception as error:  # its turn comes behind what was read before
+                self._exhausted, self._refused = True, error
+                return
             if row is None:
                 self._exhausted = True
                 return
@@ -114,7 +118,7 @@ class BlockingTaskMap(BlockingMap[T]):
 
     def close(self) -> None:
         """Cancel what is in the window. Idempotent."""
-        self._exhausted = True
+        self._exhausted, self._refused = True, None
         tasks, self._tasks = self._tasks, {}
         for task in list(tasks):
             task.cancel()

@@ -202,8 +202,9 @@ class Submitter:
         read on the event loop: one that blocks belongs in an async iterable.
 
         ``ordered=False`` gives results as they come. The first failure is raised and cancels the rest, unless
-        ``return_exceptions`` gives it as a result. ``break`` cancels what is in the window. Several coroutines of one
-        loop may read one map: each result goes to one of them.
+        ``return_exceptions`` gives it as a result. An error of the source itself is raised behind the results of what
+        was read before it. ``break`` cancels what is in the window. Several coroutines of one loop may read one map:
+        each result goes to one of them.
         """
         from ._chunked_map import ChunkedMap, chunks_of_map
         from ._map import refuse_others

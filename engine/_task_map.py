@@ -45,7 +45,7 @@ class TaskMap(MapResults[T]):
         self._rows = row_source(iterables)
         self._kept: Row | None = None
         self._exhausted = False
-        self._refused: EngineClosed | None = None  #: the engine stops: what was submitted is given, then this is raised
+        self._refused: Exception | None = None  #: the engine stops, or the source failed: raised behind what was read
         self._pull: asyncio.Task[Row | None] | None = None
         self._finished: deque[Task[Any]] = deque()
         self._something: asyncio.Future[None] | None = None  #: readers that wait look again when it is done
@@ -73,7 +73,11 @@ class TaskMap(MapResults[T]):
         while not self._exhausted and len(self._tasks) < self._window:
             if self._engine._core.registry.is_full():
                 return True
-            row = self._next_row()
+            try:
+                row = self._next_row()
+            except Exception as error:  # its turn comes behind what was read before
+                self._exhausted, self._refused = True, error
+                return False
             if row is None:
                 return False
             try:
@@ -99,7 +103,8 @@ class TaskMap(MapResults[T]):
                 self._pull = asyncio.get_running_loop().create_task(_pulled(self._rows))
             if not self._pull.done():
                 return None
-            pulled, self._pull = self._pull.result(), None
+            pull, self._pull = self._pull, None
+            pulled = pull.result()
         else:
             try:
                 pulled = next(self._rows, None)
@@ -174,7 +179,7 @@ class TaskMap(MapResults[T]):
 
     def _cancel_window(self) -> None:
         tasks, self._tasks = list(self._tasks), {}
-        self._exhausted = True
+        self._exhausted, self._refused = True, None
         self._finished.clear()
         for task in tasks:
             task.cancel()

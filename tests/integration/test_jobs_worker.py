@@ -294,7 +294,7 @@ async def test_a_running_job_is_cancelled_from_outside(bench: Bench, lane: str, 
 async def test_a_cancel_that_comes_before_the_worker_has_taken_the_job_is_heard(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """J13: the claim is committed, and the worker, which runs nothing else, does not know it yet."""
+    """E215: the claim is committed, and the worker, which runs nothing else, does not know it yet."""
     claimed, go = asyncio.Event(), asyncio.Event()
     claim_from = Feeder._write
 

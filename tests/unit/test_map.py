@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from engine import Engine, EngineClosed, RemoteError, TaskState
+from engine import BlockingEngine, Engine, EngineClosed, RemoteError, TaskState
 from engine._map import default_window
+from engine._task_map import TaskMap
 from tests.support import eventually_async
 
 LANES = ["loop", "thread"]
@@ -280,26 +281,49 @@ async def test_a_task_of_the_map_that_somebody_cancels_comes_as_a_cancellation()
         release.set()
 
 
-async def test_a_source_that_raises_ends_the_map_and_cancels_the_window() -> None:
-    release = threading.Event()
+def breaking() -> Iterator[int]:
+    yield 1
+    yield 2
+    raise OSError("the source broke")
 
-    def source() -> Iterator[int]:
-        yield 1
-        raise OSError("the source broke")
 
-    async def asource() -> AsyncIterator[int]:
-        yield 1
-        raise OSError("the source broke")
+async def breaking_asynchronously() -> AsyncIterator[int]:
+    for number in breaking():
+        yield number
 
-    try:
-        async with small() as engine:
-            for broken in (source(), asource()):
-                with pytest.raises(OSError, match="the source broke"):
-                    await anext(engine.map(lambda n: release.wait(30), broken))
-            assert engine.snapshot().count(TaskState.CANCELLED) == 2
-            release.set()
-    finally:
-        release.set()
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("source", [breaking, breaking_asynchronously])
+async def test_a_source_that_raises_ends_the_map_behind_what_it_gave(ordered: bool, source: Any) -> None:
+    """E214: as where items travel in chunks, what was read before is not lost."""
+    go = threading.Event()
+
+    def wait(number: int) -> int:
+        assert go.wait(30)
+        return number
+
+    async with small() as engine:
+        results = engine.map(wait, source(), ordered=ordered)
+        first = asyncio.ensure_future(anext(results))
+        assert isinstance(results, TaskMap)
+        await eventually_async(lambda: results._refused is not None)  # the source has failed
+        go.set()
+        found = [await first, await anext(results)]
+        with pytest.raises(OSError, match="the source broke"):
+            await anext(results)
+        assert await _collected(results) == []
+    assert sorted(found) == [1, 2]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("source", [breaking, breaking_asynchronously])
+def test_a_source_that_raises_ends_a_blocking_map_behind_what_it_gave(ordered: bool, source: Any) -> None:
+    with BlockingEngine(threads=2, default_lane="thread") as engine:
+        results = engine.map(abs, source(), ordered=ordered)
+        assert sorted([next(results), next(results)]) == [1, 2]
+        with pytest.raises(OSError, match="the source broke"):
+            next(results)
+        assert list(results) == []
 
 
 @pytest.mark.parametrize("ordered", [True, False])
