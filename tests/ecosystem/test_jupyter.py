@@ -105,7 +105,7 @@ print(called == [task])
 """)
     assert cell.error == ""
     assert cell.out.splitlines()[:2] == ["11 [1, 11]"] * 2
-    assert re.fullmatch(r"21 31 expected task .* use await on a thread that runs a loop", cell.out.splitlines()[2])
+    assert re.fullmatch(r"21 31 expected task .* use await task: a thread .*", cell.out.splitlines()[2])
     assert cell.out.splitlines()[3] == "True"
 
 
