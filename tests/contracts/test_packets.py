@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from engine._lanes._process import native, pool
+from engine._lanes._process import native
 from engine._lanes._process.native import NativeWorker
 from engine._lanes.base import Attempt
 from engine._lanes.processes import ProcessLane
@@ -26,6 +26,7 @@ from engine._wire.frames import INLINE_BYTES, RESULT
 from engine.errors import WorkerCrashed
 from tests.contracts.process_front import FakeFront, lane_of, started
 from tests.contracts.process_tasks import append_line, identity, pass_gate, touch_and_wait
+from tests.sent_ahead import send_ahead
 from tests.support import eventually
 
 AHEAD = 6
@@ -66,7 +67,7 @@ async def fill(lane: ProcessLane, monkeypatch: pytest.MonkeyPatch) -> None:
     woken = asyncio.Event()
     lane._home.post(woken.set)  # behind what the submits have posted
     await woken.wait()
-    monkeypatch.setattr(pool, "SEND_AHEAD", AHEAD)
+    send_ahead(monkeypatch, AHEAD)
 
 
 async def a_packet(

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from engine import Engine, RemoteError, Task, _exit, _sigint
-from engine._lanes._process import pool
 from engine._wire.frames import RESULT
 from tests.contracts.process_front import native_workers
 from tests.contracts.process_tasks import identity, pass_gate
+from tests.sent_ahead import send_ahead
 from tests.support import eventually, eventually_async
 
 
@@ -344,7 +344,7 @@ def test_answers_behind_the_one_in_whose_turn_ctrl_c_comes_count(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """E46: six answers are read at once, and what follows the first of them is pickled: the other five were lost."""
-    monkeypatch.setattr(pool, "SEND_AHEAD", 6)
+    send_ahead(monkeypatch, 6)
     gate = tmp_path / "gate"
     engine = Engine(processes=1)
     tasks: list[Task[Any]] = []

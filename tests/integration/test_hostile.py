@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from engine import BlockingEngine, Engine, EngineClosed, Lane, TaskState, WorkerCrashed, WorkerStartupError, io
-from engine._lanes._process import pool
 from engine._lanes._process.functions import MAX_CLOSURES
 from tests.integration import hostile
+from tests.sent_ahead import send_ahead
 from tests.support import REPOSITORY, eventually_async
 
 STUCK = 30.0  #: seconds; a bound for what never happens
@@ -266,7 +266,7 @@ async def test_a_packet_taken_in_the_middle_of_a_recall_leaves_the_numbers_risin
 ) -> None:
     """A7: 1. recall receives packets 2 and 3. 2. The worker takes 4. 3. What recall sent again came behind 4, with a
     lower number: a death then blamed tasks that had never begun. Now nothing is sent again under its old number."""
-    monkeypatch.setattr(pool, "SEND_AHEAD", 6)
+    send_ahead(monkeypatch, 6)
     async with Engine(processes=1, grace=0.2) as engine:
         await engine.run(abs, -1)
         release = threading.Event()

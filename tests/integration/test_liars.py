@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from engine import Engine, Task
-from engine._lanes._process import outbox, pool, stall
+from engine._lanes._process import outbox, stall
 from engine._lanes._process.native import NativeWorker
 from engine.errors import ResultDecodeError, TaskTimeout, WorkerCrashed, WorkerStartupError
 from tests.contracts import functions
 from tests.contracts.process_front import native_workers
 from tests.integration import liars
+from tests.sent_ahead import send_ahead
 from tests.support import eventually, eventually_async
 
 STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
@@ -73,7 +74,7 @@ async def test_a_liar_is_replaced_and_only_its_own_task_told(name: str, tmp_path
 
 async def test_an_answer_to_a_task_behind_is_not_believed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A task answers the next one in its worker, which has not begun: that one is given back, and truly runs."""
-    monkeypatch.setattr(pool, "SEND_AHEAD", 2)
+    send_ahead(monkeypatch, 2)
     async with Engine(processes=1) as engine:
         pid = await within(engine.submit(os.getpid))
         liar = engine.submit(liars.tell, "number_to_come", str(tmp_path / "told"))

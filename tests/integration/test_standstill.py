@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine import Engine, TaskTimeout
-from engine._lanes._process import begin, pool
+from engine._lanes._process import begin
 from engine._lanes._process.begin import BeginWatch
 from engine._lanes._process.native import NativeWorker
 from engine._lanes._process.usage import Usage
@@ -20,6 +20,7 @@ from engine._wire.page import StartPage
 from tests.contracts import functions
 from tests.contracts.process_front import native_workers
 from tests.integration import time_functions as does
+from tests.sent_ahead import send_ahead
 from tests.support import eventually, eventually_async
 
 STUCK = 30.0  #: seconds; a bound for what never happens, not a measurement
@@ -116,7 +117,7 @@ async def test_a_cancelled_task_that_never_began_gives_its_slot_back(holder: Hol
 @pytest.mark.usefixtures("soon")
 async def test_what_was_sent_behind_it_comes_back_too(holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one was received and waits for the GIL, the rest is in the socket: all run elsewhere, in order."""
-    monkeypatch.setattr(pool, "SEND_AHEAD", 3)
+    send_ahead(monkeypatch, 3)
     async with Engine(processes=1, grace=0.2) as engine:
         await holder.take(engine)
         order = holder.said.parent / "order"

@@ -17,11 +17,12 @@ import pytest
 
 from engine import Engine, Task, _chunks
 from engine._chunk_size import ChunkSize
-from engine._lanes._process import chunk_watch, pool
+from engine._lanes._process import chunk_watch
 from engine._wire.frames import PART, RESULT, SEGMENT, STREAM, VALUES
 from engine.errors import WorkerCrashed
 from tests.contracts.process_front import native_workers
 from tests.race import cuts
+from tests.sent_ahead import send_ahead
 from tests.support import eventually_async
 
 STUCK = 20.0  #: seconds; a bound for what never happens, not a measurement
@@ -32,7 +33,7 @@ ITEMS = 12
 @pytest.fixture
 def _four_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a worker hold four tasks from the first on, whatever they take."""
-    monkeypatch.setattr(pool, "SEND_AHEAD", 4)
+    send_ahead(monkeypatch, 4)
 
 
 @asynccontextmanager

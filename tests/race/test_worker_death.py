@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from engine import Engine
-from engine._lanes._process import pool
 from engine._lanes._process.watcher import Watcher
 from engine.errors import WorkerCrashed
 from tests.contracts import functions
 from tests.contracts.process_front import native_workers
+from tests.sent_ahead import send_ahead
 from tests.support import eventually_async
 
 STUCK = 20.0
@@ -55,7 +55,7 @@ async def test_a_worker_that_dies_before_its_hello_is_read_is_not_counted_as_bus
 
 async def test_answers_that_are_not_read_when_the_death_is_heard_of_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """W1: 1. it answers two tasks; 2. it dies of a third; 3. the loop hears of the death first, then reads."""
-    monkeypatch.setattr(pool, "SEND_AHEAD", 3)
+    send_ahead(monkeypatch, 3)
     async with Engine(processes=1) as engine:
         pid = await engine.run(os.getpid)
         (worker,) = native_workers(engine)

@@ -24,6 +24,7 @@ FEW_AHEAD = 16  #: in place of TINY_AHEAD for a while when something more urgent
 AHEAD_SECONDS = 0.005  #: the measured work that may lie in a worker
 SHORT_SECONDS = 0.0015  #: the same of tasks that take longer than this: more of them would not be shared out evenly
 ONE_SECONDS = 0.01  #: one task may lie behind one that takes up to this, while many wait: the last go to who is free
+EXPECTED_SECONDS = ONE_SECONDS  #: of what has something behind it, at most: nothing is sent behind longer ones
 MANY = 2  #: so many times as many as there are workers
 STUCK_SECONDS = 0.002  #: what lies behind a task that takes longer than this, and than expected, is taken back
 CHUNKS_AHEAD_SECONDS = 0.003  #: AHEAD_SECONDS and STUCK_SECONDS of chunks, which are made to take 2 ms
@@ -126,7 +127,7 @@ class Ahead:
         """Take back what lies behind a task that takes unexpectedly long, so that another worker may run it."""
         for worker in self._workers():
             seconds = CHUNK_STUCK_SECONDS if worker.is_at_chunk() else STUCK_SECONDS
-            if worker.count() > 1 and worker.is_stuck(seconds, ONE_SECONDS):  # nothing is sent behind longer ones
+            if worker.count() > 1 and worker.is_stuck(seconds, EXPECTED_SECONDS):
                 self._give_back_rest(worker)
                 self._pump()  # the others may all be idle by now
 
