@@ -95,8 +95,7 @@ class BlockingCalls:
         from ._chunked_map import chunks_of_map
         from ._map import refuse_others
 
-        if others:
-            refuse_others(others)
+        refuse_others(others)
         chunks = chunks_of_map(
             self._inner._core, self._inner._call(fn), iterables, ordered=ordered, window=window,
             return_exceptions=return_exceptions, cancelled=concurrent.futures.CancelledError,

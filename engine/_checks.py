@@ -134,9 +134,8 @@ def text(name: str, value: Any, *, most: int) -> str:
 
 def no_such(options: str, known: Iterable[str], name: str, remedy: str = "") -> TypeError:
     """Build the error for the keyword ``name``, which is not among ``known``."""
-    return TypeError(
-        f"expected {options} to be among {', '.join(sorted(known))}, got {name!r}{remedy and '; '}{remedy}"
-    )
+    said = f"expected {options} to be among {', '.join(sorted(known))}, got {name!r}"
+    return TypeError(said + (f"; {remedy}" if remedy else ""))
 
 
 def unawaited(coroutine: Any) -> TypeError:

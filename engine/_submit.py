@@ -210,8 +210,7 @@ class Submitter:
         from ._map import refuse_others
         from ._task_map import TaskMap
 
-        if others:
-            refuse_others(others)
+        refuse_others(others)
         chunks = chunks_of_map(
             self._core, self._call(fn), iterables, ordered=ordered, window=window,
             return_exceptions=return_exceptions, cancelled=asyncio.CancelledError,

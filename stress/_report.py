@@ -29,7 +29,7 @@ PEERS_IN_WORDS = {
     "dask": "`distributed.LocalCluster`, one thread in each worker",
 }
 
-_VERDICTS = {True: "kept", False: "**missed**", None: "not measured"}
+_VERDICTS = {True: "kept", False: "**missed**", None: "not known"}
 _HEAD = """# Performance
 
 <!-- made by {command}; do not edit -->

@@ -129,6 +129,17 @@ async def test_one_task_of_some_milliseconds_lies_behind_another_while_many_wait
         assert {task.attempt for task in [held, *tasks]} == {1}
 
 
+async def _with_one_behind(engine: Engine, *folders: Path) -> tuple[list[Task[Any]], list[Task[Any]], NativeWorker]:
+    """Return a task in each worker that waits for its go, 40 more, and the first worker, which has one of these too."""
+    held = [engine.submit(functions.hold, str(folder), "held") for folder in folders]
+    await eventually_async(lambda: all((folder / "held.begun").exists() for folder in folders), STUCK)
+    tasks = [engine.submit(row_functions.same, number) for number in range(40)]
+    (worker,) = [each for each in native_workers(engine) if is_in(each, held[0])]
+    engine._core.processes._pool.refill(worker)
+    assert worker.count() == 2
+    return [*held], [*tasks], worker
+
+
 async def test_a_task_behind_one_of_some_milliseconds_is_taken_back_if_that_takes_long(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -140,12 +151,7 @@ async def test_a_task_behind_one_of_some_milliseconds_is_taken_back_if_that_take
     (before / "go").touch()
     async with Engine(processes=2) as engine:
         await within(asyncio.gather(*[engine.submit(functions.hold, str(before), name) for name in "abcd"]))
-        held = [engine.submit(functions.hold, str(folder), "held") for folder in (first, second)]
-        await eventually_async(lambda: (first / "held.begun").exists() and (second / "held.begun").exists(), STUCK)
-        tasks = [engine.submit(row_functions.same, number) for number in range(40)]
-        (worker,) = [each for each in native_workers(engine) if is_in(each, held[0])]
-        engine._core.processes._pool.refill(worker)
-        assert worker.count() == 2
+        held, tasks, _ = await _with_one_behind(engine, first, second)
         (second / "go").touch()
         assert await within(asyncio.gather(held[1], *tasks)) == ["held", *range(40)]
         assert not held[0].done()
@@ -166,12 +172,7 @@ async def test_a_task_is_taken_back_from_behind_one_whose_function_is_found_to_t
     for folder in (first, second):
         folder.mkdir()
     async with Engine(processes=2) as engine:
-        held = [engine.submit(functions.hold, str(folder), "held") for folder in (first, second)]
-        await eventually_async(lambda: (first / "held.begun").exists() and (second / "held.begun").exists(), STUCK)
-        tasks = [engine.submit(row_functions.same, number) for number in range(40)]
-        (worker,) = [each for each in native_workers(engine) if is_in(each, held[0])]
-        engine._core.processes._pool.refill(worker)
-        assert worker.count() == 2
+        held, tasks, worker = await _with_one_behind(engine, first, second)
         worker._functions[worker.first()].measure(600.0)
         (second / "go").touch()
         assert await within(asyncio.gather(held[1], *tasks)) == ["held", *range(40)]

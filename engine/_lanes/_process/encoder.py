@@ -158,26 +158,27 @@ def too_large(what: str, where: str, attempt: Attempt | Item, error: PayloadTooL
 
 
 def _pickle_error(what: str, attempt: Attempt, error: BaseException, culprit: str = "") -> PickleError:
-    text = _told(error)
-    remedy = "; send plain data and open files, locks and connections inside the function, or use the thread lane"
-    if _checks.is_a(error, PickleError):  # an engine, which says itself what to do instead
-        text = f"its global {culprit!r}: {text}" if culprit else text
-        remedy = ""
-    elif _checks.is_a(error, RecursionError):
-        remedy = "; send less deeply nested data, or use the thread lane"
-    elif culprit:
-        text += f", which its global {culprit!r} is or holds"
-        remedy = (
-            f"; create {culprit} inside the function, or define both in a module, where functions travel by name, or"
-            " use the thread lane"
-        )
     result = PickleError(
         f"expected the {what} of task {attempt.task_id} ({attempt.name}){_called(attempt)} to be picklable, got"
-        f" {text}{remedy}",
+        f" {_why(error, culprit)}",
         what=what, where="parent", task_id=attempt.task_id,
     )  # fmt: skip
     result.__cause__ = error
     return result
+
+
+def _why(error: BaseException, culprit: str) -> str:
+    """Say what was in the way, and what to do."""
+    told = _told(error)
+    if _checks.is_a(error, PickleError):  # an engine, which says itself what to do
+        return f"its global {culprit!r}: {told}" if culprit else told
+    remedy = "send plain data and open files, locks and connections inside the function"
+    if _checks.is_a(error, RecursionError):
+        remedy = "send less deeply nested data"
+    elif culprit:
+        told += f", which its global {culprit!r} is or holds"
+        remedy = f"create {culprit} inside the function, or define both in a module, where functions travel by name"
+    return f"{told}; {remedy}, or use the thread lane"
 
 
 def _told(error: BaseException) -> str:

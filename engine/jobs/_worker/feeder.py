@@ -128,8 +128,10 @@ class Feeder:
                     self._wake_in(early)
                 else:
                     self.is_claiming = True
-                    await self._look()
-                    self.is_claiming = False
+                    try:
+                        await self._look()
+                    finally:
+                        self.is_claiming = False
                 await self._news.wait()
         finally:
             if self._timer is not None:
