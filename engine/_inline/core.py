@@ -139,18 +139,20 @@ class InlineCore(Core):
         """
         self.check_thread()
         end = None if seconds is None else self.clock.now() + seconds
+        self.loop.has_stood_still = False
         while not until():
-            if self.run_next() is not None or until() or self.clock.step(end):
+            if self.run_next() is not None or until() or self.clock.step(end) or until():
+                self.loop.has_stood_still = False
                 continue
             if end is not None:
                 self.clock.jump(end)
-                return until()
-            self.loop.wait(_PATIENCE)
+                return False
             if self.loop.has_stood_still:
                 raise RuntimeError(
                     "expected something that can still happen to end this wait, got none: every task left waits for "
                     f"another one, or for what is outside of the engine ({self._left()})"
                 )
+            self.loop.wait(_PATIENCE)
         return True
 
     def _left(self) -> str:

@@ -3,6 +3,7 @@
 Guarantees
     ``turn`` returns when nothing is left to do at this instant; ``idle_for`` then says how far the next timer is. What
     the loop asks of its selector tells both: a selector is asked to wait exactly when nothing is ready.
+    An instant lasts until what another thread has promised is there: no virtual time passes while a store is asked.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = ["VirtualLoop"]
 Ts = TypeVarTuple("Ts")
 
 _ERROR = 1e-6  #: seconds; more than a rounding error, up to an instant of 2e9
+_PROMISED_SECONDS = 60.0  #: real ones, in which what was promised is believed to come
 
 
 class _Selector(selectors.DefaultSelector):
@@ -28,14 +30,14 @@ class _Selector(selectors.DefaultSelector):
         super().__init__()
         self.on_idle: Callable[[float | None], None]
         self.on_news: Callable[[], None]
-        self.patience = 0.0  #: real seconds for which it waits all the same
+        self.patience: Callable[[], float]  #: real seconds for which it waits all the same
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         is_idle = timeout is None or timeout > 0
-        found = super().select(self.patience if is_idle else 0)
+        found = super().select(self.patience() if is_idle else 0)
         if is_idle and not found:
             self.on_idle(timeout)
-        elif is_idle or self.patience:  # something is ready as a wait begins: it came since the loop stood still
+        else:
             self.on_news()
         return found
 
@@ -47,9 +49,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._selector_of_ours = _Selector()
         self._selector_of_ours.on_idle = self._be_idle
         self._selector_of_ours.on_news = self._be_busy
+        self._selector_of_ours.patience = self._patience
         self._clock = clock
+        self._waits = 0.0  #: real seconds
+        self._promised: set[asyncio.Future[None]] = set()
         self.idle_for: float | None = None  #: seconds until the next timer, None if there is none
-        self.has_stood_still = False  #: the last ``wait`` was in vain
+        self.has_stood_still = False  #: the last ``wait`` was in vain, and nothing has happened since
         super().__init__(self._selector_of_ours)
         #: What is due within it is due now (asyncio's own, the same in 3.11 to 3.14). The system's is a nanosecond:
         #: late instants swallow it, and then a timer whose instant has come would be due never.
@@ -69,11 +74,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """
         return super().call_later(max(delay, 2 * _ERROR) if delay > 0 else delay, callback, *args, context=context)
 
+    def promise(self, future: asyncio.Future[None]) -> None:
+        """Let no virtual time pass until ``future`` is done: another thread settles it soon, whatever happens here."""
+        self._promised.add(future)
+        future.add_done_callback(self._promised.discard)
+
+    def _patience(self) -> float:
+        return _PROMISED_SECONDS if self._promised else self._waits
+
     def _be_busy(self) -> None:
         self.has_stood_still = False
-        self._selector_of_ours.patience = 0.0
+        self._waits = 0.0
 
     def _be_idle(self, seconds: float | None) -> None:
+        self._promised.clear()  # broken, if there is one
         self.idle_for = seconds
         self.stop()
 
@@ -98,9 +112,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def wait(self, seconds: float) -> None:
         """Wait up to ``seconds`` of real time for another thread or a socket, and turn."""
-        self._selector_of_ours.patience = seconds
+        self._waits = seconds
         self.has_stood_still = True
         try:
             self.turn()
         finally:
-            self._selector_of_ours.patience = 0.0
+            self._waits = 0.0

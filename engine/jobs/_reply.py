@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import _checks
+from .._inline.loop import VirtualLoop
 from .._latch import Latch
 
 __all__ = ["Reply", "answers_here", "wake"]
@@ -44,17 +45,18 @@ class Reply(Generic[T]):
     """What a store answers: ``await`` it on a loop, or call ``result(timeout)`` on a thread that has none.
 
     What was asked is under way already: it is done whether anybody waits for it or not. A failure that nobody asked
-    for is logged, unless ``is_wait``: it asked for nothing, so whoever has stopped waiting misses nothing.
+    for is logged, unless ``is_wait``: it asked for nothing, so whoever has stopped waiting misses nothing. No virtual
+    time passes while somebody awaits an answer, but in an ``is_wait``: that may be for a job which is not even due.
     """
 
-    __slots__ = ("__weakref__", "_error", "_is_told", "_lock", "_value", "_waiters")
+    __slots__ = ("__weakref__", "_error", "_is_told", "_is_wait", "_lock", "_value", "_waiters")
 
     def __init__(self, *, is_wait: bool = False) -> None:
         self._lock = threading.Lock()
         self._value: Any = _PENDING
         self._error: BaseException | None = None
         self._waiters: dict[Waiter, None] = {}  # in their order
-        self._is_told = is_wait
+        self._is_wait = self._is_told = is_wait
 
     @classmethod
     def of(cls, value: U) -> Reply[U]:
@@ -149,7 +151,11 @@ class Reply(Generic[T]):
             if self._value is not _PENDING:
                 return True
             self._waiters[waiter] = None
-            return False
+        if not self._is_wait and isinstance(waiter, asyncio.Future):
+            loop = waiter.get_loop()
+            if isinstance(loop, VirtualLoop):
+                loop.promise(waiter)
+        return False
 
     def _wait_for(self, done: Latch, timeout: float | None) -> bool:
         is_there = False

@@ -377,6 +377,86 @@ def test_an_answer_of_a_real_thread_that_comes_as_the_wait_begins_is_not_missed(
     assert engine.run(ask) == "an answer"
 
 
+def test_an_answer_of_a_real_thread_that_comes_as_the_wait_ends_is_not_missed(
+    engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E216."""
+    loop = engine._inline.loop
+    asked: list[asyncio.Future[str]] = []
+    wait = loop.wait
+
+    def late(seconds: float) -> None:
+        wait(0.0)
+        asked[0].set_result("an answer")
+
+    async def ask() -> str:
+        asked.append(loop.create_future())
+        return await asked[0]
+
+    monkeypatch.setattr(loop, "wait", late)
+    assert engine.run(ask) == "an answer"
+
+
+class _Answering(VirtualClock):
+    """A clock on which a real thread answers while the next instant is looked for."""
+
+    asked: asyncio.Future[str] | None = None
+
+    def settle(self) -> None:
+        if self.asked is not None and not self.asked.done():
+            self.asked.set_result("an answer")
+        super().settle()
+
+
+@pytest.mark.parametrize("timeout", [None, 60.0])
+def test_an_answer_that_comes_as_the_next_instant_is_looked_for_ends_the_wait(
+    timeout: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E216: it took five seconds and ended with an error, or with the instant of the timeout."""
+    monkeypatch.setattr("engine._inline.core._PATIENCE", 0.01)
+    clock = _Answering()
+    with InlineEngine(clock=clock) as engine:
+
+        async def ask() -> str:
+            clock.asked = asyncio.get_running_loop().create_future()
+            return await clock.asked
+
+        assert engine.submit(ask).result(timeout) == "an answer"
+        assert clock.now() == 0
+
+
+def test_no_time_passes_until_a_promise_is_kept(engine: InlineEngine) -> None:
+    """E217."""
+    loop = engine._inline.loop
+
+    async def ask() -> None:
+        answer: asyncio.Future[None] = loop.create_future()
+        loop.promise(answer)
+        threading.Timer(0.05, loop.call_soon_threadsafe, [answer.set_result, None]).start()
+        await answer
+
+    engine.options(timeout=1).run(ask)
+    assert engine.clock.now() == 0
+    engine.clock.advance(1)
+    with pytest.raises(TaskTimeout):
+        engine.options(timeout=1).run(nap, 2)
+
+
+def test_a_promise_that_is_not_kept_holds_nothing_for_ever(
+    engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine._inline.loop._PROMISED_SECONDS", 0.01)
+
+    async def ask() -> None:
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        engine._inline.loop.promise(answer)
+        await answer
+
+    with pytest.raises(TaskTimeout):
+        engine.options(timeout=1).run(ask)
+    assert engine.clock.now() == 1
+
+
 def test_a_thread_task_that_does_not_look_ends_when_it_ends(engine: InlineEngine) -> None:
     task = engine.options(lane="thread", timeout=60).submit(engine.clock.sleep, 100)
     assert isinstance(task.exception(), TaskTimeout)

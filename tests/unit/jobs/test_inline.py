@@ -2,11 +2,14 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from engine import Progress, Retry, TaskState, current_task
@@ -236,6 +239,31 @@ def test_a_file_runs_what_is_due_now_and_cannot_let_time_pass(tmp_path: Path) ->
         with pytest.raises(ValueError, match="expected a store in virtual time, to run what comes due within 60 s"):
             jobs.run_inline(within=60)
         assert jobs.statistics().result().holders == ()
+
+
+def test_no_virtual_time_passes_while_a_file_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E217: also where another process has the file for longer than an inline engine waits for just any thread."""
+    monkeypatch.setattr("engine._inline.core._PATIENCE", 0.01)
+    with (
+        Jobs(SQLiteStore(tmp_path / "jobs.db", "normal")) as jobs,
+        closing(apsw.Connection(str(tmp_path / "jobs.db"))) as other,
+    ):
+
+        @jobs.task(timeout=60)
+        async def enqueue_next() -> int:
+            other.execute("BEGIN IMMEDIATE")
+            threading.Timer(0.2, other.execute, ["COMMIT"]).start()
+            job = await add.enqueue(1)
+            return (await job.refresh().within(5)).id
+
+        @jobs.task
+        def add(a: int) -> int:
+            return a + 1
+
+        first = enqueue_next.enqueue().result()
+        assert jobs.run_inline() == 2
+        following = first.refresh().result().result()
+        assert jobs.get(following).result().result() == 2
 
 
 async def test_a_file_runs_inside_a_loop_too(tmp_path: Path) -> None:
