@@ -13,7 +13,7 @@ import contextvars
 import math
 import selectors
 from collections.abc import Callable
-from typing import TypeVarTuple
+from typing import Any, TypeVarTuple
 
 __all__ = ["VirtualLoop"]
 
@@ -43,7 +43,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop whose time is that of ``clock``."""
+    """The loop on which the coroutines of an inline engine run; its time is that of ``clock``."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._selector_of_ours = _Selector()
@@ -52,7 +52,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._selector_of_ours.patience = self._patience
         self._clock = clock
         self._waits = 0.0  #: real seconds
-        self._promised: set[asyncio.Future[None]] = set()
+        self._promised: set[asyncio.Future[Any]] = set()
         self.idle_for: float | None = None  #: seconds until the next timer, None if there is none
         self.has_stood_still = False  #: the last ``wait`` was in vain, and nothing has happened since
         super().__init__(self._selector_of_ours)
@@ -74,8 +74,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """
         return super().call_later(max(delay, 2 * _ERROR) if delay > 0 else delay, callback, *args, context=context)
 
-    def promise(self, future: asyncio.Future[None]) -> None:
-        """Let no virtual time pass until ``future`` is done: another thread settles it soon, whatever happens here."""
+    def promise(self, future: asyncio.Future[Any]) -> None:
+        """Let no virtual time pass until ``future`` is done: another thread settles it soon, whatever happens here.
+
+        On this loop's thread. A future of this loop that is not done after a minute of real time is waited for no more.
+        """
         self._promised.add(future)
         future.add_done_callback(self._promised.discard)
 

@@ -14,8 +14,9 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from engine.testing import VirtualLoop
+
 from .. import _checks
-from .._inline.loop import VirtualLoop
 from .._latch import Latch
 
 __all__ = ["Reply", "answers_here", "wake"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .._inline.clock import VirtualClock as VirtualClock
     from .._inline.engine import InlineEngine as InlineEngine
+    from .._inline.loop import VirtualLoop as VirtualLoop
     from .lane_contract import CHECKS as CHECKS
     from .lane_contract import LaneKit as LaneKit
     from .lane_contract import check_lane as check_lane
@@ -21,6 +22,7 @@ _HOMES = {
     "InlineEngine": "engine._inline.engine",
     "LaneKit": "engine.testing.lane_contract",
     "VirtualClock": "engine._inline.clock",
+    "VirtualLoop": "engine._inline.loop",
     "assert_no_leaks": "engine.testing.leaks",
     "check_lane": "engine.testing.lane_contract",
     "eventually": "engine.testing.waiting",
