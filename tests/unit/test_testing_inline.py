@@ -355,45 +355,29 @@ def test_a_task_that_takes_too_long_times_out_at_its_deadline(engine: InlineEngi
     assert engine.snapshot().timeouts == 1
 
 
-def test_an_answer_of_a_real_thread_that_comes_as_the_wait_begins_is_not_missed(
-    engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_late", [False, True], ids=["begins", "ends"])
+def test_an_answer_of_a_real_thread_that_comes_as_the_wait_begins_or_ends_is_not_missed(
+    engine: InlineEngine, monkeypatch: pytest.MonkeyPatch, is_late: bool
 ) -> None:
-    """E132: the loop stood still, the answer was posted, and then the wait for it began."""
+    """E132: the loop stood still, the answer was posted, and then the wait for it began. E216: it ended in vain."""
     loop = engine._inline.loop
     asked: list[asyncio.Future[str]] = []
     wait = loop.wait
 
-    def late(seconds: float) -> None:
+    def beside_an_answer(seconds: float) -> None:
+        if is_late:
+            wait(0.0)
         thread = threading.Thread(target=loop.call_soon_threadsafe, args=(asked[0].set_result, "an answer"))
         thread.start()
         thread.join()
-        wait(seconds)
+        if not is_late:
+            wait(seconds)
 
     async def ask() -> str:
         asked.append(loop.create_future())
         return await asked[0]
 
-    monkeypatch.setattr(loop, "wait", late)
-    assert engine.run(ask) == "an answer"
-
-
-def test_an_answer_of_a_real_thread_that_comes_as_the_wait_ends_is_not_missed(
-    engine: InlineEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """E216."""
-    loop = engine._inline.loop
-    asked: list[asyncio.Future[str]] = []
-    wait = loop.wait
-
-    def late(seconds: float) -> None:
-        wait(0.0)
-        asked[0].set_result("an answer")
-
-    async def ask() -> str:
-        asked.append(loop.create_future())
-        return await asked[0]
-
-    monkeypatch.setattr(loop, "wait", late)
+    monkeypatch.setattr(loop, "wait", beside_an_answer)
     assert engine.run(ask) == "an answer"
 
 
