@@ -18,6 +18,7 @@ PEERS_IN_WORDS = {
     "cf-thread": "`concurrent.futures.ThreadPoolExecutor`",
     "asyncio": "tasks of the event loop, nothing else",
     "socket": "two processes that send 128 bytes to and fro with asyncio: no function is run, nothing is pickled",
+    "bare-loops": "no pool: a loop in each of some processes, over a part of the items that was dealt out beforehand",
     "loky": "`loky.ProcessPoolExecutor`",
     "joblib": "`joblib.Parallel`, its loky backend, arrays memory-mapped",
     "pebble": "`pebble.ProcessPool`, workers spawned",

@@ -17,6 +17,7 @@ PEERS: dict[str, tuple[str, str, str | None]] = {
     "cf-thread": ("futures:ThreadPool", "concurrent.futures", None),
     "asyncio": ("plain_asyncio:AsyncioPeer", "asyncio", None),
     "socket": ("plain_asyncio:SocketPeer", "asyncio", None),
+    "bare-loops": ("bare_loops:BareLoops", "concurrent.futures", None),
     "loky": ("loky_pool:LokyPeer", "loky", "loky"),
     "joblib": ("joblib_parallel:JoblibPeer", "joblib", "joblib"),
     "pebble": ("pebble_pool:PebblePeer", "pebble", "Pebble"),
