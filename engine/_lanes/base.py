@@ -78,9 +78,10 @@ class Attempt:
     @property
     def full_name(self) -> str:
         """Give its name and what it works for, as the submitter's context says: "send, job 5"."""
-        if self.abandoned or not isinstance(self.context, contextvars.Context):
+        context = self.context  # read once: another thread drops it
+        if self.abandoned or not isinstance(context, contextvars.Context):
             return self.name  # of an abandoned one that is it, for its context goes before the last line about it
-        subject = self.context.get(_current.subject)
+        subject = context.get(_current.subject)
         return self.name if subject is None else f"{self.name}, {subject}"
 
 
@@ -114,7 +115,7 @@ class Front(Protocol):
         """
 
     def take(self, lane: LaneName, taker: Taker) -> Attempt | None:
-        """Claim and begin the next attempt for ``lane``, on a thread of the lane's; it ends by ``end_taken``."""
+        """Claim and begin the next attempt for ``lane``, on a thread of the lane's, which ends it."""
 
     def claim_like(self, attempt: Attempt, most: int) -> list[Attempt]:
         """Take up to ``most`` further attempts of the call of ``attempt``, while no other task comes first."""
@@ -149,8 +150,11 @@ class Front(Protocol):
     def end_taken(self, attempt: Attempt, outcome: Outcome) -> None:
         """Record how an ``attempt`` that ``take`` gave ended: as ``end``, at less cost."""
 
-    def return_taken(self, attempt: Attempt, value: Any) -> None:
-        """Record that an ``attempt`` that ``take`` gave returned ``value``: as ``end_taken``, at less cost."""
+    def return_taken(self, attempt: Attempt, value: Any, taker: Taker) -> bool:
+        """Record that an ``attempt`` that ``take`` gave returned ``value``: as ``end_taken``, at less cost.
+
+        True: the next one of its lane came along, and is what ``taker`` has claimed; it has begun. False parks nobody.
+        """
 
     def returned(self, attempt: Attempt, value: Any) -> None:
         """Record that ``attempt``, which has begun, returned ``value``: as ``end``, at less cost."""

@@ -1,16 +1,20 @@
 """How a pool thread enters the registry's section: without waiting for the lock, and whatever is thrown into it."""
 
+import asyncio
+import contextvars
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
 import pytest
 
-from engine import BlockingEngine, Engine, TaskState
+from engine import BlockingEngine, Engine, Lane, Task, TaskState
 from engine._lanes.base import Attempt
 from engine._lanes.threads import ThreadLane
 from tests.race.together import STUCK
+from tests.support import eventually
 
 
 class Late(Exception):
@@ -147,3 +151,229 @@ def test_what_is_thrown_between_the_begin_and_the_function_uses_up_no_attempt(
         assert (task.exception(STUCK), task.attempt, runs) == (None, 1, [1])
     assert seen[0].over
     assert engine.snapshot().count(TaskState.RUNNING) == 0
+
+
+def busy_thread(engine: BlockingEngine) -> threading.Event:
+    """Keep a pool thread of ``engine`` until the event is set that this returns."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        go_on.wait(STUCK)
+
+    engine.submit(hold)
+    assert begun.wait(STUCK)
+    return go_on
+
+
+def test_a_pool_thread_ends_a_task_and_begins_the_next_in_one_section(engine: BlockingEngine) -> None:
+    """The half of what a flood's threads have to meet in."""
+    go_on = busy_thread(engine)
+    lock = odd(engine)
+    tasks = contextvars.Context().run(lambda: [engine.submit(abs, -n) for n in range(20)])
+    go_on.set()
+    eventually(tasks[-1].done, STUCK)  # nobody waits, who would have to be told
+    assert lock.tries <= 23  # the end of what held it, one for each task, a look in vain or two
+
+
+class Lingering:
+    """Something of a user's whose end takes until ``over`` is set."""
+
+    def __init__(self, ending: threading.Event, over: threading.Event) -> None:
+        self._ending = ending
+        self._over = over
+        self.waited: list[bool] = []
+
+    def __call__(self) -> None:
+        """Do nothing."""
+
+    def __del__(self) -> None:
+        self._ending.set()
+        self.waited.append(self._over.wait(STUCK))
+
+
+shelf: list[Any] = []
+variable: contextvars.ContextVar[Lingering] = contextvars.ContextVar("variable")
+
+
+def act(what: Any) -> Any:
+    """Do ``what``: call it, take a thing from the shelf, or nothing."""
+    if what == "take":
+        return shelf.pop()
+    return what if what is None else what()
+
+
+def as_argument(engine: BlockingEngine, lingering: Lingering) -> None:
+    engine.submit(act, lingering)
+
+
+def as_keyword(engine: BlockingEngine, lingering: Lingering) -> None:
+    engine.submit(act, what=lingering)
+
+
+def as_function(engine: BlockingEngine, lingering: Lingering) -> None:
+    engine.submit(lingering)
+
+
+def as_closure(engine: BlockingEngine, lingering: Lingering) -> None:
+    engine.submit(lambda: lingering())
+
+
+def as_method(engine: BlockingEngine, lingering: Lingering) -> None:
+    engine.submit(lingering.__call__)
+
+
+def as_result(engine: BlockingEngine, lingering: Lingering) -> None:
+    shelf.append(lingering)
+    engine.submit(act, "take")
+
+
+def as_part_of_result(engine: BlockingEngine, lingering: Lingering) -> None:
+    shelf.append([lingering])
+    engine.submit(act, "take")
+
+
+def in_context(engine: BlockingEngine, lingering: Lingering) -> None:
+    variable.set(lingering)
+    engine.submit(act, None)
+
+
+def behind_its_handle(engine: BlockingEngine, lingering: Lingering) -> None:
+    weakref.finalize(engine.submit(act, None), lingering.__class__.__del__, lingering)
+
+
+def as_payload_of_its_future(engine: BlockingEngine, lingering: Lingering) -> None:
+    future = engine.executor("thread").submit(act, None)
+    future.payload = lingering  # type: ignore[attr-defined]  # what users hang on a future
+
+
+def in_callback_on_a_loop_that_is_closed(engine: BlockingEngine, lingering: Lingering) -> None:
+    async def add() -> None:
+        contextvars.Context().run(engine.submit, act, None).add_done_callback(lambda _: lingering())
+
+    asyncio.run(add())
+
+
+def as_result_of_the_task_that_submitted_it(engine: BlockingEngine, lingering: Lingering) -> None:
+    shelf.append(lingering)
+    engine.submit(outer, engine)
+
+
+def outer(engine: BlockingEngine) -> Any:
+    engine.submit(act, None)
+    return shelf.pop()
+
+
+@pytest.mark.parametrize(
+    "submit",
+    [
+        as_argument, as_keyword, as_function, as_closure, as_method, as_result, as_part_of_result, in_context,
+        behind_its_handle, as_payload_of_its_future, in_callback_on_a_loop_that_is_closed,
+        as_result_of_the_task_that_submitted_it,
+    ],
+)  # fmt: skip
+def test_no_task_that_has_begun_waits_for_the_end_of_what_another_one_held(
+    submit: Callable[[BlockingEngine, Lingering], None],
+) -> None:
+    """E218: 1. A thread ends a task, and claims and begins the next in the same section. 2. What the first one held
+    goes, and its ``__del__`` waits for the next. 3. That would wait for ever, while another thread is free to run it.
+    """
+    ending, over = threading.Event(), threading.Event()
+    lingering = Lingering(ending, over)
+    waited = lingering.waited
+    with Engine(threads=2, default_lane="thread") as engine:
+        first, second = busy_thread(engine), busy_thread(engine)
+        contextvars.Context().run(submit, engine, lingering)
+        del lingering
+        task = engine.submit(act, over.set)
+        first.set()  # this thread runs what was submitted; what that held goes with it
+        assert ending.wait(STUCK)
+        second.set()
+        task.result(STUCK)
+        eventually(lambda: waited[:1] == [True], STUCK)
+
+
+def test_a_claim_that_breaks_off_in_the_section_of_an_end_costs_neither_task_anything(
+    engine: BlockingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E219: 1. A task ends. 2. Something is thrown in in the claim of the next one, in the same section."""
+    registry = engine._engine._core.registry
+    claim_locked, complete_locked = registry.claim_locked, registry.complete_locked
+    steps: list[tuple[str, int]] = []
+
+    def struck(attempt: Attempt) -> None:
+        claim_locked(attempt)
+        steps.append(("claim", attempt.task_id))
+        if len(steps) == 4:
+            raise Late
+
+    def noted(task: Task[Any], *rest: Any) -> Any:
+        steps.append(("end", task.id))
+        return complete_locked(task, *rest)
+
+    go_on = contextvars.Context().run(busy_thread, engine)
+    first, second = contextvars.Context().run(lambda: [engine.submit(abs, -n) for n in (1, 2)])
+    held = first.id - 1
+    monkeypatch.setattr(registry, "claim_locked", struck)
+    monkeypatch.setattr(registry, "complete_locked", noted)
+    go_on.set()
+    eventually(second.done, STUCK)
+    assert (first.result(STUCK), second.result(STUCK)) == (1, 2)
+    assert steps == [
+        ("end", held), ("claim", first.id), ("end", first.id), ("claim", second.id), ("claim", second.id),
+        ("end", second.id),
+    ]  # fmt: skip
+    assert second.attempt == 1
+    assert registry.slots[Lane.THREAD].taken == 0
+
+
+class Ending:
+    """An argument that does something when it goes."""
+
+    def __init__(self, at_end: Callable[[], object]) -> None:
+        self.at_end = at_end
+
+    def __del__(self) -> None:
+        self.at_end()
+
+
+def returning(value: Any, held: Ending) -> Any:
+    return value
+
+
+@pytest.mark.parametrize("value", [True, [1]])
+def test_the_end_of_an_argument_finds_its_task_ended(engine: BlockingEngine, value: Any) -> None:
+    """E220: a ``__del__`` that cancels its own task, or asks for its result."""
+    found: list[object] = []
+    tasks: list[Task[Any]] = []
+
+    def look() -> None:
+        found.append(tasks[0].cancel())
+        found.append(tasks[0].result(STUCK))
+
+    go_on = busy_thread(engine)
+    tasks.append(contextvars.Context().run(engine.submit, returning, value, Ending(look)))
+    engine.submit(abs, -1)
+    go_on.set()
+    assert tasks[0].result(STUCK) == value
+    eventually(lambda: found == [False, value], STUCK)
+
+
+class Unhashable(type):
+    """A class of classes with a comparison, and so without a hash."""
+
+    def __eq__(cls, other: object) -> bool:
+        raise RuntimeError("expected nobody to compare classes")
+
+
+class Odder(metaclass=Unhashable):
+    """Its class has no hash."""
+
+
+def test_a_result_whose_class_has_no_hash_is_a_result(engine: BlockingEngine) -> None:
+    """E221: its type was looked up in a set."""
+    go_on = busy_thread(engine)
+    task = contextvars.Context().run(engine.submit, Odder)
+    engine.submit(abs, -1)
+    go_on.set()
+    assert type(task.result(STUCK)) is Odder

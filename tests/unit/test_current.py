@@ -38,6 +38,22 @@ async def test_a_task_knows_itself_in_every_lane() -> None:
     assert current_task().id is None
 
 
+def twice() -> bool:
+    return current_task() is current_task()
+
+
+async def twice_async() -> bool:
+    before = current_task()
+    await asyncio.sleep(0)
+    return current_task() is before and await asyncio.to_thread(current_task) is before
+
+
+async def test_a_task_is_one_object_to_itself_in_every_lane() -> None:
+    async with Engine(threads=1, processes=1) as engine:
+        calls = [engine.submit(twice_async), engine.options(lane="thread").submit(twice), engine.submit(twice)]
+        assert [await task for task in calls] == [True, True, True]
+
+
 async def test_what_a_coroutine_starts_in_asyncio_still_knows_the_task() -> None:
     async def child() -> int | None:
         return current_task().id

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import itertools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,18 @@ from engine import (
 )
 from tests.support import eventually_async
 from tests.unit.gates import Gate, small
+
+
+async def test_stacks_of_an_engine_without_pool_threads_look_at_no_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython 3.12.1 may crash over the frames of loky's threads once somebody has looked at them (gh-111049)."""
+
+    def looked() -> dict[int, Any]:
+        raise AssertionError("expected no look at the frames of other threads")
+
+    async with small() as engine:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "_current_frames", looked)
+            assert engine.stacks() == {}
 
 
 async def test_stacks_show_what_runs_in_both_lanes(gate: Gate) -> None:

@@ -148,6 +148,23 @@ async def test_a_timeout_with_attempts_left_does_not_settle(lane: str) -> None:
         assert (snapshot.timeouts, snapshot.retries) == (2, 2)
 
 
+def _returns_late_at_first(attempts: list[int]) -> int:
+    attempts.append(current_task().attempt)
+    if len(attempts) == 1:
+        while not current_task().cancel_requested:
+            time.sleep(0.001)
+    return len(attempts)
+
+
+async def test_what_returns_too_late_is_tried_again_with_its_arguments() -> None:
+    """They are dropped before a return is reported only where nothing can be tried again."""
+    attempts: list[int] = []
+    async with small(grace=30) as engine:
+        policy = engine.options(lane="thread", timeout=0.05, retry=Retry(max_attempts=2, base_delay=0))
+        assert await policy.run(_returns_late_at_first, attempts) == 2
+    assert attempts == [1, 2]
+
+
 @pytest.mark.parametrize("lane", LANES)
 async def test_an_abandoned_attempt_is_not_tried_again(lane: str, stubborn: Gate) -> None:
     async with small() as engine:
