@@ -29,20 +29,30 @@ class Claims(Telling):
 
     def claim(self, lane: Lane, taker: Taker | None = None, *, begin_on: Mailbox | None = None) -> Attempt | None:
         """Take the next attempt of ``lane``, and begin it if it belongs to ``begin_on``; None parks the lane."""
-        attempt = None
         with self.registry.lock:
-            task = self.registry.next_locked(lane)
-            if task is None:
-                self.registry.slots[lane].park()
-            else:
-                attempt = self._claim_locked(task, taker)
-                if attempt.loop is begin_on is not None:
-                    self.registry.start_locked(task, attempt, self.now())
+            attempt = self._claim_locked(lane, taker)
+            if attempt is not None and attempt.loop is begin_on is not None:
+                self.registry.start_locked(attempt.task, attempt, self.now())
         self._after_claim(attempt)
         return attempt
 
-    def _claim_locked(self, task: Task[Any], taker: Taker | None) -> Attempt:
-        """Claim ``task``, which ``next_locked`` has just returned."""
+    def take(self, lane: Lane, taker: Taker) -> Attempt | None:
+        """Claim and begin the next attempt of ``lane`` in one section, on a thread of its own; None parks it."""
+        lock = self.registry.enter()
+        try:
+            attempt = self._claim_locked(lane, taker)
+            if attempt is not None:
+                attempt.worker = taker.name
+                self.registry.start_locked(attempt.task, attempt, self.now())
+        finally:
+            lock.release()
+        self._after_claim(attempt)
+        return attempt
+
+    def _claim_locked(self, lane: Lane, taker: Taker | None) -> Attempt | None:
+        task = self.registry.next_locked(lane)
+        if task is None:
+            return None
         attempt = _attempt_of(task)
         if taker is not None:
             taker.claimed = attempt

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from ._lanes.base import Attempt
     from ._task import Task, Waiter
 
-__all__ = ["NOBODY", "Registry"]
-
-NOBODY: list[Waiter] = []  #: who waits for most tasks when they settle; stays empty
+__all__ = ["Registry"]
 
 #: For what every task does: a name of the module is read in a third of the time that a member of an enum takes.
 _PENDING, _RUNNING, _COMPLETED = TaskState.PENDING, TaskState.RUNNING, TaskState.COMPLETED
@@ -134,10 +132,13 @@ class Registry:
         return self.slots[call.lane].to_wake_for(call.priority)
 
     def next_locked(self, lane: Lane) -> Task[Any] | None:
-        """Return the next task of ``lane``, if there is one and a slot for it."""
+        """Return the next task of ``lane``, if there is a slot for it; None parks the taker."""
         slots = self.slots[lane]
         has_room = slots.limit is None or slots.taken < slots.limit or slots.has_room()
-        return self.ready[lane].first() if has_room else None
+        task = self.ready[lane].first() if has_room else None
+        if task is None:
+            slots.park()
+        return task
 
     def take_like_locked(self, call: Call, most: int) -> list[Task[Any]]:
         """Take up to ``most`` tasks of ``call``, and a slot for each, while no other comes first; none parks the taker.
@@ -292,12 +293,12 @@ class Registry:
         """Let go of a ``task`` that is terminal; return who waits for it. No call behind the change of hands."""
         task._args, task._kwargs, task._context, task._loop = (), None, None, None
         self.history.append(_record(task, error_text))
-        for waiter in task._waiters or NOBODY:
+        for waiter in task._waiters or _NONE:
             if waiter[3] is not None:
                 self.waited_locked(waiter[3])
         waiters, task._waiters = task._waiters, None
         del self.live[task.id]
-        return NOBODY if waiters is None else waiters
+        return _NONE if waiters is None else waiters
 
     # -- slots --------------------------------------------------------------------------------------------------
 
@@ -361,6 +362,7 @@ def _never() -> bool:
 
 
 _MOST_TRIES = 100  #: of some 0.07 ms each; whoever is in the section for so long is worth a wait
+_NONE: list[Waiter] = []
 _TRACEBACK: Any = BaseException.__dict__["__traceback__"]
 
 

@@ -115,7 +115,7 @@ class Front(Protocol):
         """
 
     def take(self, lane: LaneName, taker: Taker) -> Attempt | None:
-        """Claim and begin the next attempt for ``lane``, on a thread of the lane's, which ends it."""
+        """Claim and begin the next attempt for ``lane``, on a thread of the lane's; it ends by ``end_taken``."""
 
     def claim_like(self, attempt: Attempt, most: int) -> list[Attempt]:
         """Take up to ``most`` further attempts of the call of ``attempt``, while no other task comes first."""
@@ -150,11 +150,8 @@ class Front(Protocol):
     def end_taken(self, attempt: Attempt, outcome: Outcome) -> None:
         """Record how an ``attempt`` that ``take`` gave ended: as ``end``, at less cost."""
 
-    def return_taken(self, attempt: Attempt, value: Any, taker: Taker) -> bool:
-        """Record that an ``attempt`` that ``take`` gave returned ``value``: as ``end_taken``, at less cost.
-
-        True: the next one of its lane came along, and is what ``taker`` has claimed; it has begun. False parks nobody.
-        """
+    def return_taken(self, attempt: Attempt, value: Any) -> None:
+        """Record that an ``attempt`` that ``take`` gave returned ``value``: as ``end_taken``, at less cost."""
 
     def returned(self, attempt: Attempt, value: Any) -> None:
         """Record that ``attempt``, which has begun, returned ``value``: as ``end``, at less cost."""

@@ -10,8 +10,7 @@ Guarantees
     A wake-up is a token in ``_tokens``; a thread that found nothing takes one before it looks again. The registry
     counts parked threads under its lock in the same step in which it finds its queue empty, so a submit after that
     step sees the parked thread and puts a token, which waits in the queue if the thread is not there yet.
-    A thread claims and begins in one section of the registry, in which the task before may end, and does not wait for
-    its lock (design/0002).
+    A thread claims and begins in one section of the registry, and does not wait for its lock (design/0002).
     A thread that could not be started is not lost to the lane: after a pause its right goes back to the slots. Whether
     it could be is settled under the lock: one that has begun by the time ``Thread.start`` raises is kept, one that
     begins later ends at once.
@@ -181,9 +180,7 @@ class ThreadLane(RunsHere):
         attempt = self._front.take(self.name, worker)
         if attempt is None:
             return not self._is_closed and self._tokens.get() is not _STOP
-        while self._run_one(worker, attempt):
-            attempt = worker.claimed
-            assert attempt is not None
+        self._run_one(worker, attempt)
         del attempt  # or this frame, to which an error's traceback leads back, would keep the task
         return True
 
@@ -197,8 +194,7 @@ class ThreadLane(RunsHere):
             self._front.end(attempt, Outcome(error=arrived(error), started_at=attempt.started_at, worker=worker.name))
         worker.attempt = worker.claimed = worker.struck = None
 
-    def _run_one(self, worker: _Worker, attempt: Attempt) -> bool:
-        """Run ``attempt`` and report its end. True: the next one came along, and is what ``worker`` has claimed."""
+    def _run_one(self, worker: _Worker, attempt: Attempt) -> None:
         worker.attempt = attempt
         attempt.lane_data = _ENTERED
         value, outcome = _call(self._front, attempt)
@@ -206,20 +202,17 @@ class ThreadLane(RunsHere):
             in_parent(self._forks, outcome or _RETURNED)
         worker.attempt = None
         worker.done += 1
-        comes = False
         if outcome is None:
-            comes = self._front.return_taken(attempt, value, worker)
+            self._front.return_taken(attempt, value)
         else:
             outcome.started_at = attempt.started_at
             self._front.end_taken(attempt, outcome)
-        if not comes:
-            worker.claimed = None
+        worker.claimed = None
         del (
             attempt,
             value,
             outcome,
         )  # an error's traceback reaches this frame: it must not hold the task that holds the error
-        return comes
 
     # -- the contract -------------------------------------------------------------------------------------------
 

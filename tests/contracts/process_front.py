@@ -90,7 +90,7 @@ class FakeFront:
     def end_taken(self, attempt: Attempt, outcome: Outcome) -> None:
         raise AssertionError("expected the process lane to end what it claimed")
 
-    def return_taken(self, attempt: Attempt, value: Any, taker: Taker) -> bool:
+    def return_taken(self, attempt: Attempt, value: Any) -> None:
         raise AssertionError("expected the process lane to end what it claimed")
 
     def returned(self, attempt: Attempt, value: Any) -> None:

@@ -210,9 +210,9 @@ def test_cancel_between_the_look_and_the_settling_of_an_end(monkeypatch: pytest.
         scheduler = engine._engine._core.scheduler
         end = scheduler.return_taken
 
-        def noted(attempt: Any, value: Any, taker: Any) -> Any:
+        def noted(attempt: Any, value: Any) -> None:
             try:
-                return end(attempt, value, taker)
+                end(attempt, value)
             except AssertionError as error:
                 broken.append(str(error))
 

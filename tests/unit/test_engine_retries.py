@@ -157,7 +157,7 @@ def _returns_late_at_first(attempts: list[int]) -> int:
 
 
 async def test_what_returns_too_late_is_tried_again_with_its_arguments() -> None:
-    """They are dropped before a return is reported only where nothing can be tried again."""
+    """They are there until nothing is tried again."""
     attempts: list[int] = []
     async with small(grace=30) as engine:
         policy = engine.options(lane="thread", timeout=0.05, retry=Retry(max_attempts=2, base_delay=0))

@@ -1,9 +1,7 @@
 """What a task held is let go when it is over."""
 
 import asyncio
-import contextvars
 import gc
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +14,6 @@ from engine import (
     Task,
     TaskState,
     TaskTimeout,
-    current_task,
 )
 from tests.support import eventually_async
 from tests.unit.gates import LANES, Gate, on, small
@@ -56,80 +53,6 @@ async def test_arguments_and_results_are_freed_at_once_though_history_keeps_a_re
             gc.enable()
         (info,) = engine.tasks()
         assert info.state is TaskState.COMPLETED
-
-
-async def test_no_task_is_kept_by_the_one_that_came_along_with_its_end(gate: Gate) -> None:
-    """Row R3: a thread ends a task and claims the next in one step; idle again, it knows of neither."""
-    async with small(threads=1) as engine:
-        thread = engine.options(lane="thread")
-        thread.submit(gate.hold_thread)
-        tasks = contextvars.Context().run(lambda: [thread.submit(abs, -n) for n in range(5)])
-        gate.opened.set()
-        await eventually_async(tasks[-1].done)
-        watched = [weakref.ref(task) for task in tasks]
-        tasks.clear()
-        await eventually_async(lambda: [ref() for ref in watched] == [None] * 5)
-
-
-_kept: list[BaseException] = []
-
-
-def _keeps(is_asked: bool) -> None:
-    if is_asked:
-        try:
-            raise ValueError
-        except ValueError as error:
-            _kept.append(error)
-
-
-async def test_an_exception_that_a_task_caught_and_kept_keeps_nothing_of_the_next_one(gate: Gate) -> None:
-    """E222: its frame leads to that of the pool thread, which knew the next task, as that came along with the end."""
-    async with small(threads=1) as engine:
-        gc.collect()
-        gc.disable()
-        try:
-            thread = engine.options(lane="thread")
-            thread.submit(gate.hold_thread)
-            tasks = contextvars.Context().run(lambda: [thread.submit(_keeps, n == 0) for n in range(3)])
-            gate.opened.set()
-            await eventually_async(lambda: all(task.done() for task in tasks))
-            watched = [weakref.ref(task) for task in tasks[1:]]
-            tasks.clear()
-            await eventually_async(lambda: [ref() for ref in watched] == [None] * 2)
-            assert len(_kept) == 1
-        finally:
-            _kept.clear()
-            gc.enable()
-
-
-_begun, _go_on = threading.Event(), threading.Event()
-
-
-def _asks_and_waits() -> bool:
-    assert current_task().id is not None
-    _begun.set()
-    return _go_on.wait(30)
-
-
-async def test_neither_a_timer_nor_the_view_of_itself_keeps_a_task_that_has_ended() -> None:
-    """Row R3: by reference counts alone, and though the next task comes along with its end."""
-    _begun.clear()
-    _go_on.clear()
-    async with small(threads=1) as engine:
-        gc.collect()
-        gc.disable()
-        try:
-            thread = engine.options(lane="thread", timeout=1000.0)
-            tasks = contextvars.Context().run(lambda: [thread.submit(_asks_and_waits), thread.submit(_asks_and_waits)])
-            await eventually_async(lambda: any(attempt.timer for attempt in list(engine._core.registry.attempts)))
-            _go_on.set()
-            await eventually_async(lambda: all(task.done() for task in tasks))
-            watched = [weakref.ref(task) for task in tasks]  # not before: what is referred to weakly ends by itself
-            tasks.clear()
-            await eventually_async(lambda: [ref() for ref in watched] == [None] * 2)
-        finally:
-            _go_on.set()
-            gc.enable()
 
 
 @pytest.mark.parametrize("lane", LANES)

@@ -111,14 +111,17 @@ def test_a_retry_passes_the_bound() -> None:
         assert claim(shared) is second
 
 
-def test_a_lane_without_room_gets_nothing() -> None:
+def test_a_lane_without_room_gets_nothing_and_is_parked() -> None:
     shared = registry(limit=1)
+    slots = shared.slots[Lane.THREAD]
+    slots.parked = 0
     with shared.lock:
         shared.admit_locked(task_of())
         shared.admit_locked(task_of())
         assert claim(shared) is not None
         assert claim(shared) is None
-    assert shared.slots[Lane.THREAD].taken == 1
+    assert slots.parked == 1
+    assert slots.taken == 1
 
 
 def test_a_terminal_state_is_final() -> None:
