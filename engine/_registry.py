@@ -340,11 +340,8 @@ class Registry:
         return self.live.keys() <= self.exempt and all(a.task_id in self.exempt for a in self.attempts)
 
     def quiet_locked(self) -> list[Callable[[], object]] | None:
-        """Return who waits for quiet, if it is quiet now."""
-        if self.quiet_waiters and self.is_quiet_locked():
-            waiters, self.quiet_waiters = self.quiet_waiters, []
-            return waiters
-        return None
+        """Return who waits for quiet, if it is quiet now. Each stays on the list until it has heard of it."""
+        return list(self.quiet_waiters) if self.quiet_waiters and self.is_quiet_locked() else None
 
     def infos(self) -> Iterator[TaskInfo]:
         """Yield the remembered terminal tasks, oldest first, then the live ones."""

@@ -84,6 +84,7 @@ class Scheduler(Claims, Outcomes):
             self.registry.mend_taker_locked(lane, attempt)
             quiet = self.registry.quiet_locked()
         if attempt is None:
+            self.tell(None, None, None, quiet)
             return
         wake, attempt.wake = attempt.wake, None
         if wake is not None:

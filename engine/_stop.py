@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -282,8 +283,12 @@ class Stopper:
         with core.registry.lock:
             if core.registry.is_quiet_locked():
                 return True
-            core.registry.quiet_waiters.append(lambda: core.scheduler.home.post(_set, awake))
-        await asyncio.wait([awake], timeout=seconds)
+            core.registry.quiet_waiters.append(tell := functools.partial(core.scheduler.home.post, _set, awake))
+        try:
+            await asyncio.wait([awake], timeout=seconds)
+        finally:
+            with core.registry.lock:
+                core.registry.quiet_waiters.remove(tell)
         return self._quiet()
 
     def _quiet(self) -> bool:

@@ -8,6 +8,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -136,6 +137,48 @@ def test_what_is_thrown_into_a_pool_thread_as_a_task_begins_or_ends_fails_that_t
     for at in lines_of(BEGIN_AND_END):
         _, ended = strike(at, BEGIN_AND_END)
         assert [value for value in ended if type(value) is not Late] in ([0, 1, 2], [1, 2], [0, 2], [0, 1])
+
+
+LAST_END: list[Callable[..., Any]] = [
+    Scheduler.return_taken, Scheduler._return_locked, Registry.release_locked, Registry.complete_locked,
+    Registry._close_locked, Registry.quiet_locked, Registry.is_quiet_locked, Scheduler._conclude, Scheduler.leave,
+    Scheduler.tell, Mailbox.post,
+]  # fmt: skip
+
+
+def stop_beside_a_strike(at: int) -> bool:
+    """Throw ``Late`` into a pool thread at the n-th line of the last end, for which ``stop`` waits; say whether."""
+    breaker = Breaker(at, LAST_END, Late)
+    begun, gate = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        begun.set()
+        return gate.wait(STUCK)
+
+    with Engine(threads=1, default_lane="thread") as engine, ThreadPoolExecutor(1) as other:
+        try:
+            before = threading.gettrace()
+            threading.settrace(breaker)  # for the pool thread alone
+            try:
+                task = engine.submit(hold)
+                assert begun.wait(STUCK)
+            finally:
+                threading.settrace(before)
+            stopping = other.submit(engine.stop, timeout=STUCK)
+            eventually(lambda: engine._engine._core.registry.quiet_waiters, STUCK)
+        finally:
+            gate.set()
+        report = stopping.result(2 * STUCK)
+    assert task.done()
+    assert report.cancelled == report.abandoned == 0
+    assert report.seconds < STUCK / 2, f"expected the stop to hear of the end, struck at line {at}"
+    return breaker.left <= 0
+
+
+def test_what_is_thrown_into_a_pool_thread_at_any_line_of_the_last_end_leaves_no_stop_waiting() -> None:
+    """E218: it had taken the list of those who wait for quiet, and told nobody."""
+    struck = [stop_beside_a_strike(at) for at in lines_of(LAST_END)]
+    assert sum(struck) > 20
 
 
 def test_a_mailbox_whose_post_was_interrupted_is_not_deaf() -> None:
