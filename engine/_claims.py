@@ -65,7 +65,7 @@ class Claims(Telling):
         if attempt is None:
             return
         if self.registry.room_waiters:
-            self._open_room()
+            self.open_room()
         if attempt.timeout is not None:
             self.deadlines.watch(attempt)
 
@@ -83,7 +83,7 @@ class Claims(Telling):
             registry.let_go()
         if registry.room_waiters:
             for _ in claimed:
-                self._open_room()
+                self.open_room()
         if call.timeout is not None:
             for following in claimed:
                 self.deadlines.watch(following)

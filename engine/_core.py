@@ -121,10 +121,7 @@ class Core:
 
     def pass_room_on(self) -> None:
         """Wake the next waiter for room: the one that was called does not use it."""
-        with self.registry.lock:
-            opened = self.registry.room_opened_locked()
-        if opened is not None:
-            opened()
+        self.scheduler.open_room()
 
     # -- the end ------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ class Registry:
         self.counts: dict[Lane, dict[TaskState, int]] = {lane: dict.fromkeys(TaskState, 0) for lane in Lane}
         self.history: deque[tuple[Any, ...]] = deque(maxlen=history)
         self.room_waiters: OrderedDict[Callable[[], object], None] = OrderedDict()  #: a set in order of arrival
+        self.opening: dict[Callable[[], object], None] = {}  #: a set of those of them who are being told
         self.quiet_waiters: list[Callable[[], object]] = []
         self.last_id = 0
         self.exempt: set[int] = set()  #: tasks from which the engine is being stopped
@@ -184,6 +185,8 @@ class Registry:
         self.waiting = sum(each.queued and each._attempts == 0 for each in self.live.values())
         slots = self.slots[lane]
         slots.taken = sum(each.lane is lane for each in self.attempts) + slots.abandoned
+        for opened in self.opening:  # it may stand in both
+            self.room_waiters.pop(opened, None)
 
     def _mend_attempt_locked(self, attempt: Attempt, task: Task[Any]) -> None:
         if task._state in TERMINAL:
@@ -210,9 +213,12 @@ class Registry:
                 self.dropped.pop()
 
     def room_opened_locked(self) -> Callable[[], object] | None:
-        """Return a waiter for room to call, if there is one and there is room for it."""
+        """Return a waiter for room to call, if there is one and there is room for it; ``opening`` has it meanwhile."""
         if self.room_waiters and (self.max_pending is None or self.waiting < self.max_pending):
-            return self.room_waiters.popitem(last=False)[0]
+            opened = next(iter(self.room_waiters))
+            self.opening[opened] = None
+            del self.room_waiters[opened]
+            return opened
         return None
 
     def is_full(self) -> bool:

@@ -83,6 +83,9 @@ class Scheduler(Claims, Outcomes):
         with self.registry.lock:
             self.registry.mend_taker_locked(lane, attempt)
             quiet = self.registry.quiet_locked()
+            opening = list(self.registry.opening)
+        for opened in opening:
+            self.tell_of_room(opened)
         if attempt is None:
             self.tell(None, None, None, quiet)
             return

@@ -56,14 +56,21 @@ class Telling:
             if waiters:
                 self.waiters.deliver(task, waiters)
             if self.registry.room_waiters:
-                self._open_room()
+                self.open_room()
         if wake is not None:
             wake()
         for fn in quiet or ():
             fn()
 
-    def _open_room(self) -> None:
+    def open_room(self) -> None:
+        """Tell the first who waits for room, if there is room."""
         with self.registry.lock:
             opened = self.registry.room_opened_locked()
         if opened is not None:
-            opened()
+            self.tell_of_room(opened)
+
+    def tell_of_room(self, opened: Callable[[], object]) -> None:
+        """Call ``opened``, who waited for room; to be called twice does it no harm."""
+        opened()
+        with self.registry.lock:
+            self.registry.opening.pop(opened, None)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from engine import Engine, Lane, TaskState, _sigint
+from engine import BlockingEngine, Engine, Lane, Task, TaskState, _sigint
 from engine._admission import Admission
 from engine._lanes._process.functions import Functions
 from engine._lanes.base import Attempt
@@ -139,6 +139,24 @@ def test_what_is_thrown_into_a_pool_thread_as_a_task_begins_or_ends_fails_that_t
         assert [value for value in ended if type(value) is not Late] in ([0, 1, 2], [1, 2], [0, 2], [0, 1])
 
 
+def hold_thread(engine: BlockingEngine, breaker: Breaker, gate: threading.Event) -> Task[bool]:
+    """Have the one pool thread of ``engine``, and no other thread, traced by ``breaker``, and wait for ``gate``."""
+    begun = threading.Event()
+
+    def hold() -> bool:
+        begun.set()
+        return gate.wait(STUCK)
+
+    before = threading.gettrace()
+    threading.settrace(breaker)
+    try:
+        task = engine.submit(hold)
+        assert begun.wait(STUCK)
+    finally:
+        threading.settrace(before)
+    return task
+
+
 LAST_END: list[Callable[..., Any]] = [
     Scheduler.return_taken, Scheduler._return_locked, Registry.release_locked, Registry.complete_locked,
     Registry._close_locked, Registry.quiet_locked, Registry.is_quiet_locked, Scheduler._conclude, Scheduler.leave,
@@ -148,24 +166,13 @@ LAST_END: list[Callable[..., Any]] = [
 
 def stop_beside_a_strike(at: int) -> bool:
     """Throw ``Late`` into a pool thread at the n-th line of the last end, for which ``stop`` waits; say whether."""
-    breaker = Breaker(at, LAST_END, Late)
-    begun, gate = threading.Event(), threading.Event()
-
-    def hold() -> bool:
-        begun.set()
-        return gate.wait(STUCK)
-
+    breaker, gate = Breaker(sys.maxsize, LAST_END, Late), threading.Event()
     with Engine(threads=1, default_lane="thread") as engine, ThreadPoolExecutor(1) as other:
         try:
-            before = threading.gettrace()
-            threading.settrace(breaker)  # for the pool thread alone
-            try:
-                task = engine.submit(hold)
-                assert begun.wait(STUCK)
-            finally:
-                threading.settrace(before)
+            task = hold_thread(engine, breaker, gate)
             stopping = other.submit(engine.stop, timeout=STUCK)
             eventually(lambda: engine._engine._core.registry.quiet_waiters, STUCK)
+            breaker.left = at
         finally:
             gate.set()
         report = stopping.result(2 * STUCK)
@@ -179,6 +186,38 @@ def test_what_is_thrown_into_a_pool_thread_at_any_line_of_the_last_end_leaves_no
     """E218: it had taken the list of those who wait for quiet, and told nobody."""
     struck = [stop_beside_a_strike(at) for at in lines_of(LAST_END)]
     assert sum(struck) > 20
+
+
+OPENING: list[Callable[..., Any]] = [
+    Scheduler._after_claim, Scheduler.tell, Scheduler.open_room, Scheduler.tell_of_room, Registry.room_opened_locked,
+    Mailbox.post,
+]  # fmt: skip
+
+
+def run_beside_a_strike(at: int) -> bool:
+    """Throw ``Late`` into a pool thread at the n-th line of its opening room, for which two wait; say whether."""
+    breaker, gate = Breaker(sys.maxsize, OPENING, Late), threading.Event()
+    with Engine(threads=1, default_lane="thread", max_pending=1) as engine, ThreadPoolExecutor(2) as others:
+        try:
+            hold_thread(engine, breaker, gate)
+            waiting = engine.submit(abs, -1)
+            running = [others.submit(engine.run, abs, value) for value in (-2, -3)]
+            eventually(lambda: len(engine._engine._core.registry.room_waiters) == 2, STUCK)
+            breaker.left = at
+        finally:
+            gate.set()
+        assert [each.result(STUCK) for each in running] == [2, 3], f"struck at line {at}"
+        assert waiting.exception(STUCK) is None
+        registry = engine._engine._core.registry
+        eventually(lambda: not registry.opening, STUCK)
+        assert not registry.room_waiters
+    return breaker.left <= 0
+
+
+def test_what_is_thrown_into_a_pool_thread_at_any_line_of_its_opening_room_leaves_nobody_waiting() -> None:
+    """E219: it had taken the one who waits off the list, and told nobody."""
+    struck = [run_beside_a_strike(at) for at in lines_of(OPENING)]
+    assert sum(struck) > 10
 
 
 def test_a_mailbox_whose_post_was_interrupted_is_not_deaf() -> None:

@@ -238,3 +238,13 @@ def test_a_waiter_for_room_is_called_only_where_there_is_room() -> None:
         claim(shared)
         assert shared.room_opened_locked() is nothing
         assert shared.room_opened_locked() is None
+
+
+def test_who_is_being_told_of_room_is_told_once_more_at_most() -> None:
+    """What was thrown in struck between the two lines that move it: a room opened for it would be nobody's."""
+    shared = registry(max_pending=1)
+    shared.room_waiters[nothing] = shared.opening[nothing] = None
+    with shared.lock:
+        shared.mend_taker_locked(Lane.THREAD, None)
+        assert shared.room_opened_locked() is None
+        assert list(shared.opening) == [nothing]
