@@ -19,7 +19,7 @@ from collections.abc import Coroutine
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from . import _checks, _current, _exit, _sigint
+from . import _checks, _exit, _sigint
 from ._blocking_calls import BlockingCalls
 from ._lanes import loop as loop_lane
 from ._lanes import threads as thread_lane
@@ -314,7 +314,7 @@ def _is_inside() -> bool:
         frame = frame.f_back
     while frame is not None:
         if frame.f_code in _DOORS:  # user code that the engine called in the ordinary way, and holds no lock around
-            return frame.f_code is _THREAD_DOOR and _current.running.get() is None  # or it broke into the door itself
+            return frame.f_code is _THREAD_DOOR and "running" in frame.f_locals  # or it broke into the door itself
         if frame.f_globals.get("__name__", "").startswith("engine._"):
             return True
         frame = frame.f_back
@@ -322,7 +322,7 @@ def _is_inside() -> bool:
 
 
 _FACES = frozenset({"engine._blocking", "engine._engine"})
-_THREAD_DOOR = thread_lane._call.__code__
+_THREAD_DOOR = thread_lane._enter.__code__
 _DOORS = frozenset({_THREAD_DOOR, loop_lane._drive.__code__})
 
 

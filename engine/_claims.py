@@ -13,7 +13,7 @@ from math import inf
 from typing import Any
 
 from ._clock import Monotonic
-from ._lanes.base import Attempt, Taker
+from ._lanes.base import Attempt, Taker, new_attempt
 from ._mailbox import Mailbox
 from ._states import Lane, TaskState
 from ._task import Task
@@ -33,19 +33,6 @@ class Claims(Telling):
             attempt = self._claim_locked(lane, taker)
             if attempt is not None and attempt.loop is begin_on is not None:
                 self.registry.start_locked(attempt.task, attempt, self.now())
-        self._after_claim(attempt)
-        return attempt
-
-    def take(self, lane: Lane, taker: Taker) -> Attempt | None:
-        """Claim and begin the next attempt of ``lane`` in one section, on a thread of its own; None parks it."""
-        lock = self.registry.enter()
-        try:
-            attempt = self._claim_locked(lane, taker)
-            if attempt is not None:
-                attempt.worker = taker.name
-                self.registry.start_locked(attempt.task, attempt, self.now())
-        finally:
-            lock.release()
         self._after_claim(attempt)
         return attempt
 
@@ -165,8 +152,6 @@ class Claims(Telling):
 
 
 def _attempt_of(task: Task[Any]) -> Attempt:
-    call = task._call
-    return Attempt(
-        task.id, task._attempts + 1, call.name, call.fn, task._args, task._kwargs or NO_KWARGS, call.lane,
-        call.timeout, call.grace, task._context, task._loop, task,
-    )  # fmt: skip
+    return new_attempt(
+        task._call, task.id, task._attempts + 1, task._args, task._kwargs or NO_KWARGS, task._context, task._loop, task
+    )

@@ -26,11 +26,11 @@ from ._telling import Telling
 from ._verdict import Facts, decide
 from .errors import WorkerCrashed
 
-__all__ = ["Counters", "Outcomes"]
+__all__ = ["UNHEARD", "Counters", "Outcomes"]
 
 log = logging.getLogger("engine")
 
-_UNHEARD: tuple[None, list[Waiter]] = (None, [])  #: of an attempt whose task is settled, and nobody waits for it yet
+UNHEARD: tuple[None, list[Waiter]] = (None, [])  #: of an attempt whose task is settled, and nobody waits for it yet
 
 
 @dataclass(slots=True)
@@ -56,41 +56,6 @@ class Outcomes(Telling):
         if type(attempt.args) is Chunk and not attempt.over:
             attempt.args.ending(outcome)
         self.end_row([(attempt, outcome)])
-
-    def end_taken(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Record how an ``attempt`` that ``take`` gave ended: as ``end``, at less cost."""
-        registry = self.registry
-        error_text = None if outcome.error is None else describe_error(outcome.error)
-        _held = attempt.task._rare.failure if attempt.number > 1 else None  # as in end_row
-        lock = registry.enter()
-        try:
-            if attempt.over:
-                return
-            self._end_locked(attempt, outcome, error_text)
-            quiet = registry.quiet_locked() if registry.quiet_waiters else None
-        finally:
-            lock.release()
-        delay = attempt.ending[0] if attempt.ending is not None else None
-        is_news = delay is not None or attempt.abandoned
-        self._conclude(attempt, quiet)
-        if is_news:
-            self._log_end(attempt, outcome, delay)
-
-    def return_taken(self, attempt: Attempt, value: Any) -> None:
-        """Record that an ``attempt`` that ``take`` gave returned ``value``: as ``end_taken``, at less cost."""
-        registry = self.registry
-        quiet = None
-        lock = registry.enter()
-        try:
-            is_over = self._return_locked(attempt, value, self.now())
-            if registry.quiet_waiters:
-                quiet = registry.quiet_locked()
-        finally:
-            lock.release()
-        if is_over:
-            self._conclude(attempt, quiet)
-        else:
-            self.end_taken(attempt, Outcome(value=value))
 
     def returned(self, attempt: Attempt, value: Any) -> None:
         """Record that ``attempt``, which has begun, returned ``value``: as ``end``, at less cost."""
@@ -226,7 +191,7 @@ class Outcomes(Telling):
     def _conclude(self, attempt: Attempt, quiet: list[Callable[[], object]] | None) -> None:
         """Do outside the lock what the end of ``attempt`` asks for; what was done of it is not done again."""
         self.leave(attempt)
-        if attempt.ending == _UNHEARD and attempt.wake is None and quiet is None and attempt.task._timer is None:
+        if attempt.ending == UNHEARD and attempt.wake is None and quiet is None and attempt.task._timer is None:
             return
         retry_in, waiters = attempt.ending or (None, None)
         if retry_in is not None:

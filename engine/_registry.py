@@ -104,7 +104,10 @@ class Registry:
         self.waiting += 1
         self.counts[call.lane][_PENDING] += 1
         self.ready[call.lane].push(task, call.priority, first=first)
-        return self.slots[call.lane].to_wake_for(call.priority)
+        slots = self.slots[call.lane]
+        if not slots.parked and slots.spawnable <= 0 and slots.floor is None:
+            return None  # as they would say
+        return slots.to_wake_for(call.priority)
 
     def mend_locked(self, task: Task[Any]) -> list[Callable[[], None]]:
         """Put in order what a Ctrl-C in ``admit_locked`` broke off; return whom to wake, as one may have been missed.

@@ -19,17 +19,17 @@ from collections.abc import Callable
 from typing import Any
 
 from ._admission import Admission
-from ._claims import Claims
 from ._clock import Monotonic, now
 from ._deadlines import Deadlines
 from ._endings import Endings
 from ._lanes.base import Attempt, Lane
 from ._latch import Wait, next_of, wait_for
 from ._mailbox import Mailbox
-from ._outcomes import Counters, Outcomes
+from ._outcomes import Counters
 from ._records import describe_error
 from ._registry import Registry
 from ._states import Lane as LaneName
+from ._taking import Taking
 from ._task import Task
 from ._waiters import Waiters
 from .retry import evenly
@@ -39,7 +39,7 @@ __all__ = ["Scheduler"]
 log = logging.getLogger("engine")
 
 
-class Scheduler(Claims, Outcomes):
+class Scheduler(Taking):
     """Moves tasks through their life. One for each engine; it implements ``Front`` for the lanes."""
 
     def __init__(self, registry: Registry, home: Mailbox, exported: tuple[tuple[str, Any], ...]) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 from engine import Engine
 from engine._lanes._process.native import NativeWorker
-from engine._lanes.base import Attempt, Outcome, Taker
+from engine._lanes.base import Attempt, Outcome, Taker, new_attempt
 from engine._lanes.portable import PortableLane
 from engine._lanes.processes import ProcessLane, ProcessSettings
 from engine._mailbox import Mailbox
+from engine._records import Call
 from engine._states import Lane
 from tests.support import eventually_async
 
@@ -129,7 +130,8 @@ class FakeFront:
             self.last += 1
             kwargs = options.pop("kwargs", {})
             name = options.pop("name", getattr(fn, "__qualname__", "call"))
-            attempt = Attempt(self.last, 1, name, fn, args, kwargs, lane=Lane.PROCESS, **options)
+            about = {key: options.pop(key) for key in ("timeout", "grace") if key in options}
+            attempt = new_attempt(Call(fn, name, Lane.PROCESS, **about), self.last, 1, args, kwargs, **options)
             self.ready.append(attempt)
             is_parked, self.is_parked = self.is_parked, False
         if is_parked:

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine._chunk_size import GROWTH, MOST_ITEMS, TARGET_BYTES, TARGET_SECONDS, ChunkSize
-from engine._lanes.base import Attempt, Outcome
+from engine._lanes.base import Attempt, Outcome, new_attempt
 from engine._lanes.chunk import Chunk
+from engine._records import Call
 from engine._states import Lane
 from engine._wire.frames import PART, PICKLES, RESULT, VALUE, VALUES
 from engine._worker.parts import HELD_BYTES, Parts
@@ -36,7 +37,7 @@ def chunk_of(count: int) -> tuple[Chunk, FakeOwner, Attempt]:
     owner = FakeOwner()
     chunk = Chunk(owner, threading.RLock(), list(range(count)), is_rows=False)
     chunk.begun = count
-    return chunk, owner, Attempt(1, 1, "call", abs, (), {}, lane=Lane.PROCESS)
+    return chunk, owner, new_attempt(Call(abs, "call", Lane.PROCESS), 1, 1, (), {})
 
 
 # -- a chunk

@@ -11,7 +11,8 @@ import pytest
 
 from engine import Engine, Retry
 from engine._deadlines import Deadlines
-from engine._lanes.base import Attempt
+from engine._lanes.base import Attempt, new_attempt
+from engine._records import Call
 from engine._states import Lane
 from engine.errors import TaskTimeout
 from tests.support import eventually_async
@@ -61,7 +62,7 @@ def timers() -> tuple[Home, Deadlines]:
 
 
 def an_attempt(timeout: float = 5.0) -> Attempt:
-    return Attempt(1, 1, "call", nothing, (), {}, lane=Lane.THREAD, timeout=timeout)
+    return new_attempt(Call(nothing, "call", Lane.THREAD, timeout), 1, 1, (), {})
 
 
 def test_a_timer_is_armed_for_the_timeout_or_for_what_is_left_of_it() -> None:

@@ -12,7 +12,8 @@ import pytest
 from engine._lanes._process import decoder_threads
 from engine._lanes._process.decoder_threads import MAX_THREADS, DecoderThreads, Job
 from engine._lanes._process.settings import Counters
-from engine._lanes.base import Attempt, Outcome
+from engine._lanes.base import Attempt, Outcome, new_attempt
+from engine._records import Call
 from engine._states import Lane
 from tests.support import eventually, eventually_async
 
@@ -40,7 +41,7 @@ class Bench:
 
     def do(self, work: Callable[[], Any], size: int = 0) -> Attempt:
         self.last += 1
-        attempt = Attempt(self.last, 1, "job", work, (), {}, lane=Lane.PROCESS)
+        attempt = new_attempt(Call(work, "job", Lane.PROCESS), self.last, 1, (), {})
         self.threads.do(
             Job(attempt, size, 5.0, lambda: Outcome(work()), lambda error: Outcome(error=error, started_at=5.0))
         )

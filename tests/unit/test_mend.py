@@ -16,7 +16,7 @@ import pytest
 from engine import BlockingEngine, Engine, Lane, Task, TaskState, _sigint
 from engine._admission import Admission
 from engine._lanes._process.functions import Functions
-from engine._lanes.base import Attempt
+from engine._lanes.base import new_attempt
 from engine._lanes.threads import ThreadLane
 from engine._limits import Slots
 from engine._mailbox import Mailbox
@@ -88,9 +88,8 @@ def test_a_ctrl_c_at_any_line_of_submit_loses_neither_wake_up_nor_count(lane: st
 
 
 CLAIM: list[Callable[..., Any]] = [
-    ThreadLane._take_one, Scheduler.take, Scheduler._claim_locked, Scheduler._after_claim, Registry.next_locked,
-    Slots.has_room, Slots.park, ReadyQueue.first, Attempt.__init__, Registry.claim_locked, ReadyQueue.take_first,
-    Registry.start_locked,
+    ThreadLane._goes_on, Scheduler.take, Scheduler._after_claim, Slots.has_room, Slots.park, ReadyQueue.first,
+    new_attempt, ReadyQueue.take_first,
 ]  # fmt: skip
 BEGIN_AND_END: list[Callable[..., Any]] = [
     ThreadLane._run_one, Registry.enter, Scheduler.return_taken, Scheduler._return_locked, Scheduler.end_taken,

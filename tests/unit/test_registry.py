@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine import EngineFull, Lane, TaskState
-from engine._lanes.base import Attempt
+from engine._lanes.base import Attempt, new_attempt
 from engine._limits import Slots
 from engine._records import Call
 from engine._registry import Registry
@@ -36,7 +36,7 @@ def claim(shared: Registry) -> Task[Any] | None:
     """Do what the scheduler does in a claim."""
     task = shared.next_locked(Lane.THREAD)
     if task is not None:
-        attempt = Attempt(task.id, task._attempts + 1, "f", nothing, (), {}, lane=Lane.THREAD, task=task)
+        attempt = new_attempt(task._call, task.id, task._attempts + 1, (), {}, task=task)
         shared.claim_locked(attempt)
     return task
 

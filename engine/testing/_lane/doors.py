@@ -32,16 +32,28 @@ def watched() -> Iterator[dict[Attempt, Counter[str]]]:
 
         def spy(self: Any, subject: Any, *rest: Any) -> Any:
             answer = true(self, subject, *rest)
-            for attempt in answer if method == "claim_like" else [subject]:
+            for attempt in concerned(answer) if method in ("take", "claim_like") else [subject]:
                 if said := what(attempt, answer):
                     count(attempt, said)
             return answer
 
+        def concerned(answer: Any) -> list[Attempt]:
+            return answer if type(answer) is list else [] if answer is None else [answer]
+
         setattr(owner, method, spy)
         undo.callback(setattr, owner, method, true)
 
+    def went_the_short_way(attempt: Attempt, _: Any) -> str | None:
+        """Count the end that ``return_taken`` wrote out, where it did not ask the others, which are watched."""
+        if seen[attempt]["end"]:
+            return None
+        count(attempt, "release")
+        return "end"
+
     with undo:
         watch(Registry, "claim_locked", lambda attempt, answer: "claim")
+        watch(Scheduler, "take", lambda attempt, answer: "claim")
+        watch(Scheduler, "return_taken", went_the_short_way)
         watch(Scheduler, "claim_like", lambda attempt, answer: "claim")
         watch(Scheduler, "_end_locked", lambda attempt, answer: "end")
         watch(Scheduler, "_return_locked", lambda attempt, answer: "end" if answer else None)
@@ -84,6 +96,9 @@ async def every_claimed_attempt_leaves_by_one_door(kit: LaneKit, folder: Path) -
             await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), STUCK)
             # What was abandoned, as on a busy machine one that holds may be, is over behind its task.
             await eventually_async(have_all_left, STUCK)
+            slots = engine._core.registry.slots[kit.lane]
+            await eventually_async(lambda: not slots.taken, STUCK)
+            assert slots.taken == 0, f"expected every slot to be freed once, got {slots.taken} that are taken"
     for attempt, seen in doors.items():
         assert seen["claim"] == 1, (attempt.name, seen)
         assert seen["release"] == 1, (attempt.name, seen)
