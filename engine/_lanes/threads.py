@@ -206,11 +206,7 @@ class ThreadLane(RunsHere):
             outcome.started_at = attempt.started_at
             self._front.end_taken(attempt, outcome)
         worker.claimed = None
-        del (
-            attempt,
-            value,
-            outcome,
-        )  # an error's traceback reaches this frame: it must not hold the task that holds the error
+        del attempt, value, outcome  # an error's traceback reaches this frame: not the task that holds the error too
 
     # -- the contract -------------------------------------------------------------------------------------------
 

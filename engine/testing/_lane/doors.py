@@ -32,13 +32,11 @@ def watched() -> Iterator[dict[Attempt, Counter[str]]]:
 
         def spy(self: Any, subject: Any, *rest: Any) -> Any:
             answer = true(self, subject, *rest)
-            for attempt in concerned(answer) if method in ("take", "claim_like") else [subject]:
+            claimed = {"claim_like": answer, "take": [answer] if answer is not None else []}
+            for attempt in claimed.get(method, [subject]):
                 if said := what(attempt, answer):
                     count(attempt, said)
             return answer
-
-        def concerned(answer: Any) -> list[Attempt]:
-            return answer if type(answer) is list else [] if answer is None else [answer]
 
         setattr(owner, method, spy)
         undo.callback(setattr, owner, method, true)
